@@ -1,0 +1,2 @@
+//! The `exclave` command.
+fn main() {}
