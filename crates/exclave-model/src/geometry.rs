@@ -105,7 +105,10 @@ mod tests {
         assert_eq!("4+2".parse(), Geometry::new(4, 2));
         assert_eq!("1+0".parse(), Geometry::new(1, 0));
         assert_eq!("0+2".parse::<Geometry>(), Err(BadGeometry::NoData));
-        assert_eq!("30+3".parse::<Geometry>(), Err(BadGeometry::TooWide { data: 30, parity: 3 }));
+        assert_eq!(
+            "30+3".parse::<Geometry>(),
+            Err(BadGeometry::TooWide { data: 30, parity: 3 })
+        );
         for bad in ["", "4", "4+", "+2", "4+-2", "4+2+1", "400+2"] {
             assert_eq!(bad.parse::<Geometry>(), Err(BadGeometry::NotWritten), "{bad}");
         }

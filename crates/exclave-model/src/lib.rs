@@ -7,16 +7,24 @@
 
 #![forbid(unsafe_code)]
 
+pub mod directory;
 pub mod geometry;
 pub mod id;
 pub mod limit;
+pub mod manifest;
 pub mod name;
+pub mod path;
+pub mod wire;
 
 pub use self::{
+    directory::Codec,
     geometry::{BadGeometry, Code, Geometry},
     id::{
         Anchor, BadId, ChunkId, Commitment, DatasetId, Incarnation, KeyId, LabelTag, PayloadHash, RecipientId,
         RecordHash, RunId, SiteId, hex, unhex,
     },
-    name::{BadObjectName, ObjectName},
+    manifest::{ChunkRef, Content, Entry, EntryKind, Extent, Timestamp},
+    name::{BadObjectName, ObjectName, Prefix},
+    path::{BadPath, EntryPath},
+    wire::{Record, RecordError, Rule},
 };
