@@ -7,24 +7,41 @@
 
 #![forbid(unsafe_code)]
 
+pub mod charter;
+pub mod context;
 pub mod directory;
+pub mod envelope;
 pub mod geometry;
+pub mod head;
 pub mod id;
+pub mod ledger;
 pub mod limit;
+pub mod live_set;
 pub mod manifest;
 pub mod name;
 pub mod path;
+pub mod signed;
 pub mod wire;
 
 pub use self::{
-    directory::Codec,
+    charter::{
+        Charter, Class, ClassPolicy, Hosting, Pace, ReadBack, RecipientKey, RecipientSet, Roots, SitePlate, SiteRecord,
+        Writer,
+    },
+    context::{PayloadLength, ShardHeader, StripeContext},
+    directory::{ChunkKind, Codec, Directory},
+    envelope::{Close, Envelope, ReuseClaim, RunStripes, Stanza},
     geometry::{BadGeometry, Code, Geometry},
+    head::{Counts, Head, ManifestRoot, RunEntry, RunPage, SealedHead, SnapshotState, SourceKind},
     id::{
         Anchor, BadId, ChunkId, Commitment, DatasetId, Incarnation, KeyId, LabelTag, PayloadHash, RecipientId,
         RecordHash, RunId, SiteId, hex, unhex,
     },
+    ledger::{LayoutFrom, LedgerPart, StripeRecord},
+    live_set::LiveSet,
     manifest::{ChunkRef, Content, Entry, EntryKind, Extent, Timestamp},
-    name::{BadObjectName, ObjectName, Prefix},
+    name::{ArchiveNames, BadObjectName, ObjectName, Prefix, RunObject, ShardName, Tag},
     path::{BadPath, EntryPath},
-    wire::{Record, RecordError, Rule},
+    signed::{PublicKey, Signature, SignedObject, SignedRecord},
+    wire::{Record, RecordError, Rule, Version1},
 };

@@ -118,6 +118,9 @@ impl Default for Content {
     }
 }
 
+/// An extended attribute: name and value.
+pub type Xattr = (Vec<u8>, Vec<u8>);
+
 /// One file, directory, link or special file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -138,7 +141,7 @@ pub struct Entry {
     /// Group's name, when known.
     pub group_name: Option<Vec<u8>>,
     /// Extended attributes, ascending by name.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Vec<Xattr>,
     /// Bytes of a file, holes included; 0 for others.
     pub size: u64,
     /// Where a symbolic link points.
@@ -594,7 +597,7 @@ impl WireEntry {
         if link_group.as_ref().is_some_and(|first| *first > path) {
             return Err(broken("its link group begins behind it"));
         }
-        let xattrs = xattrs_from_wire(self.xattrs).map_err(|text| broken(text))?;
+        let xattrs = xattrs_from_wire(self.xattrs).map_err(broken)?;
         let size = self.size.unwrap_or(0);
         let content = match (self.extents, self.paged) {
             (None, Some(pages)) => {
@@ -630,7 +633,7 @@ impl WireEntry {
     }
 }
 
-fn xattrs_from_wire(wire: Option<Vec<WireXattr>>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, &'static str> {
+fn xattrs_from_wire(wire: Option<Vec<WireXattr>>) -> Result<Vec<Xattr>, &'static str> {
     let Some(wire) = wire else { return Ok(Vec::new()) };
     let pairs: Vec<_> = wire.into_iter().map(|pair| (pair.0, pair.1)).collect();
     let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();

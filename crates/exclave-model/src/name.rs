@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::id::{Anchor, Incarnation, KeyId, RunId, SiteId, hex, unhex};
+
 /// Longest object name. S3 allows 1,024 bytes, file systems 255 a component; our longest is below 160.
 pub const OBJECT_NAME_BYTES_MAX: usize = 512;
 
@@ -127,5 +129,252 @@ impl fmt::Display for ObjectName {
 impl fmt::Debug for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// The first eight bytes of an object's BLAKE3 hash, as sixteen hex digits at the end of its name.
+///
+/// Equal names mean equal bytes, so puts are idempotent, and a thief with a put credential can't squat a name we need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag([u8; 8]);
+
+impl Tag {
+    /// The tag of an object's whole bytes, or of a shard's payload.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::of_hash(blake3::hash(bytes).as_bytes())
+    }
+
+    /// The tag of something whose BLAKE3 hash is known.
+    pub fn of_hash(hash: &[u8; 32]) -> Self {
+        let mut first = [0; 8];
+        first.copy_from_slice(&hash[..8]);
+        Self(first)
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+/// What a run publishes about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RunObject {
+    /// Its claim and key.
+    Envelope,
+    /// Its claim on others' stripes.
+    Reuse,
+    /// What it wrote.
+    Ledger,
+    /// What a snapshot needs.
+    Live,
+    /// Its last word.
+    Close,
+}
+
+impl RunObject {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Envelope => "envelope",
+            Self::Reuse => "reuse",
+            Self::Ledger => "ledger",
+            Self::Live => "live",
+            Self::Close => "close",
+        }
+    }
+}
+
+/// The names of one archive's objects at every site (FORMAT.md section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArchiveNames {
+    anchor: Anchor,
+}
+
+impl ArchiveNames {
+    /// The names of an archive.
+    pub const fn new(anchor: Anchor) -> Self {
+        Self { anchor }
+    }
+
+    fn archive(&self) -> String {
+        hex(&self.anchor.as_bytes()[..16])
+    }
+
+    fn name(&self, rest: fmt::Arguments<'_>) -> ObjectName {
+        // Built from hex, digits and the words of FORMAT.md only: always a lawful name.
+        ObjectName(format!("{}/{rest}", self.archive()))
+    }
+
+    fn prefix(&self, rest: fmt::Arguments<'_>) -> Prefix {
+        Prefix(format!("{}/{rest}", self.archive()))
+    }
+
+    /// Everything of the archive.
+    pub fn root_prefix(&self) -> Prefix {
+        self.prefix(format_args!(""))
+    }
+
+    /// A charter version.
+    pub fn charter(&self, version: u32, tag: Tag) -> ObjectName {
+        self.name(format_args!("charter/{version:08}.{tag}"))
+    }
+
+    /// All charters.
+    pub fn charter_prefix(&self) -> Prefix {
+        self.prefix(format_args!("charter/"))
+    }
+
+    /// A site's plate.
+    pub fn plate(&self, site: SiteId, tag: Tag) -> ObjectName {
+        self.name(format_args!("sites/{}.{tag}", site.to_hex()))
+    }
+
+    /// All plates at a site; more than one is a mistake or a lie.
+    pub fn plate_prefix(&self) -> Prefix {
+        self.prefix(format_args!("sites/"))
+    }
+
+    /// Something a run publishes.
+    pub fn run_object(&self, run: RunId, object: RunObject, tag: Tag) -> ObjectName {
+        self.name(format_args!("runs/{}/{}.{tag}", run.to_hex(), object.as_str()))
+    }
+
+    /// All that a run publishes.
+    pub fn run_prefix(&self, run: RunId) -> Prefix {
+        self.prefix(format_args!("runs/{}/", run.to_hex()))
+    }
+
+    /// All runs.
+    pub fn runs_prefix(&self) -> Prefix {
+        self.prefix(format_args!("runs/"))
+    }
+
+    /// All collection marks.
+    pub fn marks_prefix(&self) -> Prefix {
+        self.prefix(format_args!("marks/"))
+    }
+
+    /// A shard.
+    pub fn shard(&self, shard: &ShardName) -> ObjectName {
+        let ShardName {
+            run,
+            ordinal,
+            index,
+            tag,
+            attempt,
+        } = shard;
+        let folder = ordinal / STRIPES_PER_FOLDER;
+        let run = run.to_hex();
+        match attempt {
+            0 => self.name(format_args!("shards/{run}/{folder:06}/{ordinal:010}.{index:02}.{tag}")),
+            _ => self.name(format_args!(
+                "shards/{run}/{folder:06}/{ordinal:010}.{index:02}.{tag}.{attempt}"
+            )),
+        }
+    }
+
+    /// All shards of a run.
+    pub fn shards_prefix(&self, run: RunId) -> Prefix {
+        self.prefix(format_args!("shards/{}/", run.to_hex()))
+    }
+
+    /// The shards of up to 4,096 stripes, among them `ordinal`.
+    pub fn shards_folder(&self, run: RunId, ordinal: u32) -> Prefix {
+        self.prefix(format_args!(
+            "shards/{}/{:06}/",
+            run.to_hex(),
+            ordinal / STRIPES_PER_FOLDER
+        ))
+    }
+
+    /// A head.
+    pub fn head(&self, writer: KeyId, incarnation: Incarnation, seq: u64, tag: Tag) -> ObjectName {
+        self.name(format_args!(
+            "heads/{}/{}/{seq:020}.{tag}",
+            writer.to_hex(),
+            incarnation.to_hex()
+        ))
+    }
+
+    /// All heads.
+    pub fn heads_prefix(&self) -> Prefix {
+        self.prefix(format_args!("heads/"))
+    }
+
+    /// The heads of one life of a writer.
+    pub fn chain_prefix(&self, writer: KeyId, incarnation: Incarnation) -> Prefix {
+        self.prefix(format_args!("heads/{}/{}/", writer.to_hex(), incarnation.to_hex()))
+    }
+}
+
+/// Stripes per folder of shards, so that one listing stays short.
+pub const STRIPES_PER_FOLDER: u32 = 4096;
+
+/// The parts of a shard's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardName {
+    /// The run that wrote it.
+    pub run: RunId,
+    /// Its stripe.
+    pub ordinal: u32,
+    /// Its place in the stripe.
+    pub index: u8,
+    /// Beginning of its payload's hash.
+    pub tag: Tag,
+    /// 0, or the number of the repeated put.
+    pub attempt: u32,
+}
+
+impl ShardName {
+    /// Takes the parts from a name; `None` when it is not a shard's name in its one spelling.
+    pub fn parse(names: &ArchiveNames, name: &ObjectName) -> Option<Self> {
+        let mut parts = name.as_str().split('/');
+        let (_, _, run, _, file) = (
+            parts.next()?,
+            parts.next()?,
+            parts.next()?,
+            parts.next()?,
+            parts.next()?,
+        );
+        let mut fields = file.split('.');
+        let shard = Self {
+            run: run.parse().ok()?,
+            ordinal: fields.next()?.parse().ok()?,
+            index: fields.next()?.parse().ok()?,
+            tag: Tag(unhex(fields.next()?)?),
+            attempt: fields.next().map_or(Some(0), |attempt| attempt.parse().ok())?,
+        };
+        // Writing it again refuses every other spelling and every other archive.
+        (names.shard(&shard) == *name).then_some(shard)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shard_names_have_one_spelling() {
+        let names = ArchiveNames::new(Anchor::from_bytes([0xab; 32]));
+        let mut shard = ShardName {
+            run: RunId::from_bytes([1; 16]),
+            ordinal: 5000,
+            index: 3,
+            tag: Tag::of(b"x"),
+            attempt: 0,
+        };
+        for attempt in [0, 1, 12] {
+            shard.attempt = attempt;
+            let name = names.shard(&shard);
+            assert_eq!(ObjectName::parse(name.as_str()).as_ref(), Ok(&name));
+            assert_eq!(ShardName::parse(&names, &name), Some(shard));
+            let other = ArchiveNames::new(Anchor::from_bytes([0xac; 32]));
+            assert_eq!(ShardName::parse(&other, &name), None);
+        }
+        let folder = names.shards_folder(shard.run, 5000);
+        assert!(names.shard(&shard).as_str().starts_with(folder.as_str()), "{folder}");
+        let odd = names.shard(&shard).as_str().replace(".12", ".012");
+        assert_eq!(ShardName::parse(&names, &ObjectName::parse(&odd).unwrap()), None);
     }
 }

@@ -129,7 +129,10 @@ fn version(bytes: &[u8]) -> Option<u64> {
 pub(crate) fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
     let mut encoder = Encoder::new(Vec::new());
     let written = encoder.encode(value).is_ok();
-    assert!(written, "memory takes every byte, and our encoders raise no errors of their own");
+    assert!(
+        written,
+        "memory takes every byte, and our encoders raise no errors of their own"
+    );
     encoder.into_writer()
 }
 
@@ -160,3 +163,27 @@ impl<'b, C> Decode<'b, C> for Version1 {
 pub(crate) fn strictly_ascending<T: Ord>(list: &[T]) -> bool {
     list.windows(2).all(|pair| pair[0] < pair[1])
 }
+
+/// Implements the codec of a newtype over `Box<[u8; N]>` that has `from_bytes` and `as_bytes`.
+macro_rules! boxed_bytes {
+    ($name:ident, $bytes:expr) => {
+        impl<C> minicbor::Encode<C> for $name {
+            fn encode<W: minicbor::encode::Write>(
+                &self,
+                encoder: &mut minicbor::Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                encoder.bytes(&self.as_bytes()[..])?.ok()
+            }
+        }
+
+        impl<'b, C> minicbor::Decode<'b, C> for $name {
+            fn decode(decoder: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+                <[u8; $bytes]>::try_from(decoder.bytes()?)
+                    .map($name::from_bytes)
+                    .map_err(|_| minicbor::decode::Error::message("a byte string has another length"))
+            }
+        }
+    };
+}
+pub(crate) use boxed_bytes;

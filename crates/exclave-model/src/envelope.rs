@@ -1,0 +1,178 @@
+//! What a run says before, while and after it writes: its envelope, its claims, its close (FORMAT.md section 9).
+
+use minicbor::{Decode, Encode};
+
+use crate::{
+    id::{Anchor, Commitment, DatasetId, Incarnation, RecipientId, RunId},
+    limit::{ENVELOPE_BYTES_MAX, RECORD_BYTES_MAX, RUNS_PER_HEAD_MAX, STANZAS_MAX},
+    live_set::LiveSet,
+    signed::SignedRecord,
+    wire::{Record, Rule, Version1, strictly_ascending},
+};
+
+/// Bytes of an X-Wing ciphertext, which HPKE calls `enc`.
+pub const STANZA_ENC_BYTES: usize = 1120;
+/// Bytes of a wrapped run key: 32 and a tag.
+pub const STANZA_CIPHERTEXT_BYTES: usize = 48;
+
+/// The run key, wrapped for one recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Stanza {
+    /// For whom.
+    #[n(0)]
+    pub recipient: RecipientId,
+    /// The encapsulated key.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub enc: Vec<u8>,
+    /// The wrapped run key.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub ciphertext: Vec<u8>,
+}
+
+/// A run's claim, and its key for the recipients.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Envelope {
+    /// The record's version.
+    #[n(0)]
+    pub format: Version1,
+    /// The archive.
+    #[n(1)]
+    pub anchor: Anchor,
+    /// The run.
+    #[n(2)]
+    pub run: RunId,
+    /// The dataset.
+    #[n(3)]
+    pub dataset: DatasetId,
+    /// The dataset's class.
+    #[n(4)]
+    pub class: u32,
+    /// The charter that the run obeys.
+    #[n(5)]
+    pub charter_version: u32,
+    /// For whom the key is wrapped.
+    #[n(6)]
+    pub recipient_set: u32,
+    /// The set's epoch at the time.
+    #[n(7)]
+    pub crypto_epoch: u32,
+    /// Commitment to the run key.
+    #[n(8)]
+    pub commitment: Commitment,
+    /// The label, sealed in a box.
+    #[cbor(n(9), with = "minicbor::bytes")]
+    pub label: Vec<u8>,
+    /// The key, once for each recipient, ascending.
+    #[n(10)]
+    pub stanzas: Vec<Stanza>,
+    /// Which life of the writer.
+    #[n(11)]
+    pub incarnation: Incarnation,
+}
+
+impl Record for Envelope {
+    const KIND: &'static str = "envelope";
+    const BYTES_MAX: usize = ENVELOPE_BYTES_MAX;
+
+    fn law(&self) -> Result<(), Rule> {
+        let recipients: Vec<_> = self.stanzas.iter().map(|stanza| stanza.recipient).collect();
+        if recipients.is_empty() || recipients.len() > STANZAS_MAX || !strictly_ascending(&recipients) {
+            return Err(Rule::new(
+                "bad-stanzas",
+                "stanzas are missing, unsorted, doubled or too many",
+            ));
+        }
+        let lengths = self
+            .stanzas
+            .iter()
+            .all(|stanza| stanza.enc.len() == STANZA_ENC_BYTES && stanza.ciphertext.len() == STANZA_CIPHERTEXT_BYTES);
+        if !lengths {
+            return Err(Rule::new("bad-length", "a stanza's parts have other lengths"));
+        }
+        Ok(())
+    }
+}
+
+impl SignedRecord for Envelope {
+    const TYPE: &'static str = "exclave envelope v1";
+}
+
+/// Stripes of one other run.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct RunStripes {
+    /// The run that wrote them.
+    #[n(0)]
+    pub run: RunId,
+    /// Which.
+    #[n(1)]
+    pub stripes: LiveSet,
+}
+
+/// A run's claim on stripes that others wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ReuseClaim {
+    /// The record's version.
+    #[n(0)]
+    pub format: Version1,
+    /// The archive.
+    #[n(1)]
+    pub anchor: Anchor,
+    /// The claiming run.
+    #[n(2)]
+    pub run: RunId,
+    /// What it relies on, ascending by run.
+    #[n(3)]
+    pub stripes: Vec<RunStripes>,
+}
+
+impl Record for ReuseClaim {
+    const KIND: &'static str = "reuse claim";
+    const BYTES_MAX: usize = RECORD_BYTES_MAX;
+
+    fn law(&self) -> Result<(), Rule> {
+        let runs: Vec<_> = self.stripes.iter().map(|stripes| stripes.run).collect();
+        if runs.len() > RUNS_PER_HEAD_MAX || !strictly_ascending(&runs) {
+            return Err(Rule::new("bad-order", "claimed runs are unsorted, doubled or too many"));
+        }
+        Ok(())
+    }
+}
+
+impl SignedRecord for ReuseClaim {
+    const TYPE: &'static str = "exclave reuse v1";
+}
+
+/// A run's last word: it will write nothing more.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Close {
+    /// The record's version.
+    #[n(0)]
+    pub format: Version1,
+    /// The archive.
+    #[n(1)]
+    pub anchor: Anchor,
+    /// The run.
+    #[n(2)]
+    pub run: RunId,
+    /// Which life of the writer.
+    #[n(3)]
+    pub incarnation: Incarnation,
+}
+
+impl Record for Close {
+    const KIND: &'static str = "close";
+    const BYTES_MAX: usize = 256;
+
+    fn law(&self) -> Result<(), Rule> {
+        Ok(())
+    }
+}
+
+impl SignedRecord for Close {
+    const TYPE: &'static str = "exclave close v1";
+}

@@ -1,0 +1,416 @@
+//! The record that commits a snapshot, its run table and its sealed part (FORMAT.md section 11).
+
+use minicbor::{Decode, Encode};
+
+use crate::{
+    directory::Codec,
+    id::{Anchor, ChunkId, Commitment, DatasetId, Incarnation, KeyId, RecordHash, RunId},
+    limit::{HEAD_BYTES_MAX, PAGE_DEPTH_MAX, RECORD_BYTES_MAX, RUNS_PER_HEAD_MAX, RUNS_PER_PAGE, TIPS_MAX},
+    live_set::LiveSet,
+    manifest::ChunkRef,
+    signed::SignedRecord,
+    wire::{Record, Rule, Version1, strictly_ascending},
+};
+
+/// How safe a snapshot was when its head was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SnapshotState {
+    /// Every stripe had the shards that its class demands.
+    Durable,
+    /// Some stripe had fewer, though at least k.
+    Provisional,
+}
+
+impl<C> Encode<C> for SnapshotState {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        encoder: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        encoder.u8(match self {
+            Self::Durable => 0,
+            Self::Provisional => 1,
+        })?;
+        Ok(())
+    }
+}
+
+impl<'b, C> Decode<'b, C> for SnapshotState {
+    fn decode(decoder: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        match decoder.u8()? {
+            0 => Ok(Self::Durable),
+            1 => Ok(Self::Provisional),
+            _ => Err(minicbor::decode::Error::message("unknown snapshot state")),
+        }
+    }
+}
+
+/// The public half of a snapshot's commit.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Head {
+    /// The record's version.
+    #[n(0)]
+    pub format: Version1,
+    /// The archive.
+    #[n(1)]
+    pub anchor: Anchor,
+    /// The dataset.
+    #[n(2)]
+    pub dataset: DatasetId,
+    /// Who commits.
+    #[n(3)]
+    pub writer: KeyId,
+    /// Which life of the writer.
+    #[n(4)]
+    pub incarnation: Incarnation,
+    /// Its place in the chain, from 0.
+    #[n(5)]
+    pub seq: u64,
+    /// The head before it in the chain.
+    #[n(6)]
+    pub previous: Option<RecordHash>,
+    /// Heads seen in other chains, ascending.
+    #[n(7)]
+    pub tips: Vec<RecordHash>,
+    /// The charter that the writer obeyed.
+    #[n(8)]
+    pub charter_version: u32,
+    /// Least number of verified shards of any stripe that the snapshot needs.
+    #[n(9)]
+    pub verified_min: u8,
+    /// How safe it was.
+    #[n(10)]
+    pub state: SnapshotState,
+    /// Shards that were missing up to n.
+    #[n(11)]
+    pub debt: u64,
+    /// The run whose key opens the sealed part.
+    #[n(12)]
+    pub run: RunId,
+    /// The pages of the run table, in order.
+    #[n(13)]
+    pub run_pages: Vec<RecordHash>,
+    /// The sealed part, in a box.
+    #[cbor(n(14), with = "minicbor::bytes")]
+    pub sealed: Vec<u8>,
+}
+
+impl Record for Head {
+    const KIND: &'static str = "head";
+    const BYTES_MAX: usize = HEAD_BYTES_MAX;
+
+    fn law(&self) -> Result<(), Rule> {
+        let broken = |text: &str| Err(Rule::new("bad-head", text));
+        if self.previous.is_some() != (self.seq > 0) {
+            return broken("a first head has no predecessor, every other one has");
+        }
+        if self.tips.len() > TIPS_MAX || !strictly_ascending(&self.tips) {
+            return Err(Rule::new("bad-order", "tips are unsorted, doubled or too many"));
+        }
+        if self.run_pages.is_empty() || self.run_pages.len() > RUNS_PER_HEAD_MAX / RUNS_PER_PAGE {
+            return broken("the run table is empty or too long");
+        }
+        if self.sealed.is_empty() || !self.sealed.len().is_multiple_of(SEALED_STEP_BYTES) {
+            return Err(Rule::new(
+                "bad-length",
+                "the sealed part is not a multiple of 1,024 bytes",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl SignedRecord for Head {
+    const TYPE: &'static str = "exclave head v1";
+}
+
+/// A head's sealed part is padded to whole steps, so that its length says little.
+pub const SEALED_STEP_BYTES: usize = 1024;
+
+/// What a snapshot needs of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct RunEntry {
+    /// The run.
+    #[n(0)]
+    pub run: RunId,
+    /// Commitment to its key.
+    #[n(1)]
+    pub commitment: Commitment,
+    /// The stripes that are needed.
+    #[n(2)]
+    pub live: LiveSet,
+    /// The ledger parts that describe them.
+    #[n(3)]
+    pub ledgers: Vec<RecordHash>,
+}
+
+/// Up to 256 runs of a head's run table.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct RunPage {
+    /// The record's version.
+    #[n(0)]
+    pub format: Version1,
+    /// The archive.
+    #[n(1)]
+    pub anchor: Anchor,
+    /// The runs, ascending.
+    #[n(2)]
+    pub runs: Vec<RunEntry>,
+}
+
+impl Record for RunPage {
+    const KIND: &'static str = "run table page";
+    const BYTES_MAX: usize = RECORD_BYTES_MAX;
+
+    fn law(&self) -> Result<(), Rule> {
+        let runs: Vec<_> = self.runs.iter().map(|entry| entry.run).collect();
+        if runs.is_empty() || runs.len() > RUNS_PER_PAGE || !strictly_ascending(&runs) {
+            return Err(Rule::new(
+                "bad-order",
+                "runs are missing, unsorted, doubled or too many",
+            ));
+        }
+        if self
+            .runs
+            .iter()
+            .any(|entry| entry.ledgers.is_empty() && !entry.live.is_empty())
+        {
+            return Err(Rule::new("bad-head", "a run with live stripes names no ledger"));
+        }
+        Ok(())
+    }
+}
+
+/// Where a snapshot came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SourceKind {
+    /// A directory tree.
+    Tree,
+    /// A single file.
+    File,
+    /// A block image.
+    Image,
+    /// The output of commands.
+    Command,
+}
+
+impl SourceKind {
+    /// The word in output.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tree => "tree",
+            Self::File => "file",
+            Self::Image => "image",
+            Self::Command => "command",
+        }
+    }
+}
+
+impl<C> Encode<C> for SourceKind {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        encoder: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        encoder.u8(match self {
+            Self::Tree => 0,
+            Self::File => 1,
+            Self::Image => 2,
+            Self::Command => 3,
+        })?;
+        Ok(())
+    }
+}
+
+impl<'b, C> Decode<'b, C> for SourceKind {
+    fn decode(decoder: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        match decoder.u8()? {
+            0 => Ok(Self::Tree),
+            1 => Ok(Self::File),
+            2 => Ok(Self::Image),
+            3 => Ok(Self::Command),
+            _ => Err(minicbor::decode::Error::message("unknown source kind")),
+        }
+    }
+}
+
+/// What a snapshot holds and what it left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(array)]
+pub struct Counts {
+    /// Regular files and streams.
+    #[n(0)]
+    pub files: u64,
+    /// Directories.
+    #[n(1)]
+    pub directories: u64,
+    /// Links and special files.
+    #[n(2)]
+    pub others: u64,
+    /// Bytes of files, holes included.
+    #[n(3)]
+    pub bytes: u64,
+    /// Entries that could not be read.
+    #[n(4)]
+    pub skipped: u64,
+    /// Entries that rules exclude.
+    #[n(5)]
+    pub excluded: u64,
+    /// Files that changed while they were read.
+    #[n(6)]
+    pub changed: u64,
+}
+
+/// Where the manifest's root page lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ManifestRoot {
+    /// Its level.
+    pub level: u8,
+    /// The page.
+    pub page: ChunkRef,
+}
+
+/// What only recipients read of a head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedHead {
+    /// Name of the dataset.
+    pub name: String,
+    /// Label.
+    pub label: String,
+    /// Unix seconds.
+    pub started: i64,
+    /// Unix seconds.
+    pub finished: i64,
+    /// Where it came from.
+    pub source: SourceKind,
+    /// Digest of the source's definition.
+    pub source_digest: [u8; 32],
+    /// What it holds.
+    pub counts: Counts,
+    /// Where its manifest begins.
+    pub root: ManifestRoot,
+    /// Derives the dedup key, so that a restorer can check every chunk and a new agent can go on.
+    pub dataset_secret: [u8; 32],
+    /// How it was cut.
+    pub cutter: String,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct WireRoot(
+    #[n(0)] RunId,
+    #[n(1)] u32,
+    #[n(2)] u32,
+    #[n(3)] u32,
+    #[n(4)] u32,
+    #[n(5)] u8,
+    #[n(6)] ChunkId,
+);
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WireSealed {
+    #[n(0)]
+    format: Version1,
+    #[n(1)]
+    name: String,
+    #[n(2)]
+    label: String,
+    #[n(3)]
+    started: i64,
+    #[n(4)]
+    finished: i64,
+    #[n(5)]
+    source: SourceKind,
+    #[cbor(n(6), with = "minicbor::bytes")]
+    source_digest: [u8; 32],
+    #[n(7)]
+    counts: Counts,
+    #[n(8)]
+    level: u8,
+    #[n(9)]
+    root: WireRoot,
+    #[cbor(n(10), with = "minicbor::bytes")]
+    dataset_secret: [u8; 32],
+    #[n(11)]
+    cutter: String,
+}
+
+impl<C> Encode<C> for SealedHead {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        encoder: &mut minicbor::Encoder<W>,
+        context: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        let page = &self.root.page;
+        let root = WireRoot(
+            page.run,
+            page.ordinal,
+            page.offset,
+            page.stored,
+            page.raw,
+            page.codec.number(),
+            page.id,
+        );
+        WireSealed {
+            format: Version1,
+            name: self.name.clone(),
+            label: self.label.clone(),
+            started: self.started,
+            finished: self.finished,
+            source: self.source,
+            source_digest: self.source_digest,
+            counts: self.counts,
+            level: self.root.level,
+            root,
+            dataset_secret: self.dataset_secret,
+            cutter: self.cutter.clone(),
+        }
+        .encode(encoder, context)
+    }
+}
+
+impl<'b, C> Decode<'b, C> for SealedHead {
+    fn decode(decoder: &mut minicbor::Decoder<'b>, context: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let wire = WireSealed::decode(decoder, context)?;
+        let WireRoot(run, ordinal, offset, stored, raw, codec, id) = wire.root;
+        let codec = Codec::from_number(codec)
+            .filter(|codec| codec.allows(stored, raw) && usize::from(wire.level) < PAGE_DEPTH_MAX)
+            .ok_or_else(|| minicbor::decode::Error::message("the root page has impossible lengths"))?;
+        Ok(Self {
+            name: wire.name,
+            label: wire.label,
+            started: wire.started,
+            finished: wire.finished,
+            source: wire.source,
+            source_digest: wire.source_digest,
+            counts: wire.counts,
+            root: ManifestRoot {
+                level: wire.level,
+                page: ChunkRef {
+                    run,
+                    ordinal,
+                    offset,
+                    stored,
+                    raw,
+                    codec,
+                    id,
+                },
+            },
+            dataset_secret: wire.dataset_secret,
+            cutter: wire.cutter,
+        })
+    }
+}
+
+impl Record for SealedHead {
+    const KIND: &'static str = "sealed head";
+    const BYTES_MAX: usize = 8 << 10;
+
+    fn law(&self) -> Result<(), Rule> {
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! A record with its signatures, as one object (FORMAT.md section 7).
+//!
+//! The object is `[1, record bytes, [[key id, Ed25519 signature, ML-DSA-65 signature] ...]]`. Signing and verifying use
+//! the record's exact bytes; this module only takes them apart. Verification is `exclave-seal`'s.
+
+use minicbor::{Decode, Decoder, Encode};
+
+use crate::{
+    id::{KeyId, RecordHash},
+    limit::RECORD_BYTES_MAX,
+    wire::{Record, RecordError, Rule, Version1, encode, strictly_ascending},
+};
+
+/// Bytes of an Ed25519 signature (RFC 8032).
+pub const ED25519_SIGNATURE_BYTES: usize = 64;
+/// Bytes of an ML-DSA-65 signature (FIPS 204).
+pub const ML_DSA_65_SIGNATURE_BYTES: usize = 3309;
+/// Bytes of a public key: Ed25519 (32), ML-DSA-65 (1,952).
+pub const PUBLIC_KEY_BYTES: usize = 32 + 1952;
+
+/// A public signing key: both halves, always used together.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublicKey(Box<[u8; PUBLIC_KEY_BYTES]>);
+
+impl PublicKey {
+    /// Takes the bytes of both halves; whether they are points and polynomials shows when they are used.
+    pub fn from_bytes(bytes: [u8; PUBLIC_KEY_BYTES]) -> Self {
+        Self(Box::new(bytes))
+    }
+
+    /// Ed25519 key, then ML-DSA-65 key.
+    pub fn as_bytes(&self) -> &[u8; PUBLIC_KEY_BYTES] {
+        &self.0
+    }
+
+    /// The key's id.
+    pub fn id(&self) -> KeyId {
+        KeyId::from_bytes(*blake3::hash(&self.0[..]).as_bytes())
+    }
+}
+
+impl std::fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PublicKey({})", self.id())
+    }
+}
+
+crate::wire::boxed_bytes!(PublicKey, PUBLIC_KEY_BYTES);
+
+/// A record whose type string separates its signatures from all others.
+pub trait SignedRecord: Record {
+    /// The type string of FORMAT.md section 7.
+    const TYPE: &'static str;
+
+    /// What is signed: type string, a zero byte, the record's bytes.
+    fn message(record_bytes: &[u8]) -> Vec<u8> {
+        let mut message = Vec::with_capacity(Self::TYPE.len() + 1 + record_bytes.len());
+        message.extend_from_slice(Self::TYPE.as_bytes());
+        message.push(0);
+        message.extend_from_slice(record_bytes);
+        message
+    }
+}
+
+/// Both signatures of one key over one message.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// Who signed.
+    pub key: KeyId,
+    /// RFC 8032.
+    pub ed25519: [u8; ED25519_SIGNATURE_BYTES],
+    /// FIPS 204.
+    pub ml_dsa: Box<[u8; ML_DSA_65_SIGNATURE_BYTES]>,
+}
+
+impl std::fmt::Debug for Signature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Signature({})", self.key)
+    }
+}
+
+/// A record with signatures that nobody has checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedObject {
+    record: Vec<u8>,
+    signatures: Vec<Signature>,
+}
+
+impl SignedObject {
+    /// Joins a record's bytes and its signatures.
+    pub fn new(record: Vec<u8>, mut signatures: Vec<Signature>) -> Self {
+        signatures.sort_by_key(|signature| signature.key);
+        Self { record, signatures }
+    }
+
+    /// The record's exact bytes.
+    pub fn record_bytes(&self) -> &[u8] {
+        &self.record
+    }
+
+    /// The signatures, ascending by key.
+    pub fn signatures(&self) -> &[Signature] {
+        &self.signatures
+    }
+
+    /// The record's hash, which names it in other records.
+    pub fn record_hash(&self) -> RecordHash {
+        RecordHash::of(&self.record)
+    }
+
+    /// The object's bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let signatures = self
+            .signatures
+            .iter()
+            .map(|signature| WireSignature(signature.key, signature.ed25519.to_vec(), signature.ml_dsa.to_vec()))
+            .collect();
+        encode(&WireSigned(Version1, self.record.clone(), signatures))
+    }
+
+    /// Reads an object of at most `bytes_max` bytes strictly.
+    pub fn from_bytes(bytes: &[u8], bytes_max: usize) -> Result<Self, RecordError> {
+        const KIND: &str = "signed record";
+        if bytes.len() > bytes_max.min(RECORD_BYTES_MAX) {
+            return Err(RecordError::TooLong {
+                kind: KIND,
+                found: bytes.len(),
+                cap: bytes_max,
+            });
+        }
+        let wire = WireSigned::decode(&mut Decoder::new(bytes), &mut ())
+            .map_err(|source| RecordError::Malformed { kind: KIND, source })?;
+        if encode(&wire) != bytes {
+            return Err(RecordError::NotCanonical { kind: KIND });
+        }
+        let WireSigned(_, record, signatures) = wire;
+        let signatures = signatures
+            .into_iter()
+            .map(WireSignature::into_signature)
+            .collect::<Option<Vec<_>>>()
+            .filter(|signatures| !signatures.is_empty())
+            .ok_or_else(|| unlawful("missing-signature", "a signature is missing or has another length"))?;
+        let keys: Vec<_> = signatures.iter().map(|signature| signature.key).collect();
+        if !strictly_ascending(&keys) {
+            return Err(unlawful("bad-order", "signatures are not in ascending order of keys"));
+        }
+        Ok(Self { record, signatures })
+    }
+}
+
+fn unlawful(kind: &'static str, text: &str) -> RecordError {
+    RecordError::Unlawful {
+        kind: "signed record",
+        rule: Rule::new(kind, text),
+    }
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct WireSigned(
+    #[n(0)] Version1,
+    #[cbor(n(1), with = "minicbor::bytes")] Vec<u8>,
+    #[n(2)] Vec<WireSignature>,
+);
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct WireSignature(
+    #[n(0)] KeyId,
+    #[cbor(n(1), with = "minicbor::bytes")] Vec<u8>,
+    #[cbor(n(2), with = "minicbor::bytes")] Vec<u8>,
+);
+
+impl WireSignature {
+    fn into_signature(self) -> Option<Signature> {
+        let ml_dsa: Box<[u8]> = self.2.into_boxed_slice();
+        Some(Signature {
+            key: self.0,
+            ed25519: self.1.try_into().ok()?,
+            ml_dsa: ml_dsa.try_into().ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_read_back_and_order_is_kept() {
+        let signature = |key: u8| Signature {
+            key: KeyId::from_bytes([key; 32]),
+            ed25519: [key; 64],
+            ml_dsa: Box::new([key; ML_DSA_65_SIGNATURE_BYTES]),
+        };
+        let object = SignedObject::new(vec![0xa0], vec![signature(2), signature(1)]);
+        let bytes = object.to_bytes();
+        assert_eq!(SignedObject::from_bytes(&bytes, 1 << 20).unwrap(), object);
+        assert!(SignedObject::from_bytes(&bytes, bytes.len() - 1).is_err());
+        assert!(SignedObject::from_bytes(&bytes[..bytes.len() - 1], 1 << 20).is_err());
+        let twice = SignedObject::new(vec![0xa0], vec![signature(1), signature(1)]).to_bytes();
+        assert!(SignedObject::from_bytes(&twice, 1 << 20).is_err());
+        let none = SignedObject::new(vec![0xa0], vec![]).to_bytes();
+        assert!(SignedObject::from_bytes(&none, 1 << 20).is_err());
+    }
+}
