@@ -1,1 +1,43 @@
-//! Skeleton.
+//! The abroad edge: one narrow trait over object stores, its conformance suite, and layers around it.
+//!
+//! A [`Site`] keeps immutable objects by name, somewhere in a country that isn't ours. It is never believed: whoever
+//! calls it checks what comes back. This crate promises only that no site can make us hang for ever, hold memory
+//! without bound, follow it to another host, or hand it somebody else's credentials; and that every failure arrives
+//! with its class, its site, its operation and its object.
+//!
+//! **Architecture Invariant:** an agent can't delete. [`Site`] has no such verb; [`Destroy`] is a capability apart.
+//!
+//! **Architecture Invariant:** no ambient credentials. What [`SiteSettings`] doesn't give isn't looked for, and no
+//! request leaves for any host but the site's own.
+
+#![forbid(unsafe_code)]
+
+// what a site is
+mod address;
+mod body;
+mod contract;
+mod error;
+mod settings;
+
+// where objects lie
+mod file;
+mod memory;
+
+// around a site
+pub mod layer;
+mod simulated;
+
+// whether a site keeps its word
+pub mod conformance;
+
+pub use self::{
+    address::{BadAddress, Scheme, SiteAddress},
+    body::Body,
+    contract::{Children, Destroy, Entry, Listing, PutMode, Site, Stored},
+    error::{Class, Failure, Operation, SiteError},
+    file::{Durability, FileSite},
+    layer::faulty::{Crash, Fault, Faulty, Record, Rule, Steps, When},
+    memory::{MemorySite, MemoryStore},
+    settings::{ByteCount, Credentials, Secret, SiteSettings, Span},
+    simulated::SimulatedSite,
+};

@@ -1,0 +1,258 @@
+//! Where a site is: an address that is parsed once and prints without secrets.
+//!
+//! | form | store |
+//! |---|---|
+//! | `file:///srv/exclave`, `/srv/exclave` | a directory |
+//! | `s3://bucket/prefix` | S3 and what speaks it; `endpoint` in the settings names the host |
+//! | `az://container/prefix` | Azure Blob |
+//! | `gs://bucket/prefix` | Google Cloud Storage |
+//! | `https://host/path`, `http://...` | WebDAV |
+//! | `memory://name` | this process, for tests |
+//!
+//! An address holds no user, password, query or fragment: addresses are printed, logged, and travel in a charter.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use url::Url;
+
+/// A site's address.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SiteAddress {
+    text: String,
+    scheme: Scheme,
+}
+
+/// Which kind of store an address names, with the parts that it needs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scheme {
+    /// A directory of this machine.
+    File {
+        /// Its absolute path.
+        root: PathBuf,
+    },
+    /// An S3 bucket.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// What every key starts with; empty, or without slashes at its ends.
+        prefix: String,
+    },
+    /// An Azure Blob container.
+    Azure {
+        /// The container.
+        container: String,
+        /// As for S3.
+        prefix: String,
+    },
+    /// A Google Cloud Storage bucket.
+    Gcs {
+        /// The bucket.
+        bucket: String,
+        /// As for S3.
+        prefix: String,
+    },
+    /// A WebDAV collection.
+    WebDav {
+        /// Its URL, without a slash at the end.
+        url: String,
+    },
+    /// A store in this process.
+    Memory {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Why a text is no site address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadAddress {
+    /// Not a URL and not an absolute path.
+    #[error("site address {0:?} is neither a URL nor an absolute path")]
+    Form(String),
+    /// A scheme that no backend speaks.
+    #[error("site address scheme {0:?} is unknown; known are file, s3, az, gs, https, http, memory")]
+    Scheme(String),
+    /// A bucket, container or host is missing.
+    #[error("site address {0:?} names no bucket or host")]
+    NoHost(String),
+    /// It holds credentials. The text is left out for that reason.
+    #[error("site address holds a user or a password; give them as credentials")]
+    Credentials,
+    /// It has a query or a fragment.
+    #[error("site address {0:?} has a query or a fragment")]
+    Extra(String),
+    /// A part that a store would rewrite.
+    #[error("site address part {0:?} is not made of letters, digits, '-', '_', '.' and '~' cut by single slashes")]
+    Part(String),
+}
+
+impl SiteAddress {
+    /// Reads an address.
+    ///
+    /// ```
+    /// use exclave_site::SiteAddress;
+    /// assert_eq!(SiteAddress::parse("/srv/exclave").unwrap().to_string(), "file:///srv/exclave");
+    /// assert!(SiteAddress::parse("s3://bucket/some/prefix").is_ok());
+    /// for bad in ["srv", "ftp://host/a", "s3:///a", "https://me:secret@host/", "s3://b/a//b", "s3://b/../c"] {
+    ///     assert!(SiteAddress::parse(bad).is_err(), "{bad}");
+    /// }
+    /// ```
+    pub fn parse(text: &str) -> Result<Self, BadAddress> {
+        if text.starts_with('/') {
+            return Self::of_directory(Path::new(text));
+        }
+        if let Some(path) = text.strip_prefix("file://") {
+            return Self::of_directory(Path::new(path));
+        }
+        // `Url` resolves `..` silently; an address that climbs is a mistake to be told.
+        let climbs = text.split('/').any(|part| part == ".." || part == ".");
+        let url = Url::parse(text).map_err(|_| BadAddress::Form(short(text)))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(BadAddress::Credentials);
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(BadAddress::Extra(short(text)));
+        }
+        let host = url.host_str().filter(|host| !host.is_empty()).map(str::to_owned);
+        let host = host.ok_or_else(|| BadAddress::NoHost(short(text)));
+        let prefix = url.path().trim_start_matches('/').trim_end_matches('/').to_owned();
+        if climbs || !is_clean(&prefix) {
+            return Err(BadAddress::Part(short(&prefix)));
+        }
+        let scheme = match url.scheme() {
+            "s3" => Scheme::S3 { bucket: host?, prefix },
+            "az" => Scheme::Azure {
+                container: host?,
+                prefix,
+            },
+            "gs" => Scheme::Gcs { bucket: host?, prefix },
+            "memory" => Scheme::Memory { name: host? },
+            "http" | "https" => {
+                host?;
+                Scheme::WebDav {
+                    url: url.as_str().trim_end_matches('/').to_owned(),
+                }
+            }
+            other => return Err(BadAddress::Scheme(short(other))),
+        };
+        Ok(Self {
+            text: url.as_str().trim_end_matches('/').to_owned(),
+            scheme,
+        })
+    }
+
+    /// The address of a directory, which must be absolute.
+    pub fn of_directory(root: &Path) -> Result<Self, BadAddress> {
+        let text = root
+            .to_str()
+            .filter(|_| root.is_absolute())
+            .ok_or_else(|| BadAddress::Form(format!("{root:?}")))?;
+        let trimmed = text.trim_end_matches('/');
+        let scheme = Scheme::File {
+            root: PathBuf::from(if trimmed.is_empty() { "/" } else { trimmed }),
+        };
+        Ok(Self {
+            text: format!("file://{}", if trimmed.is_empty() { "/" } else { trimmed }),
+            scheme,
+        })
+    }
+
+    /// Which store it names.
+    pub fn scheme(&self) -> &Scheme {
+        &self.scheme
+    }
+
+    /// The address as text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+/// True when a path is made of parts that every store keeps unchanged.
+fn is_clean(path: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    path.is_empty()
+        || path
+            .split('/')
+            .all(|part| !part.is_empty() && part.bytes().all(allowed))
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(120).collect()
+}
+
+impl FromStr for SiteAddress {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for SiteAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for SiteAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, f)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for SiteAddress {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl serde::Serialize for SiteAddress {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_parses_to_its_parts_and_prints_alike() {
+        let s3 = SiteAddress::parse("s3://bucket/a/b/").unwrap();
+        assert_eq!(
+            *s3.scheme(),
+            Scheme::S3 {
+                bucket: "bucket".into(),
+                prefix: "a/b".into()
+            }
+        );
+        assert_eq!(s3.to_string(), "s3://bucket/a/b");
+        let dav = SiteAddress::parse("http://127.0.0.1:8080/dav").unwrap();
+        assert_eq!(
+            *dav.scheme(),
+            Scheme::WebDav {
+                url: "http://127.0.0.1:8080/dav".into()
+            }
+        );
+        for text in [
+            "az://box",
+            "gs://bucket/x",
+            "memory://one",
+            "file:///srv/x",
+            "https://host/a",
+        ] {
+            assert_eq!(SiteAddress::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_password_is_refused_and_not_repeated() {
+        let error = SiteAddress::parse("https://me:hunter2@host/a").unwrap_err();
+        assert_eq!(error, BadAddress::Credentials);
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+    }
+}

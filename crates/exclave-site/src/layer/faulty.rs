@@ -1,0 +1,647 @@
+//! A site that misbehaves on command: what real servers won't do when a test needs it.
+//!
+//! Which operation meets which [`Fault`] is programmed by [`Rule`]s: by kind of operation, by name, by count, or by a
+//! seeded chance. The same seed and the same operations in the same order give the same faults. Every operation is one
+//! step, counted by [`Steps`], which several sites may share: a crash of *our* process at step i fails that operation and
+//! all later ones at all of them, until [`Steps::restart`]. Together with a store that is shared, "crash at every step,
+//! start again, look" is a loop over i.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use exclave_model::{ObjectName, Prefix};
+
+use crate::contract::{Children, Destroy, Listing, PutMode, Site, Stored};
+use crate::error::{Failure, Operation};
+use crate::{Body, Class, SiteAddress, SiteError};
+
+/// Newest puts that stale answers may forget; older ones are always seen.
+const RECENT_PUTS_MAX: usize = 4096;
+
+/// Something that a site does wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The request never arrives: `Unreachable`, nothing done.
+    LostBefore,
+    /// The request is carried out and its answer lost: `Slow`.
+    ReplyLost,
+    /// A put stores only the first bytes and breaks: `Unreachable`. Other operations are lost before.
+    Torn {
+        /// How many bytes are stored.
+        bytes: u64,
+    },
+    /// A put says that it stored the body, and didn't.
+    Vanish,
+    /// A put stores other bytes of the same length and says that all is well.
+    Spoil,
+    /// A create-only put overwrites and says `Created`.
+    Overwrite,
+    /// A put says `AlreadyExists` and stores nothing, whatever is there.
+    SayExists,
+    /// A read returns the right number of wrong bytes.
+    WrongBytes,
+    /// Reads and listings don't know yet of the newest `puts` names that were put through this site.
+    Stale {
+        /// How many.
+        puts: usize,
+    },
+    /// Listings leave out names that hold this text.
+    Omit {
+        /// The text.
+        containing: String,
+    },
+    /// A delay before the operation, in tokio's time.
+    Slow {
+        /// How long.
+        wait: Duration,
+    },
+    /// No answer, ever. Only a deadline ends it.
+    Hang,
+    /// `Denied`.
+    Deny,
+    /// `Full`.
+    Fill,
+    /// `Throttled`.
+    Throttle,
+    /// `Internal`, HTTP 500.
+    Fail,
+}
+
+/// Which operations a rule concerns. Starts with all of them; each method narrows.
+#[derive(Debug, Clone, Default)]
+pub struct When {
+    operations: Option<Vec<Operation>>,
+    containing: Option<String>,
+    after: u64,
+    times: Option<u64>,
+    one_in: Option<u64>,
+}
+
+/// A fault and when it strikes.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    when: When,
+    fault: Fault,
+    seen: u64,
+    struck: u64,
+}
+
+/// What happened at one step, as the site's log keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The step's number, from 0, over all sites that share the [`Steps`].
+    pub step: u64,
+    /// What was asked.
+    pub operation: Operation,
+    /// On which object or prefix.
+    pub object: String,
+    /// Which faults struck.
+    pub faults: Vec<Fault>,
+    /// How it ended; `None` for success.
+    pub failure: Option<Class>,
+}
+
+/// How our process dies at a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// Before the operation does anything.
+    Before,
+    /// After it was carried out, before we hear of it.
+    After,
+    /// With the first bytes of a put stored; other operations as `Before`.
+    Torn {
+        /// How many bytes are stored.
+        bytes: u64,
+    },
+}
+
+/// Counts operations at one site or several, and makes our process die at one of them.
+#[derive(Debug, Clone, Default)]
+pub struct Steps(Arc<Mutex<Counter>>);
+
+#[derive(Debug, Default)]
+struct Counter {
+    taken: u64,
+    crash: Option<(u64, Crash)>,
+}
+
+/// A site with faults around another site. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Faulty<S> {
+    inner: S,
+    steps: Steps,
+    script: Arc<Mutex<Script>>,
+}
+
+#[derive(Debug)]
+struct Script {
+    rules: Vec<Rule>,
+    chance: SplitMix64,
+    recent: VecDeque<ObjectName>,
+    log: Vec<Record>,
+}
+
+impl When {
+    /// Every operation.
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// Only puts and deletes.
+    #[must_use]
+    pub fn writes(self) -> Self {
+        self.only(&[Operation::Put, Operation::Delete])
+    }
+
+    /// Only reads, lengths and listings.
+    #[must_use]
+    pub fn reads(self) -> Self {
+        use Operation::{Get, GetRange, Length, List, ListChildren};
+        self.only(&[Get, GetRange, Length, List, ListChildren])
+    }
+
+    /// Only these operations.
+    #[must_use]
+    pub fn only(mut self, operations: &[Operation]) -> Self {
+        self.operations = Some(operations.to_vec());
+        self
+    }
+
+    /// Only objects and prefixes whose name holds `text`.
+    #[must_use]
+    pub fn containing(mut self, text: &str) -> Self {
+        self.containing = Some(text.to_owned());
+        self
+    }
+
+    /// Not the first `count` of what else matches.
+    #[must_use]
+    pub fn after(mut self, count: u64) -> Self {
+        self.after = count;
+        self
+    }
+
+    /// At most `count` times.
+    #[must_use]
+    pub fn times(mut self, count: u64) -> Self {
+        self.times = Some(count);
+        self
+    }
+
+    /// By chance, once in `odds` on average.
+    #[must_use]
+    pub fn one_in(mut self, odds: u64) -> Self {
+        self.one_in = Some(odds.max(1));
+        self
+    }
+}
+
+impl Rule {
+    /// A rule.
+    pub fn new(when: When, fault: Fault) -> Self {
+        Self {
+            when,
+            fault,
+            seen: 0,
+            struck: 0,
+        }
+    }
+
+    fn strikes(&mut self, operation: Operation, object: &str, chance: &mut SplitMix64) -> bool {
+        let When {
+            operations,
+            containing,
+            after,
+            times,
+            one_in,
+        } = &self.when;
+        let concerned = operations.as_ref().is_none_or(|only| only.contains(&operation))
+            && containing.as_ref().is_none_or(|text| object.contains(text));
+        if !concerned {
+            return false;
+        }
+        self.seen += 1;
+        let strikes = self.seen > *after
+            && times.is_none_or(|times| self.struck < times)
+            && one_in.is_none_or(|odds| chance.next().is_multiple_of(odds));
+        self.struck += u64::from(strikes);
+        strikes
+    }
+}
+
+impl Steps {
+    /// A counter at 0 with no crash ahead.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Operations so far.
+    pub fn taken(&self) -> u64 {
+        self.lock().taken
+    }
+
+    /// Makes our process die at the operation that will be number `step`, counted from 0 since the start.
+    pub fn crash_at(&self, step: u64, how: Crash) {
+        self.lock().crash = Some((step, how));
+    }
+
+    /// True when the crash has happened.
+    pub fn has_crashed(&self) -> bool {
+        let counter = self.lock();
+        counter.crash.is_some_and(|(at, _)| counter.taken > at)
+    }
+
+    /// Starts our process again: no crash ahead, the count goes on.
+    pub fn restart(&self) {
+        self.lock().crash = None;
+    }
+
+    /// Takes a step; tells its number and whether we die at it, or did before.
+    fn take(&self) -> (u64, Option<Crash>) {
+        let mut counter = self.lock();
+        let step = counter.taken;
+        counter.taken += 1;
+        match counter.crash {
+            Some((at, how)) if at == step => (step, Some(how)),
+            Some((at, _)) if at < step => (step, Some(Crash::Before)),
+            Some(_) | None => (step, None),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counter> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one operation has to suffer, decided before it starts.
+struct Fate {
+    step: u64,
+    crash: Option<Crash>,
+    faults: Vec<Fault>,
+    stale: Vec<ObjectName>,
+}
+
+impl<S: Site> Faulty<S> {
+    /// A calm site around `inner`; `seed` decides what happens by chance.
+    pub fn new(inner: S, seed: u64, steps: &Steps) -> Self {
+        let script = Script {
+            rules: Vec::new(),
+            chance: SplitMix64(seed),
+            recent: VecDeque::new(),
+            log: Vec::new(),
+        };
+        Self {
+            inner,
+            steps: steps.clone(),
+            script: Arc::new(Mutex::new(script)),
+        }
+    }
+
+    /// Adds a rule; all rules that strike take effect, in this order.
+    pub fn inflict(&self, when: When, fault: Fault) {
+        self.script().rules.push(Rule::new(when, fault));
+    }
+
+    /// Removes all rules.
+    pub fn calm(&self) {
+        self.script().rules.clear();
+    }
+
+    /// What was done here so far.
+    pub fn log(&self) -> Vec<Record> {
+        self.script().log.clone()
+    }
+
+    /// How many operations of this kind the log holds.
+    pub fn count(&self, operation: Operation) -> usize {
+        self.script()
+            .log
+            .iter()
+            .filter(|record| record.operation == operation)
+            .count()
+    }
+
+    /// The counter of steps.
+    pub fn steps(&self) -> &Steps {
+        &self.steps
+    }
+
+    /// What it is around.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fate(&self, operation: Operation, object: &str) -> Fate {
+        let (step, crash) = self.steps.take();
+        let mut script = self.script();
+        let Script {
+            rules,
+            chance,
+            recent,
+            log,
+        } = &mut *script;
+        let struck = rules.iter_mut().filter_map(|rule| {
+            let strikes = crash.is_none() && rule.strikes(operation, object, chance);
+            strikes.then(|| rule.fault.clone())
+        });
+        let faults: Vec<Fault> = struck.collect();
+        let forgotten = faults
+            .iter()
+            .map(|fault| if let Fault::Stale { puts } = fault { *puts } else { 0 })
+            .max();
+        let stale = recent.iter().rev().take(forgotten.unwrap_or(0)).cloned().collect();
+        log.push(Record {
+            step,
+            operation,
+            object: object.to_owned(),
+            faults: faults.clone(),
+            failure: None,
+        });
+        Fate {
+            step,
+            crash,
+            faults,
+            stale,
+        }
+    }
+
+    /// Runs one operation under its fate. `act` is the deed itself; `tear` what is left of it when it is torn.
+    async fn suffer<T>(
+        &self,
+        operation: Operation,
+        fate: Fate,
+        act: impl Future<Output = Result<T, SiteError>>,
+        tear: impl AsyncFnOnce(u64) -> Result<(), SiteError>,
+    ) -> Result<T, SiteError> {
+        let outcome = self.outcome(operation, &fate, act, tear).await;
+        if let Err(error) = &outcome {
+            let mut script = self.script();
+            if let Some(record) = script.log.iter_mut().rfind(|record| record.step == fate.step) {
+                record.failure = Some(error.class());
+            }
+        }
+        outcome
+    }
+
+    async fn outcome<T>(
+        &self,
+        operation: Operation,
+        fate: &Fate,
+        act: impl Future<Output = Result<T, SiteError>>,
+        tear: impl AsyncFnOnce(u64) -> Result<(), SiteError>,
+    ) -> Result<T, SiteError> {
+        let fail = |failure| SiteError::new(self.address(), operation, failure);
+        let crashed = || fail(Failure::Crashed { step: fate.step });
+        match fate.crash {
+            Some(Crash::Before) => return Err(crashed()),
+            Some(Crash::After) => {
+                act.await?;
+                return Err(crashed());
+            }
+            Some(Crash::Torn { bytes }) => {
+                tear(bytes).await?;
+                return Err(crashed());
+            }
+            None => {}
+        }
+        let mut reply_lost = false;
+        for fault in &fate.faults {
+            match fault {
+                Fault::LostBefore => return Err(fail(Failure::Unreachable)),
+                Fault::Torn { bytes } => {
+                    tear(*bytes).await?;
+                    return Err(fail(Failure::Unreachable));
+                }
+                Fault::Slow { wait } => tokio::time::sleep(*wait).await,
+                Fault::Hang => std::future::pending::<()>().await,
+                Fault::Deny => return Err(fail(Failure::Denied)),
+                Fault::Fill => return Err(fail(Failure::Full)),
+                Fault::Throttle => return Err(fail(Failure::Throttled)),
+                Fault::Fail => return Err(fail(Failure::Internal { status: Some(500) })),
+                Fault::ReplyLost => reply_lost = true,
+                // The deeds themselves look after these.
+                Fault::Vanish
+                | Fault::Spoil
+                | Fault::Overwrite
+                | Fault::SayExists
+                | Fault::WrongBytes
+                | Fault::Stale { .. }
+                | Fault::Omit { .. } => {}
+            }
+        }
+        let done = act.await?;
+        if reply_lost {
+            Err(fail(Failure::Slow { waited: Duration::ZERO }))
+        } else {
+            Ok(done)
+        }
+    }
+
+    async fn store(&self, name: &ObjectName, body: Body, mode: PutMode, faults: &[Fault]) -> Result<Stored, SiteError> {
+        let (mut body, mut mode) = (body, mode);
+        for fault in faults {
+            match fault {
+                Fault::Vanish => return Ok(Stored::Created),
+                Fault::SayExists => return Ok(Stored::AlreadyExists),
+                Fault::Overwrite => mode = PutMode::Plain,
+                Fault::Spoil => body = self.spoil(&body.to_bytes()).into(),
+                // These struck before, or strike answers.
+                Fault::LostBefore
+                | Fault::ReplyLost
+                | Fault::Torn { .. }
+                | Fault::WrongBytes
+                | Fault::Stale { .. }
+                | Fault::Omit { .. }
+                | Fault::Slow { .. }
+                | Fault::Hang
+                | Fault::Deny
+                | Fault::Fill
+                | Fault::Throttle
+                | Fault::Fail => {}
+            }
+        }
+        let stored = self.inner.put(name, body, mode).await?;
+        self.remember(name);
+        Ok(stored)
+    }
+
+    fn remember(&self, name: &ObjectName) {
+        let mut script = self.script();
+        script.recent.push_back(name.clone());
+        if script.recent.len() > RECENT_PUTS_MAX {
+            script.recent.pop_front();
+        }
+    }
+
+    /// The same bytes but for one bit; nothing can be spoilt about no bytes.
+    fn spoil(&self, bytes: &Bytes) -> Bytes {
+        let mut spoilt = bytes.to_vec();
+        let chance = self.script().chance.next();
+        let at = chance.checked_rem(spoilt.len() as u64).unwrap_or(0);
+        if let Some(byte) = usize::try_from(at).ok().and_then(|at| spoilt.get_mut(at)) {
+            *byte ^= 1 << (chance >> 61);
+        }
+        spoilt.into()
+    }
+
+    fn read(&self, fate: &[Fault], bytes: Bytes) -> Bytes {
+        if fate.contains(&Fault::WrongBytes) {
+            self.spoil(&bytes)
+        } else {
+            bytes
+        }
+    }
+
+    fn known(&self, operation: Operation, name: &ObjectName, stale: &[ObjectName]) -> Result<(), SiteError> {
+        if stale.contains(name) {
+            return Err(SiteError::new(self.address(), operation, Failure::Missing).object(name));
+        }
+        Ok(())
+    }
+}
+
+fn hides(faults: &[Fault], stale: &[ObjectName], name: &ObjectName) -> bool {
+    let omits = |fault: &Fault| matches!(fault, Fault::Omit { containing } if name.as_str().contains(containing));
+    stale.contains(name) || faults.iter().any(omits)
+}
+
+async fn nothing(_bytes: u64) -> Result<(), SiteError> {
+    Ok(())
+}
+
+#[async_trait]
+impl<S: Site> Site for Faulty<S> {
+    async fn put(&self, name: &ObjectName, body: Body, mode: PutMode) -> Result<Stored, SiteError> {
+        let fate = self.fate(Operation::Put, name.as_str());
+        let faults = fate.faults.clone();
+        let whole = body.clone();
+        let act = self.store(name, whole, mode, &faults);
+        let tear = async |bytes| {
+            self.inner
+                .put(name, body.first(bytes), mode)
+                .await
+                .map(|_| self.remember(name))
+        };
+        self.suffer(Operation::Put, fate, act, tear)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Bytes, SiteError> {
+        let fate = self.fate(Operation::Get, name.as_str());
+        let (faults, stale) = (fate.faults.clone(), fate.stale.clone());
+        let act = async {
+            self.known(Operation::Get, name, &stale)?;
+            Ok(self.read(&faults, self.inner.get(name, bytes_max).await?))
+        };
+        self.suffer(Operation::Get, fate, act, nothing)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, SiteError> {
+        let fate = self.fate(Operation::GetRange, name.as_str());
+        let (faults, stale) = (fate.faults.clone(), fate.stale.clone());
+        let act = async {
+            self.known(Operation::GetRange, name, &stale)?;
+            Ok(self.read(&faults, self.inner.get_range(name, range).await?))
+        };
+        self.suffer(Operation::GetRange, fate, act, nothing)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn length(&self, name: &ObjectName) -> Result<u64, SiteError> {
+        let fate = self.fate(Operation::Length, name.as_str());
+        let stale = fate.stale.clone();
+        let act = async {
+            self.known(Operation::Length, name, &stale)?;
+            self.inner.length(name).await
+        };
+        self.suffer(Operation::Length, fate, act, nothing)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn list(&self, prefix: &Prefix, entries_max: usize) -> Result<Listing, SiteError> {
+        let fate = self.fate(Operation::List, prefix.as_str());
+        let (faults, stale) = (fate.faults.clone(), fate.stale.clone());
+        let act = async {
+            let mut listing = self.inner.list(prefix, entries_max).await?;
+            listing.entries.retain(|entry| !hides(&faults, &stale, &entry.name));
+            Ok(listing)
+        };
+        self.suffer(Operation::List, fate, act, nothing)
+            .await
+            .map_err(|error| error.prefix(prefix))
+    }
+
+    async fn list_children(&self, prefix: &Prefix, entries_max: usize) -> Result<Children, SiteError> {
+        let fate = self.fate(Operation::ListChildren, prefix.as_str());
+        let (faults, stale) = (fate.faults.clone(), fate.stale.clone());
+        let act = async {
+            let mut children = self.inner.list_children(prefix, entries_max).await?;
+            children.entries.retain(|entry| !hides(&faults, &stale, &entry.name));
+            let omits =
+                |fault: &Fault, text: &str| matches!(fault, Fault::Omit { containing } if text.contains(containing));
+            children
+                .prefixes
+                .retain(|child| !faults.iter().any(|fault| omits(fault, child.as_str())));
+            Ok(children)
+        };
+        self.suffer(Operation::ListChildren, fate, act, nothing)
+            .await
+            .map_err(|error| error.prefix(prefix))
+    }
+
+    async fn flush(&self) -> Result<(), SiteError> {
+        let fate = self.fate(Operation::Flush, "");
+        self.suffer(Operation::Flush, fate, self.inner.flush(), nothing).await
+    }
+
+    async fn date(&self) -> Option<i64> {
+        self.inner.date().await
+    }
+
+    fn address(&self) -> &SiteAddress {
+        self.inner.address()
+    }
+}
+
+#[async_trait]
+impl<S: Site + Destroy> Destroy for Faulty<S> {
+    async fn delete(&self, name: &ObjectName) -> Result<(), SiteError> {
+        let fate = self.fate(Operation::Delete, name.as_str());
+        let act = self.inner.delete(name);
+        self.suffer(Operation::Delete, fate, act, nothing)
+            .await
+            .map_err(|error| error.object(name))
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014): a small generator for
+/// faults that replay from a seed, no more.
+#[derive(Debug, Clone)]
+pub(crate) struct SplitMix64(pub(crate) u64);
+
+impl SplitMix64 {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+#[cfg(test)]
+#[path = "faulty_tests.rs"]
+mod tests;
