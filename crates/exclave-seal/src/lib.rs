@@ -1,1 +1,35 @@
-//! Skeleton.
+//! Secrecy and authenticity: the only crate that sees key bytes.
+//!
+//! In the order a run uses it: [`entropy`] is drawn, a [`RunKey`] is made and wrapped for the recipients
+//! ([`envelope`]), each stripe gets a [`StripeKey`] of its own ([`stripe_key`]) that seals its segments ([`aead`]), small
+//! secrets travel in boxes ([`sealed_box`]), and records are signed ([`signing`]). [`dataset_keys`] hands out what the
+//! cutter and the packer need without showing the dataset secret. [`key_file`] keeps long-lived keys.
+//!
+//! **Architecture Invariant:** no secret has `Debug`, `Clone` or `Serialize`; all are wiped when dropped. The run key is
+//! in no file and no record but wrapped. Nothing is opened before its commitment was compared in constant time.
+
+#![forbid(unsafe_code)]
+
+pub mod aead;
+pub mod dataset_keys;
+pub mod entropy;
+pub mod envelope;
+pub mod key_file;
+pub mod run_key;
+pub mod sealed_box;
+pub mod secret;
+pub mod self_test;
+pub mod signing;
+pub mod stripe_key;
+
+pub use self::{
+    aead::Cipher,
+    dataset_keys::{ChunkHasher, DatasetSecret, GearBytes, PageBoundaryKey},
+    entropy::{Entropy, NoEntropy, SeededEntropy},
+    envelope::{EnvelopeError, RecoveryIdentity},
+    key_file::{KeyFile, KeyFileError, KeyKind, Passphrase},
+    run_key::RunKey,
+    sealed_box::{BoxError, Purpose},
+    signing::{SigningKey, VerifyError, verify_one, verify_threshold},
+    stripe_key::{OpenError, StripeKey},
+};

@@ -1,0 +1,243 @@
+//! Run keys on their way to recipients: HPKE base mode with X-Wing, HKDF-SHA256 and AES-256-GCM (RFC 9180).
+//!
+//! An X-Wing ciphertext that was tampered with gives a random secret instead of an error, and AES-GCM alone commits to
+//! nothing; so what comes out is a run key only when it fits the commitment in the envelope.
+
+use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable, aead::AesGcm256, kdf::HkdfSha256, kem::XWing};
+use zeroize::Zeroizing;
+
+use exclave_model::{
+    Anchor, Commitment, Envelope, RecipientId, RecipientKey, RunId, Stanza,
+    charter::RECIPIENT_KEY_BYTES,
+    envelope::{STANZA_CIPHERTEXT_BYTES, STANZA_ENC_BYTES},
+};
+
+use crate::{
+    entropy::{Drawn, Entropy, NoEntropy, draw},
+    run_key::RunKey,
+    secret::Secret,
+};
+
+/// First part of every stanza's `info`.
+const INFO: &[u8] = b"exclave envelope v1";
+
+/// A recovery identity: a 32-byte X-Wing key that opens run keys.
+pub struct RecoveryIdentity {
+    seed: Secret<32>,
+    public: RecipientKey,
+}
+
+/// Why an envelope does not open or close.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    /// The envelope has no stanza for this identity.
+    #[error("no stanza for recipient {0}")]
+    NotForUs(RecipientId),
+    /// Altered, or for another run.
+    #[error("the stanza for recipient {0} does not open")]
+    Stanza(RecipientId),
+    /// It opened to something else than the run's key.
+    #[error("the run key does not fit the envelope's commitment")]
+    Commitment,
+    /// The recipients are not those of the charter.
+    #[error("the stanzas are not those of the recipient set")]
+    Recipients,
+    /// Not an X-Wing public key.
+    #[error("recipient {0} is not a valid public key")]
+    BadRecipient(RecipientId),
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+}
+
+impl RecoveryIdentity {
+    /// Draws a new identity.
+    pub fn generate(entropy: &mut dyn Entropy) -> Result<Self, NoEntropy> {
+        Ok(Self::from_seed(Secret::new(draw(entropy)?)))
+    }
+
+    /// The identity of a seed.
+    pub fn from_seed(seed: Secret<32>) -> Self {
+        let public = match private_key(&seed) {
+            Some(private) => XWing::sk_to_pk(&private).to_bytes().into(),
+            None => [0; RECIPIENT_KEY_BYTES],
+        };
+        Self {
+            seed,
+            public: RecipientKey::from_bytes(public),
+        }
+    }
+
+    /// The public half, which agents wrap run keys to.
+    pub fn public(&self) -> &RecipientKey {
+        &self.public
+    }
+
+    /// The seed, for a key file.
+    pub(crate) fn seed(&self) -> &Secret<32> {
+        &self.seed
+    }
+
+    /// Opens an envelope's run key.
+    pub fn unwrap(&self, envelope: &Envelope) -> Result<RunKey, EnvelopeError> {
+        let us = self.public.id();
+        let stanza = envelope
+            .stanzas
+            .iter()
+            .find(|stanza| stanza.recipient == us)
+            .ok_or(EnvelopeError::NotForUs(us))?;
+        let refused = || EnvelopeError::Stanza(us);
+        // Exact lengths before decapsulation.
+        if stanza.enc.len() != STANZA_ENC_BYTES || stanza.ciphertext.len() != STANZA_CIPHERTEXT_BYTES {
+            return Err(refused());
+        }
+        let private = private_key(&self.seed).ok_or_else(refused)?;
+        let enc = <XWing as Kem>::EncappedKey::from_bytes(&stanza.enc).map_err(|_| refused())?;
+        let info = info(&envelope.anchor, &envelope.run, &us, &envelope.commitment);
+        let mut context = hpke::setup_receiver::<AesGcm256, HkdfSha256, XWing>(&OpModeR::Base, &private, &enc, &info)
+            .map_err(|_| refused())?;
+        let plain = Zeroizing::new(context.open(&stanza.ciphertext, b"").map_err(|_| refused())?);
+        let bytes = <[u8; 32]>::try_from(&plain[..]).map_err(|_| refused())?;
+        let run_key = RunKey::from_secret(Secret::new(bytes));
+        if run_key.fits(&envelope.commitment) {
+            Ok(run_key)
+        } else {
+            Err(EnvelopeError::Commitment)
+        }
+    }
+}
+
+fn private_key(seed: &Secret<32>) -> Option<<XWing as Kem>::PrivateKey> {
+    <XWing as Kem>::PrivateKey::from_bytes(seed.expose()).ok()
+}
+
+/// Wraps a run key for recipients, ascending by id.
+pub fn wrap(
+    run_key: &RunKey,
+    anchor: &Anchor,
+    run: &RunId,
+    recipients: &[RecipientKey],
+    entropy: &mut dyn Entropy,
+) -> Result<Vec<Stanza>, EnvelopeError> {
+    let commitment = run_key.commitment();
+    let mut stanzas = recipients
+        .iter()
+        .map(|recipient| wrap_one(run_key, anchor, run, &commitment, recipient, entropy))
+        .collect::<Result<Vec<_>, _>>()?;
+    stanzas.sort_by_key(|stanza| stanza.recipient);
+    Ok(stanzas)
+}
+
+fn wrap_one(
+    run_key: &RunKey,
+    anchor: &Anchor,
+    run: &RunId,
+    commitment: &Commitment,
+    recipient: &RecipientKey,
+    entropy: &mut dyn Entropy,
+) -> Result<Stanza, EnvelopeError> {
+    let id = recipient.id();
+    let bad = |_| EnvelopeError::BadRecipient(id);
+    let public = <XWing as Kem>::PublicKey::from_bytes(recipient.as_bytes()).map_err(bad)?;
+    let info = info(anchor, run, &id, commitment);
+    let mut randomness = Drawn::from(entropy)?;
+    let (enc, mut context) =
+        hpke::setup_sender_with_rng::<AesGcm256, HkdfSha256, XWing>(&OpModeS::Base, &public, &info, &mut randomness)
+            .map_err(bad)?;
+    let ciphertext = context.seal(run_key.expose(), b"").map_err(bad)?;
+    Ok(Stanza {
+        recipient: id,
+        enc: enc.to_bytes().to_vec(),
+        ciphertext,
+    })
+}
+
+/// True when an envelope is wrapped for exactly these recipients.
+pub fn is_for(envelope: &Envelope, recipients: &[RecipientKey]) -> bool {
+    let mut expected: Vec<_> = recipients.iter().map(RecipientKey::id).collect();
+    expected.sort();
+    envelope.stanzas.iter().map(|stanza| stanza.recipient).eq(expected)
+}
+
+/// Every field with its length before it, so that no two inputs run together.
+fn info(anchor: &Anchor, run: &RunId, recipient: &RecipientId, commitment: &Commitment) -> Vec<u8> {
+    let mut info = Vec::new();
+    for field in [
+        INFO,
+        anchor.as_bytes(),
+        run.as_bytes(),
+        recipient.as_bytes(),
+        commitment.as_bytes(),
+    ] {
+        // All five are shorter than 64 bytes.
+        info.extend_from_slice(&(field.len() as u16).to_be_bytes());
+        info.extend_from_slice(field);
+    }
+    info
+}
+
+#[cfg(test)]
+mod tests {
+    use exclave_model::{DatasetId, Incarnation, Version1};
+
+    use super::*;
+    use crate::{entropy::SeededEntropy, sealed_box::seal_label};
+
+    fn envelope(run_key: &RunKey, recipients: &[RecipientKey], entropy: &mut SeededEntropy) -> Envelope {
+        let (anchor, run) = (Anchor::from_bytes([1; 32]), RunId::from_bytes([2; 16]));
+        Envelope {
+            format: Version1,
+            anchor,
+            run,
+            dataset: DatasetId::from_bytes([3; 16]),
+            class: 0,
+            charter_version: 1,
+            recipient_set: 0,
+            crypto_epoch: 0,
+            commitment: run_key.commitment(),
+            label: seal_label(run_key, "", entropy).unwrap(),
+            stanzas: wrap(run_key, &anchor, &run, recipients, entropy).unwrap(),
+            incarnation: Incarnation::from_bytes([4; 16]),
+        }
+    }
+
+    #[test]
+    fn only_recipients_of_this_run_open_it() {
+        let mut entropy = SeededEntropy::new(9);
+        let identities: Vec<_> = (0..3)
+            .map(|_| RecoveryIdentity::generate(&mut entropy).unwrap())
+            .collect();
+        let recipients: Vec<_> = identities[..2]
+            .iter()
+            .map(|identity| identity.public().clone())
+            .collect();
+        let run_key = RunKey::generate(&mut entropy).unwrap();
+        let envelope = envelope(&run_key, &recipients, &mut entropy);
+        for identity in &identities[..2] {
+            assert_eq!(identity.unwrap(&envelope).ok().unwrap().expose(), run_key.expose());
+        }
+        assert!(matches!(
+            identities[2].unwrap(&envelope),
+            Err(EnvelopeError::NotForUs(_))
+        ));
+        assert!(is_for(&envelope, &recipients) && !is_for(&envelope, &recipients[..1]));
+
+        let mut other_run = envelope.clone();
+        other_run.run = RunId::from_bytes([9; 16]);
+        assert!(identities[0].unwrap(&other_run).is_err());
+        let mut other_commitment = envelope.clone();
+        other_commitment.commitment = Commitment::from_bytes([0; 32]);
+        assert!(identities[0].unwrap(&other_commitment).is_err());
+        let us = identities[0].public().id();
+        let at = envelope
+            .stanzas
+            .iter()
+            .position(|stanza| stanza.recipient == us)
+            .unwrap();
+        for byte in [0, 500, 1087, 1088, 1119] {
+            let mut tampered = envelope.clone();
+            tampered.stanzas[at].enc[byte] ^= 1;
+            assert!(identities[0].unwrap(&tampered).is_err(), "enc byte {byte}");
+        }
+    }
+}

@@ -1,0 +1,529 @@
+//! Long-lived keys on disk: one small TOML file each (FORMAT.md section 13).
+//!
+//! A recovery identity and a root key are protected by a passphrase (Argon2id, RFC 9106, then AES-256-GCM). A writer's
+//! key may lie open, since an agent starts unattended: whoever has its host has its plaintext anyway. A file with
+//! neither part is a public key. File modes are the caller's: this module sees text only.
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use exclave_model::{Anchor, PublicKey, RecipientKey, hex, limit::TAG_BYTES, unhex};
+
+use crate::{
+    aead::Cipher,
+    entropy::{Entropy, NoEntropy, draw},
+    envelope::RecoveryIdentity,
+    secret::Secret,
+    signing::{SIGNING_SECRET_BYTES, SigningKey},
+};
+
+/// First line of every key file.
+const FORMAT: &str = "exclave key file v1";
+/// Longest key file that is read.
+pub const KEY_FILE_BYTES_MAX: usize = 64 << 10;
+/// Most memory that a stranger's file may make us spend: 1 GiB.
+const MEMORY_KIB_MAX: u32 = 1 << 20;
+/// Most passes and lanes that a stranger's file may ask for.
+const PASSES_MAX: u32 = 16;
+
+/// What a key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyKind {
+    /// Opens run keys.
+    Recovery,
+    /// Vouches for charters.
+    Root,
+    /// Commits snapshots.
+    Writer,
+}
+
+impl KeyKind {
+    /// The word in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recovery => "recovery",
+            Self::Root => "root",
+            Self::Writer => "writer",
+        }
+    }
+}
+
+/// What a person types; wiped when dropped.
+pub struct Passphrase(Zeroizing<String>);
+
+impl Passphrase {
+    /// Takes a passphrase; an empty one is none.
+    pub fn new(text: String) -> Option<Self> {
+        let text = Zeroizing::new(text);
+        (!text.is_empty()).then_some(Self(text))
+    }
+
+    /// True when both are the same.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+/// How much work a guess at the passphrase costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
+}
+
+impl Cost {
+    /// RFC 9106's second recommendation: 64 MiB, three passes, four lanes.
+    pub const STANDARD: Self = Self {
+        memory_kib: 64 << 10,
+        passes: 3,
+        lanes: 4,
+    };
+    /// For tests that make many keys.
+    pub const TEST: Self = Self {
+        memory_kib: 64,
+        passes: 1,
+        lanes: 1,
+    };
+}
+
+/// Why a key file is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// Not a key file.
+    #[error("not an exclave key file: {0}")]
+    Malformed(String),
+    /// Too long to be one.
+    #[error("a key file of {0} bytes is longer than {KEY_FILE_BYTES_MAX}")]
+    TooLong(usize),
+    /// A key of another kind.
+    #[error("this is a {found} key, a {wanted} key is needed", found = found.as_str(), wanted = wanted.as_str())]
+    Kind {
+        /// What it is.
+        found: KeyKind,
+        /// What was asked for.
+        wanted: KeyKind,
+    },
+    /// The file asks for more memory or time than is sane.
+    #[error("the key file asks for too costly an Argon2id: {memory_kib} KiB, {passes} passes, {lanes} lanes")]
+    Cost {
+        /// Memory.
+        memory_kib: u32,
+        /// Passes.
+        passes: u32,
+        /// Lanes.
+        lanes: u32,
+    },
+    /// It is protected, and no passphrase was given.
+    #[error("the key is protected by a passphrase")]
+    PassphraseNeeded,
+    /// Wrong passphrase, or an altered file.
+    #[error("the passphrase does not open the key")]
+    WrongPassphrase,
+    /// The file holds the public half only.
+    #[error("the file holds only the public half of the key")]
+    PublicOnly,
+    /// Public and secret half do not belong together.
+    #[error("the public half does not belong to the secret half")]
+    Mismatch,
+    /// Argon2id could not run, for want of memory.
+    #[error("Argon2id failed: {0}")]
+    Argon2(String),
+    /// No randomness for a salt.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    format: String,
+    kind: KeyKind,
+    public: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archive: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<Zeroizing<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sealed: Option<Sealed>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed {
+    kdf: String,
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
+    salt: String,
+    ciphertext: String,
+}
+
+/// One key on disk.
+pub struct KeyFile {
+    kind: KeyKind,
+    public: Vec<u8>,
+    archive: Option<Anchor>,
+    protection: Protection,
+}
+
+enum Protection {
+    PublicOnly,
+    Open(Zeroizing<Vec<u8>>),
+    Sealed(Sealed),
+}
+
+impl KeyFile {
+    /// A file for a new recovery identity.
+    pub fn for_recovery(
+        identity: &RecoveryIdentity,
+        passphrase: &Passphrase,
+        cost: Cost,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Self, KeyFileError> {
+        let sealed = seal(KeyKind::Recovery, identity.seed().expose(), passphrase, cost, entropy)?;
+        Ok(Self {
+            kind: KeyKind::Recovery,
+            public: identity.public().as_bytes().to_vec(),
+            archive: None,
+            protection: Protection::Sealed(sealed),
+        })
+    }
+
+    /// A file for a root key.
+    pub fn for_root(
+        key: &SigningKey,
+        passphrase: &Passphrase,
+        cost: Cost,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Self, KeyFileError> {
+        let sealed = seal(KeyKind::Root, key.seeds().expose(), passphrase, cost, entropy)?;
+        Ok(Self {
+            kind: KeyKind::Root,
+            public: key.public().as_bytes().to_vec(),
+            archive: None,
+            protection: Protection::Sealed(sealed),
+        })
+    }
+
+    /// A file for a writer's key, which lies open.
+    pub fn for_writer(key: &SigningKey) -> Self {
+        Self {
+            kind: KeyKind::Writer,
+            public: key.public().as_bytes().to_vec(),
+            archive: None,
+            protection: Protection::Open(Zeroizing::new(key.seeds().expose().to_vec())),
+        }
+    }
+
+    /// The same key without its secret.
+    pub fn public_part(&self) -> Self {
+        Self {
+            kind: self.kind,
+            public: self.public.clone(),
+            archive: self.archive,
+            protection: Protection::PublicOnly,
+        }
+    }
+
+    /// Reads a key file.
+    pub fn parse(text: &str) -> Result<Self, KeyFileError> {
+        if text.len() > KEY_FILE_BYTES_MAX {
+            return Err(KeyFileError::TooLong(text.len()));
+        }
+        let malformed = |why: &str| KeyFileError::Malformed(why.to_owned());
+        // The parser's own message would quote the line, and with it perhaps a secret.
+        let text: Text = toml::from_str(text).map_err(|error| KeyFileError::Malformed(error.message().to_owned()))?;
+        if text.format != FORMAT {
+            return Err(malformed("its format line is unknown"));
+        }
+        let archive = text
+            .archive
+            .map(|digits| {
+                digits
+                    .parse::<Anchor>()
+                    .map_err(|_| malformed("its archive is not an anchor"))
+            })
+            .transpose()?;
+        let public = unhex_vec(&text.public).ok_or_else(|| malformed("its public key is not hex"))?;
+        let protection = match (text.secret, text.sealed) {
+            (None, None) => Protection::PublicOnly,
+            (Some(digits), None) if text.kind == KeyKind::Writer => Protection::Open(Zeroizing::new(
+                unhex_vec(&digits).ok_or_else(|| malformed("its secret is not hex"))?,
+            )),
+            (None, Some(sealed)) => Protection::Sealed(sealed),
+            _ => {
+                return Err(malformed(
+                    "only a writer's key may lie open, and no key lies open and sealed",
+                ));
+            }
+        };
+        Ok(Self {
+            kind: text.kind,
+            public,
+            archive,
+            protection,
+        })
+    }
+
+    /// The file's text.
+    pub fn to_text(&self) -> Result<Zeroizing<String>, KeyFileError> {
+        let (secret, sealed) = match &self.protection {
+            Protection::PublicOnly => (None, None),
+            Protection::Open(secret) => (Some(Zeroizing::new(hex(secret))), None),
+            Protection::Sealed(sealed) => (None, Some(sealed.clone())),
+        };
+        let text = Text {
+            format: FORMAT.to_owned(),
+            kind: self.kind,
+            public: hex(&self.public),
+            archive: self.archive.map(|anchor| anchor.to_hex()),
+            secret,
+            sealed,
+        };
+        toml::to_string(&text)
+            .map(Zeroizing::new)
+            .map_err(|error| KeyFileError::Malformed(error.to_string()))
+    }
+
+    /// What the key is for.
+    pub fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    /// True when a passphrase is needed.
+    pub fn is_sealed(&self) -> bool {
+        matches!(self.protection, Protection::Sealed(_))
+    }
+
+    /// The archive that the key belongs to.
+    pub fn archive(&self) -> Option<Anchor> {
+        self.archive
+    }
+
+    /// Writes down which archive the key belongs to.
+    pub fn set_archive(&mut self, anchor: Anchor) {
+        self.archive = Some(anchor);
+    }
+
+    /// The public half of a recovery identity.
+    pub fn recipient(&self) -> Result<RecipientKey, KeyFileError> {
+        self.expect(KeyKind::Recovery)?;
+        let bytes = self.public.as_slice().try_into().map_err(|_| KeyFileError::Mismatch)?;
+        Ok(RecipientKey::from_bytes(bytes))
+    }
+
+    /// The public half of a signing key.
+    pub fn public_key(&self) -> Result<PublicKey, KeyFileError> {
+        if self.kind == KeyKind::Recovery {
+            return Err(KeyFileError::Kind {
+                found: self.kind,
+                wanted: KeyKind::Writer,
+            });
+        }
+        let bytes = self.public.as_slice().try_into().map_err(|_| KeyFileError::Mismatch)?;
+        Ok(PublicKey::from_bytes(bytes))
+    }
+
+    /// Opens a recovery identity.
+    pub fn open_recovery(&self, passphrase: Option<&Passphrase>) -> Result<RecoveryIdentity, KeyFileError> {
+        self.expect(KeyKind::Recovery)?;
+        let secret = self.secret::<32>(passphrase)?;
+        let identity = RecoveryIdentity::from_seed(secret);
+        self.check(&identity.public().as_bytes()[..])?;
+        Ok(identity)
+    }
+
+    /// Opens a root's or writer's key.
+    pub fn open_signing(&self, wanted: KeyKind, passphrase: Option<&Passphrase>) -> Result<SigningKey, KeyFileError> {
+        self.expect(wanted)?;
+        let key = SigningKey::from_seeds(self.secret::<SIGNING_SECRET_BYTES>(passphrase)?);
+        self.check(&key.public().as_bytes()[..])?;
+        Ok(key)
+    }
+
+    fn expect(&self, wanted: KeyKind) -> Result<(), KeyFileError> {
+        if self.kind == wanted {
+            Ok(())
+        } else {
+            Err(KeyFileError::Kind {
+                found: self.kind,
+                wanted,
+            })
+        }
+    }
+
+    fn check(&self, public: &[u8]) -> Result<(), KeyFileError> {
+        if self.public == public {
+            Ok(())
+        } else {
+            Err(KeyFileError::Mismatch)
+        }
+    }
+
+    fn secret<const N: usize>(&self, passphrase: Option<&Passphrase>) -> Result<Secret<N>, KeyFileError> {
+        match &self.protection {
+            Protection::PublicOnly => Err(KeyFileError::PublicOnly),
+            Protection::Open(secret) => Ok(Secret::new(
+                secret.as_slice().try_into().map_err(|_| KeyFileError::Mismatch)?,
+            )),
+            Protection::Sealed(sealed) => sealed.open(self.kind, passphrase.ok_or(KeyFileError::PassphraseNeeded)?),
+        }
+    }
+}
+
+fn unhex_vec(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().as_chunks::<2>();
+    if !pairs.1.is_empty() {
+        return None;
+    }
+    pairs
+        .0
+        .iter()
+        .map(|pair| unhex::<1>(std::str::from_utf8(pair).ok()?).map(|byte| byte[0]))
+        .collect()
+}
+
+fn aad(kind: KeyKind) -> Vec<u8> {
+    [FORMAT.as_bytes(), &[0], kind.as_str().as_bytes()].concat()
+}
+
+fn seal(
+    kind: KeyKind,
+    secret: &[u8],
+    passphrase: &Passphrase,
+    cost: Cost,
+    entropy: &mut dyn Entropy,
+) -> Result<Sealed, KeyFileError> {
+    let salt = draw::<16>(entropy)?;
+    let key = stretch(passphrase, &salt, cost)?;
+    let mut buffer = Zeroizing::new(secret.to_vec());
+    buffer.resize(secret.len() + TAG_BYTES, 0);
+    // The salt is fresh, so this key sees one nonce once.
+    Cipher::new(&key).seal(&[0; 12], &aad(kind), &mut buffer);
+    Ok(Sealed {
+        kdf: "argon2id".to_owned(),
+        memory_kib: cost.memory_kib,
+        passes: cost.passes,
+        lanes: cost.lanes,
+        salt: hex(&salt),
+        ciphertext: hex(&buffer),
+    })
+}
+
+impl Sealed {
+    fn open<const N: usize>(&self, kind: KeyKind, passphrase: &Passphrase) -> Result<Secret<N>, KeyFileError> {
+        let malformed = |why: &str| KeyFileError::Malformed(why.to_owned());
+        if self.kdf != "argon2id" {
+            return Err(malformed("its key derivation is unknown"));
+        }
+        let (memory_kib, passes, lanes) = (self.memory_kib, self.passes, self.lanes);
+        if memory_kib > MEMORY_KIB_MAX || passes > PASSES_MAX || lanes > PASSES_MAX {
+            return Err(KeyFileError::Cost {
+                memory_kib,
+                passes,
+                lanes,
+            });
+        }
+        let salt: [u8; 16] = unhex(&self.salt).ok_or_else(|| malformed("its salt is not 16 bytes of hex"))?;
+        let mut buffer = Zeroizing::new(
+            unhex_vec(&self.ciphertext)
+                .filter(|bytes| bytes.len() == N + TAG_BYTES)
+                .ok_or_else(|| malformed("its ciphertext has another length"))?,
+        );
+        let key = stretch(
+            passphrase,
+            &salt,
+            Cost {
+                memory_kib,
+                passes,
+                lanes,
+            },
+        )?;
+        Cipher::new(&key)
+            .open(&[0; 12], &aad(kind), &mut buffer)
+            .map_err(|_| KeyFileError::WrongPassphrase)?;
+        let mut secret = Zeroizing::new([0; N]);
+        secret.copy_from_slice(&buffer[..N]);
+        Ok(Secret::new(*secret))
+    }
+}
+
+fn stretch(passphrase: &Passphrase, salt: &[u8; 16], cost: Cost) -> Result<Secret<32>, KeyFileError> {
+    let failed = |error: argon2::Error| KeyFileError::Argon2(error.to_string());
+    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32)).map_err(failed)?;
+    let mut key = Zeroizing::new([0; 32]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(passphrase.0.as_bytes(), salt, &mut key[..])
+        .map_err(failed)?;
+    Ok(Secret::new(*key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SeededEntropy;
+
+    fn passphrase(text: &str) -> Passphrase {
+        Passphrase::new(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn keys_survive_the_file_and_only_the_passphrase_opens_them() {
+        let mut entropy = SeededEntropy::new(11);
+        let identity = RecoveryIdentity::generate(&mut entropy).unwrap();
+        let mut file = KeyFile::for_recovery(&identity, &passphrase("correct"), Cost::TEST, &mut entropy).unwrap();
+        file.set_archive(Anchor::from_bytes([7; 32]));
+        let text = file.to_text().unwrap();
+        let read = KeyFile::parse(&text).unwrap();
+        assert_eq!(read.archive(), Some(Anchor::from_bytes([7; 32])));
+        let opened = read.open_recovery(Some(&passphrase("correct"))).unwrap();
+        assert_eq!(opened.public(), identity.public());
+        assert!(matches!(
+            read.open_recovery(Some(&passphrase("wrong"))),
+            Err(KeyFileError::WrongPassphrase)
+        ));
+        assert!(matches!(read.open_recovery(None), Err(KeyFileError::PassphraseNeeded)));
+        assert!(matches!(
+            read.open_signing(KeyKind::Root, None),
+            Err(KeyFileError::Kind { .. })
+        ));
+        assert!(matches!(
+            read.public_part().open_recovery(None),
+            Err(KeyFileError::PublicOnly)
+        ));
+    }
+
+    #[test]
+    fn a_writers_key_lies_open_and_no_other_may() {
+        let key = SigningKey::generate(&mut SeededEntropy::new(12)).unwrap();
+        let text = KeyFile::for_writer(&key).to_text().unwrap();
+        let opened = KeyFile::parse(&text)
+            .unwrap()
+            .open_signing(KeyKind::Writer, None)
+            .unwrap();
+        assert_eq!(opened.id(), key.id());
+        let as_root = text.replace("\"writer\"", "\"root\"");
+        assert!(matches!(KeyFile::parse(&as_root), Err(KeyFileError::Malformed(_))));
+    }
+
+    #[test]
+    fn hostile_files_cost_nothing() {
+        let mut entropy = SeededEntropy::new(13);
+        let identity = RecoveryIdentity::generate(&mut entropy).unwrap();
+        let file = KeyFile::for_recovery(&identity, &passphrase("x"), Cost::TEST, &mut entropy).unwrap();
+        let text = file.to_text().unwrap();
+        let costly = text.replace("memory_kib = 64", "memory_kib = 4294967295");
+        let opened = KeyFile::parse(&costly).unwrap().open_recovery(Some(&passphrase("x")));
+        assert!(matches!(opened, Err(KeyFileError::Cost { .. })));
+        assert!(KeyFile::parse(&text.replace("key file v1", "key file v9")).is_err());
+        assert!(KeyFile::parse(&format!("{}\nmore = 1\n", *text)).is_err());
+        assert!(matches!(
+            KeyFile::parse(&"x".repeat(KEY_FILE_BYTES_MAX + 1)),
+            Err(KeyFileError::TooLong(_))
+        ));
+    }
+}

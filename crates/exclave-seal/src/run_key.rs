@@ -1,0 +1,47 @@
+//! The run key: a fresh session key that lives in the agent's memory only, and everything derived from it.
+
+use exclave_model::{Commitment, LabelTag};
+use subtle::ConstantTimeEq;
+
+use crate::{
+    entropy::{Entropy, NoEntropy, draw},
+    secret::{Secret, derive},
+};
+
+/// One run's key.
+///
+/// Fresh for every run and forgotten when the run ends; it leaves memory only wrapped for recipients. Two runs never
+/// share one, because each is drawn anew.
+pub struct RunKey(Secret<32>);
+
+impl RunKey {
+    /// Draws a fresh key.
+    pub fn generate(entropy: &mut dyn Entropy) -> Result<Self, NoEntropy> {
+        Ok(Self(Secret::new(draw(entropy)?)))
+    }
+
+    /// Takes a key that an envelope was opened for.
+    pub(crate) fn from_secret(secret: Secret<32>) -> Self {
+        Self(secret)
+    }
+
+    pub(crate) fn expose(&self) -> &[u8; 32] {
+        self.0.expose()
+    }
+
+    /// What the envelope and the run table say about the key.
+    pub fn commitment(&self) -> Commitment {
+        Commitment::from_bytes(*derive::<32>("exclave 2026 run commitment v1", &[self.expose()]).expose())
+    }
+
+    /// True when this is the committed key; compared in constant time.
+    pub fn fits(&self, commitment: &Commitment) -> bool {
+        self.commitment().as_bytes().ct_eq(commitment.as_bytes()).into()
+    }
+
+    /// Binds a label to this run without showing it.
+    pub fn label_tag(&self, label: &str) -> LabelTag {
+        let tag = derive::<16>("exclave 2026 label tag v1", &[self.expose(), label.as_bytes()]);
+        LabelTag::from_bytes(*tag.expose())
+    }
+}

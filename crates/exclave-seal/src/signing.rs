@@ -1,0 +1,268 @@
+//! Signatures: Ed25519 (RFC 8032) *and* ML-DSA-65 (FIPS 204), always both.
+//!
+//! A signature stays convincing if either scheme falls: to forge one, both must be broken. Ed25519 is verified strictly.
+//! ML-DSA signs hedged (fresh randomness), pure, with an empty context.
+
+use ed25519_dalek::Signer as _;
+use ml_dsa::{KeyExport as _, Keypair as _, MlDsa65};
+use zeroize::Zeroizing;
+
+use exclave_model::{
+    KeyId, PublicKey, RecordError, Signature, SignedObject, SignedRecord, signed::ML_DSA_65_SIGNATURE_BYTES,
+};
+
+use crate::{
+    entropy::{Drawn, Entropy, NoEntropy, draw},
+    secret::Secret,
+};
+
+/// Bytes of a signing key's secret: both seeds.
+pub const SIGNING_SECRET_BYTES: usize = 64;
+
+/// A signing key: an Ed25519 seed and an ML-DSA-65 seed, used together.
+pub struct SigningKey {
+    seeds: Secret<SIGNING_SECRET_BYTES>,
+    ed25519: ed25519_dalek::SigningKey,
+    ml_dsa: Box<ml_dsa::SigningKey<MlDsa65>>,
+    public: PublicKey,
+}
+
+/// Why a signed record is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Not a record of the kind.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Fewer of the expected keys signed than must.
+    #[error("{valid} of {needed} signatures needed")]
+    Missing {
+        /// Valid signatures of expected keys.
+        valid: usize,
+        /// How many must sign.
+        needed: usize,
+    },
+    /// Signed by a key that has no say here.
+    #[error("signed by key {0}, which has no say here")]
+    Stranger(KeyId),
+    /// One of the two halves does not verify.
+    #[error("the {half} signature of key {key} does not verify")]
+    Bad {
+        /// Whose signature.
+        key: KeyId,
+        /// Which half.
+        half: &'static str,
+    },
+}
+
+impl SigningKey {
+    /// Draws a new key.
+    pub fn generate(entropy: &mut dyn Entropy) -> Result<Self, NoEntropy> {
+        Ok(Self::from_seeds(Secret::new(draw(entropy)?)))
+    }
+
+    /// The key of two seeds: Ed25519, then ML-DSA-65.
+    pub fn from_seeds(seeds: Secret<SIGNING_SECRET_BYTES>) -> Self {
+        let (mut first, mut second) = (Zeroizing::new([0; 32]), Zeroizing::new([0; 32]));
+        first.copy_from_slice(&seeds.expose()[..32]);
+        second.copy_from_slice(&seeds.expose()[32..]);
+        let ed25519 = ed25519_dalek::SigningKey::from_bytes(&first);
+        let ml_dsa = Box::new(ml_dsa::SigningKey::<MlDsa65>::from_seed(&(*second).into()));
+        let mut public = [0; exclave_model::signed::PUBLIC_KEY_BYTES];
+        public[..32].copy_from_slice(ed25519.verifying_key().as_bytes());
+        public[32..].copy_from_slice(&ml_dsa.verifying_key().to_bytes());
+        Self {
+            seeds,
+            ed25519,
+            ml_dsa,
+            public: PublicKey::from_bytes(public),
+        }
+    }
+
+    /// Both seeds, for a key file.
+    pub(crate) fn seeds(&self) -> &Secret<SIGNING_SECRET_BYTES> {
+        &self.seeds
+    }
+
+    /// The public half.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// The key's id.
+    pub fn id(&self) -> KeyId {
+        self.public.id()
+    }
+
+    /// Signs a record and returns the object to store.
+    pub fn sign<R: SignedRecord>(&self, record: &R, entropy: &mut dyn Entropy) -> Result<SignedObject, SignError> {
+        let bytes = record.to_bytes()?;
+        let signature = self.sign_bytes::<R>(&bytes, entropy)?;
+        Ok(SignedObject::new(bytes, vec![signature]))
+    }
+
+    fn sign_bytes<R: SignedRecord>(&self, record: &[u8], entropy: &mut dyn Entropy) -> Result<Signature, SignError> {
+        let message = R::message(record);
+        let ml_dsa = self
+            .ml_dsa
+            .expanded_key()
+            .sign_randomized(&message, b"", &mut Drawn::from(entropy)?)
+            .map_err(|_| SignError::MlDsa)?
+            .encode();
+        Ok(Signature {
+            key: self.id(),
+            ed25519: self.ed25519.sign(&message).to_bytes(),
+            ml_dsa: Box::new(<[u8; ML_DSA_65_SIGNATURE_BYTES]>::from(ml_dsa)),
+        })
+    }
+}
+
+/// Why a record was not signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// It breaks its own law.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// No randomness for the hedge.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    /// The scheme refused, which FIPS 204 allows with negligible probability.
+    #[error("ML-DSA-65 refused to sign")]
+    MlDsa,
+}
+
+/// Verifies a record that carries exactly one signature, by `key`.
+pub fn verify_one<R: SignedRecord>(object: &SignedObject, key: &PublicKey) -> Result<R, VerifyError> {
+    let [signature] = object.signatures() else {
+        return Err(VerifyError::Missing {
+            valid: object.signatures().len(),
+            needed: 1,
+        });
+    };
+    verify_signature::<R>(object, signature, key)?;
+    Ok(R::from_bytes(object.record_bytes())?)
+}
+
+/// Verifies a record that at least `needed` of `keys` signed, and no one else.
+pub fn verify_threshold<R: SignedRecord>(
+    object: &SignedObject,
+    keys: &[PublicKey],
+    needed: usize,
+) -> Result<R, VerifyError> {
+    let mut valid = 0;
+    for signature in object.signatures() {
+        let key = keys
+            .iter()
+            .find(|key| key.id() == signature.key)
+            .ok_or(VerifyError::Stranger(signature.key))?;
+        verify_signature::<R>(object, signature, key)?;
+        valid += 1;
+    }
+    if valid < needed.max(1) {
+        return Err(VerifyError::Missing { valid, needed });
+    }
+    Ok(R::from_bytes(object.record_bytes())?)
+}
+
+fn verify_signature<R: SignedRecord>(
+    object: &SignedObject,
+    signature: &Signature,
+    key: &PublicKey,
+) -> Result<(), VerifyError> {
+    let id = key.id();
+    if signature.key != id {
+        return Err(VerifyError::Stranger(signature.key));
+    }
+    let message = R::message(object.record_bytes());
+    let bad = |half| VerifyError::Bad { key: id, half };
+    let (ed25519_key, ml_dsa_key) = key.as_bytes().split_at(32);
+    let ed25519 = <&[u8; 32]>::try_from(ed25519_key)
+        .ok()
+        .and_then(|bytes| ed25519_dalek::VerifyingKey::from_bytes(bytes).ok())
+        .ok_or(bad("Ed25519"))?;
+    ed25519
+        .verify_strict(&message, &ed25519_dalek::Signature::from_bytes(&signature.ed25519))
+        .map_err(|_| bad("Ed25519"))?;
+    let encoded_key = ml_dsa::EncodedVerifyingKey::<MlDsa65>::try_from(ml_dsa_key).map_err(|_| bad("ML-DSA-65"))?;
+    let encoded = ml_dsa::EncodedSignature::<MlDsa65>::try_from(&signature.ml_dsa[..]).map_err(|_| bad("ML-DSA-65"))?;
+    let ml_dsa = ml_dsa::Signature::<MlDsa65>::decode(&encoded).ok_or(bad("ML-DSA-65"))?;
+    if !ml_dsa::VerifyingKey::<MlDsa65>::decode(&encoded_key).verify_with_context(&message, b"", &ml_dsa) {
+        return Err(bad("ML-DSA-65"));
+    }
+    Ok(())
+}
+
+/// Reads and verifies, in one step, an object that exactly `key` signed.
+pub fn read_one<R: SignedRecord>(bytes: &[u8], bytes_max: usize, key: &PublicKey) -> Result<R, VerifyError> {
+    verify_one(&SignedObject::from_bytes(bytes, bytes_max)?, key)
+}
+
+#[cfg(test)]
+mod tests {
+    use exclave_model::{Anchor, Close, Incarnation, Record, RunId, SitePlate, Version1};
+
+    use super::*;
+    use crate::entropy::SeededEntropy;
+
+    fn close() -> Close {
+        Close {
+            format: Version1,
+            anchor: Anchor::from_bytes([1; 32]),
+            run: RunId::from_bytes([2; 16]),
+            incarnation: Incarnation::from_bytes([3; 16]),
+        }
+    }
+
+    #[test]
+    fn both_halves_must_verify() {
+        let mut entropy = SeededEntropy::new(5);
+        let key = SigningKey::generate(&mut entropy).unwrap();
+        let other = SigningKey::generate(&mut entropy).unwrap();
+        let object = key.sign(&close(), &mut entropy).unwrap();
+        assert_eq!(verify_one::<Close>(&object, key.public()).unwrap(), close());
+        assert!(matches!(
+            verify_one::<Close>(&object, other.public()),
+            Err(VerifyError::Stranger(_))
+        ));
+        assert!(matches!(
+            verify_one::<SitePlate>(&object, key.public()),
+            Err(VerifyError::Bad { .. })
+        ));
+
+        let mut signature = object.signatures()[0].clone();
+        signature.ed25519[0] ^= 1;
+        let bad = SignedObject::new(object.record_bytes().to_vec(), vec![signature]);
+        assert!(matches!(
+            verify_one::<Close>(&bad, key.public()),
+            Err(VerifyError::Bad { half: "Ed25519", .. })
+        ));
+        let mut signature = object.signatures()[0].clone();
+        signature.ml_dsa[100] ^= 1;
+        let bad = SignedObject::new(object.record_bytes().to_vec(), vec![signature]);
+        assert!(matches!(
+            verify_one::<Close>(&bad, key.public()),
+            Err(VerifyError::Bad { half: "ML-DSA-65", .. })
+        ));
+    }
+
+    #[test]
+    fn a_threshold_counts_distinct_known_keys() {
+        let mut entropy = SeededEntropy::new(6);
+        let keys: Vec<_> = (0..3).map(|_| SigningKey::generate(&mut entropy).unwrap()).collect();
+        let public: Vec<_> = keys[..2].iter().map(|key| key.public().clone()).collect();
+        let record = close().to_bytes().unwrap();
+        let mut sign = |key: &SigningKey| key.sign_bytes::<Close>(&record, &mut entropy).unwrap();
+        let (first, second, stranger) = (sign(&keys[0]), sign(&keys[1]), sign(&keys[2]));
+        let object = |signatures| SignedObject::new(record.clone(), signatures);
+        assert!(verify_threshold::<Close>(&object(vec![first.clone(), second]), &public, 2).is_ok());
+        let one = object(vec![first.clone()]);
+        assert!(matches!(
+            verify_threshold::<Close>(&one, &public, 2),
+            Err(VerifyError::Missing { valid: 1, needed: 2 })
+        ));
+        let strange = object(vec![first, stranger]);
+        assert!(matches!(
+            verify_threshold::<Close>(&strange, &public, 1),
+            Err(VerifyError::Stranger(_))
+        ));
+    }
+}
