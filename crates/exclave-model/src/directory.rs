@@ -186,19 +186,20 @@ impl Directory {
         entry
     }
 
-    /// Writes the directory and its length at the end of a stripe's plaintext.
-    pub fn write(&self, plain: &mut [u8]) {
-        let bytes = self.entries.len() * ENTRY_BYTES;
-        assert!(
-            self.end() + bytes + LENGTH_BYTES <= plain.len(),
-            "the packer left room for the directory"
-        );
-        let start = plain.len() - LENGTH_BYTES - bytes;
-        let (table, length) = plain[start..].split_at_mut(bytes);
-        for (entry, slot) in self.entries.iter().zip(table.as_chunks_mut::<ENTRY_BYTES>().0) {
+    /// Bytes of plaintext that the stripe needs: chunks, directory and length.
+    pub fn bytes_needed(&self) -> usize {
+        self.end() + self.entries.len() * ENTRY_BYTES + LENGTH_BYTES
+    }
+
+    /// The end of a stripe's plaintext: the directory and its length.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let table = self.entries.len() * ENTRY_BYTES;
+        let mut bytes = vec![0; table];
+        for (entry, slot) in self.entries.iter().zip(bytes.as_chunks_mut::<ENTRY_BYTES>().0) {
             entry.write(slot);
         }
-        length.copy_from_slice(&u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend_from_slice(&u32::try_from(table).unwrap_or(u32::MAX).to_be_bytes());
+        bytes
     }
 
     /// Reads the directory of a stripe's whole plaintext and checks every rule of FORMAT.md section 4, padding included.
@@ -252,7 +253,9 @@ mod tests {
         plain[..30].fill(7);
         directory.push(ChunkKind::Data, Codec::Raw, 10, 10, ChunkId::from_bytes([1; 32]));
         directory.push(ChunkKind::Page, Codec::Zstd, 20, 99, ChunkId::from_bytes([2; 32]));
-        directory.write(&mut plain);
+        let tail = directory.to_bytes();
+        let start = plain.len() - tail.len();
+        plain[start..].copy_from_slice(&tail);
         (directory, plain)
     }
 

@@ -8,7 +8,7 @@ use exclave_model::{ChunkId, Commitment, StripeContext, limit::SEGMENT_BYTES};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    aead::{BadTag, Cipher, NONCE_BYTES},
+    aead::{BadTag, Cipher, NONCE_BYTES, Path},
     entropy::{Entropy, NoEntropy, draw},
     run_key::RunKey,
     secret::{Secret, derive},
@@ -48,14 +48,23 @@ impl StripeKey {
 
     /// The key of the stripe with this context.
     pub fn derive(run_key: &RunKey, context: &StripeContext) -> Self {
+        Self::on(Path::Bulk, run_key, context)
+    }
+
+    fn on(path: Path, run_key: &RunKey, context: &StripeContext) -> Self {
         let both = derive::<64>("exclave 2026 stripe key v1", &[run_key.expose(), &context.to_bytes()]);
         let (mut key, mut commitment) = (zeroize::Zeroizing::new([0; 32]), [0; 32]);
         key.copy_from_slice(&both.expose()[..32]);
         commitment.copy_from_slice(&both.expose()[32..]);
         Self {
-            cipher: Cipher::new(&Secret::new(*key)),
+            cipher: Cipher::on(path, &Secret::new(*key)),
             commitment: Commitment::from_bytes(commitment),
         }
+    }
+
+    /// The same key on the portable path, to open a block again and compare.
+    pub fn derive_portable(run_key: &RunKey, context: &StripeContext) -> Self {
+        Self::on(Path::Portable, run_key, context)
     }
 
     /// The key of a stripe that claims `commitment`; compared in constant time before anything is opened.

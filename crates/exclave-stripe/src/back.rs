@@ -1,0 +1,269 @@
+//! Shards become chunks again: verify, decode, verify again, open, cut out.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use exclave_erasure::{Coder, TooFew};
+use exclave_model::{
+    Directory, Geometry, PayloadHash, PayloadLength, Rule, StripeContext, StripeRecord,
+    context::{CHAINING_VALUE_BYTES, HEADER_BYTES},
+    limit::{SEGMENT_BYTES, SEGMENT_PLAIN_BYTES},
+};
+use exclave_seal::{OpenError, RunKey, StripeKey, stripe_key::SegmentPosition};
+use zeroize::Zeroizing;
+
+use crate::tree::{GroupHash, payload_root};
+
+/// Why bytes are not the shard that the ledger describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ShardError {
+    /// The stripe has no shard of this index.
+    #[error("the stripe has no shard {0}")]
+    NoSuchIndex(u8),
+    /// Another length than a shard of this stripe has.
+    #[error("{found} bytes where a shard has {expected}")]
+    Length {
+        /// Bytes found.
+        found: usize,
+        /// Bytes of the shard object.
+        expected: usize,
+    },
+    /// Other bytes than the ledger's hash names.
+    #[error("the payload's hash is not the ledger's")]
+    Hash,
+}
+
+/// A shard whose payload has the ledger's hash.
+#[derive(Debug, Clone)]
+pub struct VerifiedShard {
+    index: u8,
+    payload: Bytes,
+}
+
+impl VerifiedShard {
+    /// Its place in the stripe.
+    pub fn index(&self) -> u8 {
+        self.index
+    }
+
+    /// Its payload.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+}
+
+/// Checks a shard object's payload against the ledger. The header is not looked at: the ledger overrides it.
+pub fn verify_shard(record: &StripeRecord, index: u8, object: &Bytes) -> Result<VerifiedShard, ShardError> {
+    let expected_hash = record
+        .payloads
+        .get(usize::from(index))
+        .ok_or(ShardError::NoSuchIndex(index))?;
+    let payload = record.context.payload;
+    if object.len() != payload.object_bytes() {
+        return Err(ShardError::Length {
+            found: object.len(),
+            expected: payload.object_bytes(),
+        });
+    }
+    let payload = object.slice(HEADER_BYTES..HEADER_BYTES + payload.bytes());
+    if PayloadHash::of(&payload) != *expected_hash {
+        return Err(ShardError::Hash);
+    }
+    Ok(VerifiedShard { index, payload })
+}
+
+/// Where one group lies in a shard object.
+pub fn group_range(group: usize) -> Range<usize> {
+    let start = HEADER_BYTES + group * SEGMENT_BYTES;
+    start..start + SEGMENT_BYTES
+}
+
+/// Where the trailer lies in a shard object.
+pub fn trailer_range(payload: PayloadLength) -> Range<u64> {
+    let start = (HEADER_BYTES + payload.bytes()) as u64;
+    start..start + (payload.groups() * CHAINING_VALUE_BYTES) as u64
+}
+
+/// Proves one group of a ranged read against the ledger, by way of the trailer.
+pub fn verify_group(
+    record: &StripeRecord,
+    index: u8,
+    group: usize,
+    block: &[u8],
+    trailer: &[u8],
+) -> Result<(), ShardError> {
+    let expected = record
+        .payloads
+        .get(usize::from(index))
+        .ok_or(ShardError::NoSuchIndex(index))?;
+    let groups = record.context.payload.groups();
+    let length = |found, expected| ShardError::Length { found, expected };
+    if block.len() != SEGMENT_BYTES || group >= groups {
+        return Err(length(block.len(), SEGMENT_BYTES));
+    }
+    let hashes = GroupHash::read_trailer(trailer)
+        .filter(|hashes| hashes.len() == groups)
+        .ok_or_else(|| length(trailer.len(), groups * CHAINING_VALUE_BYTES))?;
+    if payload_root(&hashes) != *expected || GroupHash::of(block, group, groups) != hashes[group] {
+        return Err(ShardError::Hash);
+    }
+    Ok(())
+}
+
+/// Why a stripe was not decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Fewer than k verified shards.
+    #[error(transparent)]
+    TooFew(#[from] TooFew),
+    /// A rebuilt shard is not the one in the ledger: the writer committed shards that do not belong together.
+    #[error("shard {0}, rebuilt from verified shards, is not the ledger's: the stripe was never a codeword")]
+    NotACodeword(u8),
+    /// A ledger with fewer shards than k, or more than the format has.
+    #[error("the ledger's geometry is impossible")]
+    Geometry,
+}
+
+/// A sealed stripe: its k data shards, all verified.
+#[derive(Debug)]
+pub struct CodedStripe<'a> {
+    record: &'a StripeRecord,
+    bytes: Vec<u8>,
+}
+
+/// Joins the data shards, rebuilding those that are missing from any k others.
+///
+/// Every data shard, fetched or rebuilt, has been compared with the ledger: two restorers get the same bytes or an error.
+pub fn decode<'a>(record: &'a StripeRecord, shards: &[VerifiedShard]) -> Result<CodedStripe<'a>, DecodeError> {
+    let k = record.context.data;
+    let payload_bytes = record.context.payload.bytes();
+    let mut bytes = vec![0; payload_bytes * usize::from(k)];
+    let mut missing = Vec::new();
+    for (index, slot) in (0..k).zip(bytes.chunks_exact_mut(payload_bytes)) {
+        match shards.iter().find(|shard| shard.index == index) {
+            Some(shard) => slot.copy_from_slice(&shard.payload),
+            None => missing.push(index),
+        }
+    }
+    if !missing.is_empty() {
+        let rebuilt = rebuild(record, shards, &missing)?;
+        for (index, payload) in missing.iter().zip(rebuilt) {
+            bytes[usize::from(*index) * payload_bytes..][..payload_bytes].copy_from_slice(&payload);
+        }
+    }
+    Ok(CodedStripe { record, bytes })
+}
+
+/// Rebuilds the payloads of shards `wanted`, data or parity, from any k verified ones, and compares each with the ledger.
+pub fn rebuild(record: &StripeRecord, shards: &[VerifiedShard], wanted: &[u8]) -> Result<Vec<Vec<u8>>, DecodeError> {
+    let k = record.context.data;
+    let parity = record
+        .payloads
+        .len()
+        .checked_sub(usize::from(k))
+        .and_then(|parity| u8::try_from(parity).ok());
+    let geometry = parity
+        .and_then(|parity| Geometry::new(k, parity).ok())
+        .ok_or(DecodeError::Geometry)?;
+    let present: Vec<u8> = shards.iter().map(VerifiedShard::index).collect();
+    let decoder = Coder::new(record.context.code, geometry).decoder(&present)?;
+    let sources: Vec<&Bytes> = decoder
+        .sources()
+        .iter()
+        .filter_map(|index| {
+            shards
+                .iter()
+                .find(|shard| shard.index == *index)
+                .map(VerifiedShard::payload)
+        })
+        .collect();
+    wanted
+        .iter()
+        .map(|index| {
+            let mut payload = vec![0; record.context.payload.bytes()];
+            for (column, out) in payload.chunks_exact_mut(SEGMENT_BYTES).enumerate() {
+                let at = column * SEGMENT_BYTES;
+                let blocks: Vec<&[u8]> = sources.iter().map(|source| &source[at..at + SEGMENT_BYTES]).collect();
+                decoder.rebuild_row(*index, &blocks, out);
+            }
+            let expected = record.payloads.get(usize::from(*index)).ok_or(DecodeError::Geometry)?;
+            if PayloadHash::of(&payload) != *expected {
+                return Err(DecodeError::NotACodeword(*index));
+            }
+            Ok(payload)
+        })
+        .collect()
+}
+
+impl CodedStripe<'_> {
+    /// Opens the stripe with its run's key.
+    pub fn open(self, run_key: &RunKey) -> Result<OpenedStripe, OpenError> {
+        let context = &self.record.context;
+        let key = StripeKey::derive_committed(run_key, context, &self.record.commitment)?;
+        // From here on the buffer holds plaintext: it is wiped whatever happens.
+        let mut bytes = Zeroizing::new(self.bytes);
+        for (number, segment) in bytes.chunks_exact_mut(SEGMENT_BYTES).enumerate() {
+            key.open_segment(SegmentPosition::of(context, number as u32), segment)?;
+        }
+        // Close the gaps that the tags left, so that a chunk is one slice.
+        let segments = context.segments();
+        for number in 1..segments {
+            let from = number * SEGMENT_BYTES;
+            bytes.copy_within(from..from + SEGMENT_PLAIN_BYTES, number * SEGMENT_PLAIN_BYTES);
+        }
+        bytes.truncate(segments * SEGMENT_PLAIN_BYTES);
+        Ok(OpenedStripe { plain: bytes })
+    }
+}
+
+/// Opens one segment of a stripe, from a proven group of data shard `index`.
+pub fn open_one_segment(
+    record: &StripeRecord,
+    run_key: &RunKey,
+    index: u8,
+    group: usize,
+    block: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    let context: &StripeContext = &record.context;
+    let number = usize::from(index) * context.payload.groups() + group;
+    if index >= context.data || number >= context.segments() {
+        return Err(OpenError::Segment { segment: number as u32 });
+    }
+    let key = StripeKey::derive_committed(run_key, context, &record.commitment)?;
+    let mut segment = Zeroizing::new(block.to_vec());
+    key.open_segment(SegmentPosition::of(context, number as u32), &mut segment)?;
+    segment.truncate(SEGMENT_PLAIN_BYTES);
+    Ok(segment)
+}
+
+/// A stripe's plaintext; wiped when dropped.
+pub struct OpenedStripe {
+    plain: Zeroizing<Vec<u8>>,
+}
+
+impl OpenedStripe {
+    /// A chunk's stored bytes; `None` when a reference points outside the stripe.
+    pub fn stored(&self, offset: u32, bytes: u32) -> Option<&[u8]> {
+        let start = offset as usize;
+        self.plain.get(start..start.checked_add(bytes as usize)?)
+    }
+
+    /// The stripe's own account of itself, every rule checked.
+    pub fn directory(&self) -> Result<Directory, Rule> {
+        Directory::read(&self.plain)
+    }
+
+    /// Bytes held in memory.
+    pub fn bytes(&self) -> usize {
+        self.plain.len()
+    }
+}
+
+impl std::fmt::Debug for OpenedStripe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OpenedStripe({} B)", self.plain.len())
+    }
+}
+
+#[cfg(test)]
+mod tests;
