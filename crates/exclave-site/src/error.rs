@@ -118,7 +118,8 @@ pub enum Failure {
 }
 
 /// The kinds of [`Failure`] without their figures: what the caller decides by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Class {
     /// No answer in time.
     Slow,

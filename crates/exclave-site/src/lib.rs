@@ -21,7 +21,10 @@ mod settings;
 
 // where objects lie
 mod file;
+mod http;
 mod memory;
+mod open;
+mod store;
 
 // around a site
 pub mod layer;
@@ -29,6 +32,7 @@ mod simulated;
 
 // whether a site keeps its word
 pub mod conformance;
+pub mod probe;
 
 pub use self::{
     address::{BadAddress, Scheme, SiteAddress},
@@ -37,7 +41,12 @@ pub use self::{
     error::{Class, Failure, Operation, SiteError},
     file::{Durability, FileSite},
     layer::faulty::{Crash, Fault, Faulty, Record, Rule, Steps, When},
+    layer::limited::{Limited, Limits},
+    layer::retrying::{Jitter, Patience, Retrying},
+    layer::timed::Timed,
     memory::{MemorySite, MemoryStore},
+    open::{open, open_destroy},
+    probe::{ProbeInputs, ProbeReport, probe},
     settings::{ByteCount, Credentials, Secret, SiteSettings, Span},
     simulated::SimulatedSite,
 };

@@ -1,6 +1,12 @@
 //! What goes around a site. Each layer is a site itself and forwards every method.
 //!
-//! [`crate::open`] builds, from the outside in, retrying, limits, a deadline, the store. So a retry waits its turn again, and a
-//! request's deadline starts when it leaves, not when it queues.
+//! From the outside in: retries, limits, a deadline, the store ([`crate::open`] builds the last three). So a retry waits its turn
+//! again, and a deadline starts when the request leaves, not when it queues.
 
 pub mod faulty;
+pub mod limited;
+pub mod retrying;
+pub mod timed;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,309 @@
+//! How requests leave: `object_store` signs and parses, this carries.
+//!
+//! `object_store` hands every request to a [`Transport`], which
+//! - sends to the site's own origin and to no other: not where a redirect points, not to a cloud's metadata address,
+//!   whatever `object_store` would like to ask there ([`Refused::Origin`]);
+//! - uses no proxy and no credentials but those given;
+//! - gives up when no byte moves in either direction for the allowed silence, between one and two times it, however
+//!   long a large body takes in total;
+//! - reads no more of an error's text than [`ERROR_BODY_BYTES_MAX`], and of one page of a listing no more than
+//!   [`LIST_PAGE_BYTES_MAX`];
+//! - turns a status that means failure into a [`Refused::Status`], so that its class isn't lost on the way;
+//! - remembers the site's clock.
+//!
+//! Two repairs on the way, for what `object_store` 0.14 can't bear: names in a listing that it would refuse are blanked, or one
+//! stray key would hide the whole page (see [`listing`]); `MKCOL` of a directory that another put has just made counts
+//! as made (RFC 4918 section 9.3.1: 405 says that it exists).
+
+pub(crate) mod listing;
+mod watch;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+};
+use url::Url;
+
+use self::watch::{Outgoing, Progress, Watched};
+use crate::{Credentials, SiteSettings};
+
+/// Most that is read of an error's text (THREATS D5).
+const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Most of an error's text that is kept to be shown.
+const ERROR_TEXT_CHARS_MAX: usize = 300;
+
+/// Longest page of a listing. Vendors send at most 5,000 names, some 10 MiB; WebDAV a whole directory at once.
+const LIST_PAGE_BYTES_MAX: usize = 64 << 20;
+
+/// No date yet.
+const NO_DATE: i64 = i64::MIN;
+
+/// Why the transport itself failed a request.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// The request was meant for a host that isn't the site's.
+    #[error("request to {origin} not sent: the site is {site}")]
+    Origin { origin: String, site: String },
+    /// The answer's status means failure.
+    #[error("HTTP {status}{}", if text.is_empty() { String::new() } else { format!(": {text}") })]
+    Status { status: StatusCode, text: String },
+    /// No byte moved for too long.
+    #[error("no byte moved for {} s", .0.as_secs_f32())]
+    Silence(Duration),
+    /// A page or an error's text is too long.
+    #[error("answer is longer than {0} B")]
+    TooLong(usize),
+    /// A URL that can't be parsed, from our own side.
+    #[error("request URL: {0}")]
+    Url(#[from] url::ParseError),
+}
+
+/// Why a transport can't be built.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadTransport {
+    #[error("{0} would travel unencrypted; allow_http permits that")]
+    Plain(Url),
+    #[error("{0:?} is no http or https URL without credentials, query and fragment")]
+    Endpoint(String),
+    #[error("HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+    #[error("credentials hold what no HTTP header can")]
+    Header(#[from] header::InvalidHeaderValue),
+}
+
+/// The carrier of one site's requests. Clones share everything.
+#[derive(Debug, Clone)]
+pub(crate) struct Transport(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    client: reqwest::Client,
+    site: Url,
+    credentials: Credentials,
+    silence_max: Duration,
+    date: AtomicI64,
+}
+
+impl Transport {
+    /// A transport to the origin of `endpoint`.
+    pub(crate) fn new(endpoint: &str, settings: &SiteSettings) -> Result<Self, BadTransport> {
+        let site = endpoint_url(endpoint, settings.allow_http)?;
+        let mut client = reqwest::Client::builder()
+            .user_agent(concat!("exclave/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .http1_only()
+            .connect_timeout(settings.connect_max.0);
+        if let Some(proxy) = &settings.proxy {
+            client = client.proxy(reqwest::Proxy::all(proxy)?);
+        }
+        if let Some(pem) = &settings.ca_pem {
+            client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem.as_bytes())?);
+        }
+        let inner = Inner {
+            client: client.build()?,
+            site,
+            credentials: settings.credentials.clone(),
+            silence_max: settings.silence_max.0,
+            date: AtomicI64::new(NO_DATE),
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The site's clock as its latest answer said, in seconds since 1970.
+    pub(crate) fn date(&self) -> Option<i64> {
+        Some(self.0.date.load(Ordering::Relaxed)).filter(|date| *date != NO_DATE)
+    }
+
+    /// Where the site is.
+    pub(crate) fn endpoint(&self) -> &Url {
+        &self.0.site
+    }
+}
+
+/// Reads an endpoint; plain HTTP only where allowed or to this machine itself.
+fn endpoint_url(text: &str, allow_http: bool) -> Result<Url, BadTransport> {
+    let bad = || BadTransport::Endpoint(text.chars().take(120).collect());
+    let url = Url::parse(text).map_err(|_| bad())?;
+    // A password in an endpoint must not be repeated in an error.
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(BadTransport::Endpoint("(URL with credentials)".into()));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(bad());
+    }
+    let loopback = match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => return Err(bad()),
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if allow_http || loopback => Ok(url),
+        "http" => Err(BadTransport::Plain(url)),
+        _ => Err(bad()),
+    }
+}
+
+impl HttpConnector for Transport {
+    fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
+        // All options are ours already; a client for a metadata service gets the same origin check as any other.
+        Ok(HttpClient::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl HttpService for Transport {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let about = About::of(&request);
+        let progress = Progress::default();
+        let request = self.0.prepare(request, &progress)?;
+        let silence_max = self.0.silence_max;
+        let answer = tokio::select! {
+            answer = self.0.client.execute(request) => answer.map_err(from_reqwest)?,
+            () = progress.stalled(silence_max) => return Err(refuse(Refused::Silence(silence_max))),
+        };
+        self.0.note_date(answer.headers());
+        let (mut parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
+        let body = HttpResponseBody::new(Watched::new(body, silence_max));
+        let status = parts.status;
+        if status.is_success() {
+            if !about.lists {
+                return Ok(HttpResponse::from_parts(parts, body));
+            }
+            let page = read_up_to(body, LIST_PAGE_BYTES_MAX).await?;
+            return Ok(HttpResponse::from_parts(parts, listing::without_strays(page).into()));
+        }
+        if about.makes_directory && status == StatusCode::METHOD_NOT_ALLOWED {
+            parts.status = StatusCode::CREATED;
+            return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
+        }
+        let text = read_up_to(body, ERROR_BODY_BYTES_MAX).await.unwrap_or_default();
+        match status {
+            // `object_store` knows what these mean for what it was asked.
+            StatusCode::NOT_MODIFIED
+            | StatusCode::NOT_FOUND
+            | StatusCode::CONFLICT
+            | StatusCode::PRECONDITION_FAILED => {
+                parts.headers.remove(header::CONTENT_LENGTH);
+                let text = String::from_utf8_lossy(&text).into_owned();
+                Ok(HttpResponse::from_parts(parts, text.into()))
+            }
+            status => Err(refuse(Refused::Status {
+                status,
+                text: shown(&text),
+            })),
+        }
+    }
+}
+
+impl Inner {
+    /// Checks where a request goes and makes it one of the client's.
+    fn prepare(&self, request: HttpRequest, progress: &Progress) -> Result<reqwest::Request, HttpError> {
+        let (parts, body) = request.into_parts();
+        let url = Url::parse(&parts.uri.to_string()).map_err(|error| refuse(error.into()))?;
+        if url.origin() != self.site.origin() {
+            let origin = url.origin().ascii_serialization();
+            let site = self.site.origin().ascii_serialization();
+            return Err(refuse(Refused::Origin { origin, site }));
+        }
+        let request = self.client.request(parts.method, url).headers(parts.headers);
+        let request = match &self.credentials {
+            Credentials::Basic { user, password } => request.basic_auth(user, Some(password.expose())),
+            Credentials::Bearer { token } => request.bearer_auth(token.expose()),
+            // `object_store` signs with these.
+            Credentials::Anonymous | Credentials::S3 { .. } | Credentials::Azure { .. } | Credentials::Gcs { .. } => {
+                request
+            }
+        };
+        request
+            .body(reqwest::Body::wrap(Outgoing::new(body, progress)))
+            .build()
+            .map_err(from_reqwest)
+    }
+
+    fn note_date(&self, headers: &HeaderMap) {
+        let date = headers.get(header::DATE).and_then(|value| value.to_str().ok());
+        let seconds = date
+            .and_then(|text| httpdate::parse_http_date(text).ok())
+            .and_then(|date| date.duration_since(UNIX_EPOCH).ok())
+            .and_then(|since| i64::try_from(since.as_secs()).ok());
+        if let Some(seconds) = seconds {
+            self.date.store(seconds, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What the transport must know of a request before it is sent.
+struct About {
+    lists: bool,
+    makes_directory: bool,
+}
+
+impl About {
+    fn of(request: &HttpRequest) -> Self {
+        let query = request.uri().query().unwrap_or_default();
+        let asks = |pair: &str| query.split('&').any(|part| part == pair);
+        let method = request.method().as_str();
+        Self {
+            lists: method == "PROPFIND" || method == "GET" && (asks("list-type=2") || asks("comp=list")),
+            makes_directory: method == "MKCOL",
+        }
+    }
+}
+
+async fn read_up_to(body: HttpResponseBody, bytes_max: usize) -> Result<Bytes, HttpError> {
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) => match error.downcast::<HttpError>() {
+            Ok(error) => Err(*error),
+            Err(_) => Err(refuse(Refused::TooLong(bytes_max))),
+        },
+    }
+}
+
+/// The start of an error's text on one line.
+fn shown(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    printable
+        .take(ERROR_TEXT_CHARS_MAX)
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+fn refuse(refused: Refused) -> HttpError {
+    let kind = match &refused {
+        Refused::Silence(_) => HttpErrorKind::Timeout,
+        Refused::Origin { .. } | Refused::Status { .. } | Refused::TooLong(_) | Refused::Url(_) => {
+            HttpErrorKind::Unknown
+        }
+    };
+    HttpError::new(kind, refused)
+}
+
+fn from_reqwest(error: reqwest::Error) -> HttpError {
+    let kind = match () {
+        () if error.is_timeout() => HttpErrorKind::Timeout,
+        () if error.is_connect() => HttpErrorKind::Connect,
+        () if error.is_decode() => HttpErrorKind::Decode,
+        () => HttpErrorKind::Interrupted,
+    };
+    // The URL may hold a token; the caller names the object anyway.
+    HttpError::new(kind, error.without_url())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! Limits towards a site: requests at the same time, bytes per second each way.
+//!
+//! A bucket of tokens (one a byte) fills at the allowed rate up to one second's worth. An operation takes its bytes before it
+//! starts and may run the bucket into debt; who comes next waits until the debt is paid. So a shard larger than a second's
+//! worth passes, and the rate holds on average. What a get will weigh isn't known before, so it pays afterwards.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use exclave_model::{ObjectName, Prefix};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use crate::contract::{Children, Listing, PutMode, Site, Stored};
+use crate::{Body, SiteAddress, SiteError, SiteSettings};
+
+/// How much a site may be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests at the same time; 0 counts as 1.
+    pub requests_in_flight_max: u32,
+    /// Bytes sent per second; none is no limit.
+    pub upload_per_second_max: Option<u64>,
+    /// Bytes received per second; none is no limit.
+    pub download_per_second_max: Option<u64>,
+}
+
+impl From<&SiteSettings> for Limits {
+    fn from(settings: &SiteSettings) -> Self {
+        Self {
+            requests_in_flight_max: settings.requests_in_flight_max,
+            upload_per_second_max: settings.upload_per_second_max.map(|count| count.0),
+            download_per_second_max: settings.download_per_second_max.map(|count| count.0),
+        }
+    }
+}
+
+/// A site that is asked for no more than its limits. Whoever has to wait, waits in order.
+#[derive(Debug)]
+pub struct Limited<S> {
+    inner: S,
+    requests: Semaphore,
+    upload: Option<Bucket>,
+    download: Option<Bucket>,
+}
+
+impl<S: Site> Limited<S> {
+    /// Puts limits around a site.
+    pub fn new(inner: S, limits: &Limits) -> Self {
+        let requests = usize::try_from(limits.requests_in_flight_max.max(1)).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            inner,
+            requests: Semaphore::new(requests.min(Semaphore::MAX_PERMITS)),
+            upload: limits.upload_per_second_max.map(Bucket::new),
+            download: limits.download_per_second_max.map(Bucket::new),
+        }
+    }
+
+    /// Waits for a free request. The semaphore is never closed, so there always is a turn.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.requests.acquire().await.ok()
+    }
+
+    async fn paid(&self, read: Result<Bytes, SiteError>) -> Result<Bytes, SiteError> {
+        if let (Some(bucket), Ok(bytes)) = (&self.download, &read) {
+            bucket.take(bytes.len() as u64);
+        }
+        read
+    }
+
+    async fn solvent(bucket: Option<&Bucket>) {
+        if let Some(bucket) = bucket {
+            bucket.wait_until_solvent().await;
+        }
+    }
+}
+
+/// Tokens for bytes.
+#[derive(Debug)]
+struct Bucket {
+    per_second: u64,
+    level: Mutex<Level>,
+}
+
+/// What is in a bucket: negative when in debt.
+#[derive(Debug)]
+struct Level {
+    tokens: i128,
+    at: Instant,
+}
+
+impl Bucket {
+    fn new(per_second: u64) -> Self {
+        let per_second = per_second.max(1);
+        Self {
+            per_second,
+            level: Mutex::new(Level {
+                tokens: i128::from(per_second),
+                at: Instant::now(),
+            }),
+        }
+    }
+
+    fn take(&self, bytes: u64) {
+        self.with_level(|level| level.tokens -= i128::from(bytes));
+    }
+
+    async fn wait_until_solvent(&self) {
+        loop {
+            let debt = self.with_level(|level| -level.tokens);
+            if debt < 0 {
+                return;
+            }
+            // Rounded up, so that one wait suffices when nobody else takes.
+            let wait_us = (debt + 1) * 1_000_000 / i128::from(self.per_second) + 1;
+            tokio::time::sleep(Duration::from_micros(u64::try_from(wait_us).unwrap_or(u64::MAX))).await;
+        }
+    }
+
+    fn with_level<T>(&self, act: impl FnOnce(&mut Level) -> T) -> T {
+        let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let elapsed_us = i128::try_from(now.duration_since(level.at).as_micros()).unwrap_or(i128::MAX);
+        let gained = elapsed_us.saturating_mul(i128::from(self.per_second)) / 1_000_000;
+        // Less than a token's time stays on the clock: polling often must not lose it.
+        if gained > 0 {
+            level.tokens = level.tokens.saturating_add(gained).min(i128::from(self.per_second));
+            level.at = now;
+        }
+        act(&mut level)
+    }
+}
+
+#[async_trait]
+impl<S: Site> Site for Limited<S> {
+    async fn put(&self, name: &ObjectName, body: Body, mode: PutMode) -> Result<Stored, SiteError> {
+        let _turn = self.turn().await;
+        Self::solvent(self.upload.as_ref()).await;
+        if let Some(bucket) = &self.upload {
+            bucket.take(body.len());
+        }
+        self.inner.put(name, body, mode).await
+    }
+
+    async fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Bytes, SiteError> {
+        let _turn = self.turn().await;
+        Self::solvent(self.download.as_ref()).await;
+        self.paid(self.inner.get(name, bytes_max).await).await
+    }
+
+    async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, SiteError> {
+        let _turn = self.turn().await;
+        Self::solvent(self.download.as_ref()).await;
+        self.paid(self.inner.get_range(name, range).await).await
+    }
+
+    async fn length(&self, name: &ObjectName) -> Result<u64, SiteError> {
+        let _turn = self.turn().await;
+        self.inner.length(name).await
+    }
+
+    async fn list(&self, prefix: &Prefix, entries_max: usize) -> Result<Listing, SiteError> {
+        let _turn = self.turn().await;
+        self.inner.list(prefix, entries_max).await
+    }
+
+    async fn list_children(&self, prefix: &Prefix, entries_max: usize) -> Result<Children, SiteError> {
+        let _turn = self.turn().await;
+        self.inner.list_children(prefix, entries_max).await
+    }
+
+    async fn flush(&self) -> Result<(), SiteError> {
+        let _turn = self.turn().await;
+        self.inner.flush().await
+    }
+
+    async fn date(&self) -> Option<i64> {
+        self.inner.date().await
+    }
+
+    fn address(&self) -> &SiteAddress {
+        self.inner.address()
+    }
+}

@@ -1,0 +1,110 @@
+//! A deadline for every operation: the last resort against a site that trickles.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use exclave_model::{ObjectName, Prefix};
+
+use crate::contract::{Children, Destroy, Listing, PutMode, Site, Stored};
+use crate::error::{Failure, Operation};
+use crate::{Body, SiteAddress, SiteError};
+
+/// A site whose operations end within a time, in tokio's clock. A put that is cut off may still be applied.
+#[derive(Debug, Clone)]
+pub struct Timed<S> {
+    inner: S,
+    operation_max: Duration,
+    listing_max: Duration,
+}
+
+impl<S> Timed<S> {
+    /// Gives every listing and flush `listing_max`, everything else `operation_max`.
+    pub fn new(inner: S, operation_max: Duration, listing_max: Duration) -> Self {
+        Self {
+            inner,
+            operation_max,
+            listing_max,
+        }
+    }
+}
+
+/// Waits for `act` no longer than `waited`.
+async fn within<T>(
+    address: &SiteAddress,
+    operation: Operation,
+    waited: Duration,
+    act: impl Future<Output = Result<T, SiteError>>,
+) -> Result<T, SiteError> {
+    match tokio::time::timeout(waited, act).await {
+        Ok(done) => done,
+        Err(_) => Err(SiteError::new(address, operation, Failure::Slow { waited })),
+    }
+}
+
+#[async_trait]
+impl<S: Site> Site for Timed<S> {
+    async fn put(&self, name: &ObjectName, body: Body, mode: PutMode) -> Result<Stored, SiteError> {
+        let act = self.inner.put(name, body, mode);
+        within(self.address(), Operation::Put, self.operation_max, act)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Bytes, SiteError> {
+        let act = self.inner.get(name, bytes_max);
+        within(self.address(), Operation::Get, self.operation_max, act)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, SiteError> {
+        let act = self.inner.get_range(name, range);
+        within(self.address(), Operation::GetRange, self.operation_max, act)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn length(&self, name: &ObjectName) -> Result<u64, SiteError> {
+        let act = self.inner.length(name);
+        within(self.address(), Operation::Length, self.operation_max, act)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn list(&self, prefix: &Prefix, entries_max: usize) -> Result<Listing, SiteError> {
+        let act = self.inner.list(prefix, entries_max);
+        within(self.address(), Operation::List, self.listing_max, act)
+            .await
+            .map_err(|error| error.prefix(prefix))
+    }
+
+    async fn list_children(&self, prefix: &Prefix, entries_max: usize) -> Result<Children, SiteError> {
+        let act = self.inner.list_children(prefix, entries_max);
+        let children = within(self.address(), Operation::ListChildren, self.listing_max, act).await;
+        children.map_err(|error| error.prefix(prefix))
+    }
+
+    async fn flush(&self) -> Result<(), SiteError> {
+        within(self.address(), Operation::Flush, self.listing_max, self.inner.flush()).await
+    }
+
+    async fn date(&self) -> Option<i64> {
+        self.inner.date().await
+    }
+
+    fn address(&self) -> &SiteAddress {
+        self.inner.address()
+    }
+}
+
+#[async_trait]
+impl<S: Site + Destroy> Destroy for Timed<S> {
+    async fn delete(&self, name: &ObjectName) -> Result<(), SiteError> {
+        let act = self.inner.delete(name);
+        within(self.address(), Operation::Delete, self.operation_max, act)
+            .await
+            .map_err(|error| error.object(name))
+    }
+}

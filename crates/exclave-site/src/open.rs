@@ -1,0 +1,260 @@
+//! From an address and settings to a site.
+
+use std::sync::Arc;
+
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::{AzureCredential, MicrosoftAzureBuilder};
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
+use object_store::http::HttpBuilder;
+use object_store::list::PaginatedListStore;
+use object_store::{ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider};
+
+use crate::contract::{Destroy, Site};
+use crate::error::{Failure, Operation};
+use crate::http::{BadTransport, Transport};
+use crate::layer::limited::{Limited, Limits};
+use crate::layer::timed::Timed;
+use crate::store::{Lister, RemoteSite};
+use crate::{Credentials, FileSite, MemorySite, MemoryStore, Scheme, SiteAddress, SiteError, SiteSettings};
+
+/// Opens a site: its store, a deadline around it, limits around that. Nothing is sent yet. Retries are the caller's to
+/// add ([`crate::layer::retrying::Retrying`]), because they need a source of jitter and a budget for the run.
+///
+/// A `memory://` site starts empty at each call; to share one, keep a [`MemoryStore`].
+pub fn open(address: &SiteAddress, settings: &SiteSettings) -> Result<Arc<dyn Site>, SiteError> {
+    Ok(match backend(address, settings)? {
+        Backend::File(site) => guarded(site, settings),
+        Backend::Memory(site) => guarded(site, settings),
+        Backend::Remote(site) => guarded(site, settings),
+    })
+}
+
+/// Opens the power to delete at a site, with whatever rights the credentials give. For probes and reapers only.
+pub fn open_destroy(address: &SiteAddress, settings: &SiteSettings) -> Result<Arc<dyn Destroy>, SiteError> {
+    let operation_max = settings.operation_max.0;
+    Ok(match backend(address, settings)? {
+        Backend::File(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
+        Backend::Memory(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
+        Backend::Remote(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
+    })
+}
+
+fn guarded<S: Site + 'static>(site: S, settings: &SiteSettings) -> Arc<dyn Site> {
+    let timed = Timed::new(site, settings.operation_max.0, settings.listing_max.0);
+    Arc::new(Limited::new(timed, &Limits::from(settings)))
+}
+
+enum Backend {
+    File(FileSite),
+    Memory(MemorySite),
+    Remote(RemoteSite),
+}
+
+fn backend(address: &SiteAddress, settings: &SiteSettings) -> Result<Backend, SiteError> {
+    let fail = |what: String| SiteError::new(address, Operation::Open, Failure::Unsupported { what });
+    let remote = match address.scheme() {
+        Scheme::File { .. } => {
+            let site = FileSite::new(address, settings.durability).map_err(|bad| fail(bad.to_string()))?;
+            return Ok(Backend::File(site));
+        }
+        Scheme::Memory { .. } => {
+            return Ok(Backend::Memory(MemorySite::over(
+                address.clone(),
+                MemoryStore::default(),
+            )));
+        }
+        Scheme::S3 { bucket, prefix } => s3(bucket, prefix, settings),
+        Scheme::Azure { container, prefix } => azure(container, prefix, settings),
+        Scheme::Gcs { bucket, prefix } => gcs(bucket, prefix, settings),
+        Scheme::WebDav { url } => webdav(url, settings),
+    };
+    let Remote {
+        store,
+        lister,
+        prefix,
+        transport,
+    } = remote.map_err(|bad| fail(bad.to_string()))?;
+    Ok(Backend::Remote(RemoteSite::new(
+        address, store, lister, &prefix, transport,
+    )))
+}
+
+/// A store with what a [`RemoteSite`] needs beside it.
+struct Remote {
+    store: Arc<dyn ObjectStore>,
+    lister: Lister,
+    prefix: String,
+    transport: Transport,
+}
+
+impl Remote {
+    fn paged<S: ObjectStore + PaginatedListStore>(store: S, prefix: &str, transport: Transport) -> Self {
+        let store = Arc::new(store);
+        let lister = Lister::Paged(Arc::<S>::clone(&store));
+        Self {
+            store,
+            lister,
+            prefix: prefix.to_owned(),
+            transport,
+        }
+    }
+}
+
+/// Why settings don't make a store.
+#[derive(Debug, thiserror::Error)]
+enum BadStore {
+    #[error("{0}")]
+    Transport(#[from] BadTransport),
+    #[error("{0}")]
+    Store(#[from] object_store::Error),
+    #[error("credentials of kind {given} for a site of kind {wanted}")]
+    Credentials { given: &'static str, wanted: &'static str },
+    #[error("anonymous access to Azure needs an endpoint that names the account")]
+    NoAccount,
+}
+
+fn s3(bucket: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, BadStore> {
+    let region = settings.region.as_deref().unwrap_or("us-east-1");
+    let vendor = format!("https://s3.{region}.amazonaws.com");
+    let endpoint = settings.endpoint.as_deref().unwrap_or(&vendor);
+    let transport = Transport::new(endpoint, settings)?;
+    // An unsigned payload still travels authenticated by TLS, and a shard proves itself; signing would hash it again.
+    // Without TLS the signature is all there is.
+    let encrypted = transport.endpoint().scheme() == "https";
+    let builder = AmazonS3Builder::new()
+        .with_endpoint(endpoint.trim_end_matches('/'))
+        .with_region(region)
+        .with_bucket_name(bucket)
+        .with_unsigned_payload(encrypted)
+        .with_retry(no_retries())
+        .with_client_options(options())
+        .with_http_connector(transport.clone());
+    let builder = match &settings.credentials {
+        Credentials::Anonymous => {
+            // A static provider as well: with none, the builder sets up one that asks the metadata address.
+            let nobody = object_store::aws::AwsCredential {
+                key_id: String::new(),
+                secret_key: String::new(),
+                token: None,
+            };
+            let provider = Arc::new(StaticCredentialProvider::new(nobody));
+            builder.with_skip_signature(true).with_credentials(provider)
+        }
+        Credentials::S3 {
+            access_key,
+            secret_key,
+            session_token,
+        } => {
+            let builder = builder
+                .with_access_key_id(access_key)
+                .with_secret_access_key(secret_key.expose());
+            match session_token {
+                Some(token) => builder.with_token(token.expose()),
+                None => builder,
+            }
+        }
+        other => return Err(mismatch(other, "S3")),
+    };
+    Ok(Remote::paged(builder.build()?, prefix, transport))
+}
+
+fn azure(container: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, BadStore> {
+    let vendor = |account: &str| format!("https://{account}.blob.core.windows.net");
+    let (account, endpoint) = match (&settings.credentials, &settings.endpoint) {
+        (Credentials::Azure { account, .. }, Some(endpoint)) => (account.clone(), endpoint.clone()),
+        (Credentials::Azure { account, .. }, None) => (account.clone(), vendor(account)),
+        (Credentials::Anonymous, Some(endpoint)) => ("anonymous".to_owned(), endpoint.clone()),
+        (Credentials::Anonymous, None) => return Err(BadStore::NoAccount),
+        (other, _) => return Err(mismatch(other, "Azure")),
+    };
+    let transport = Transport::new(&endpoint, settings)?;
+    let builder = MicrosoftAzureBuilder::new()
+        .with_endpoint(endpoint)
+        .with_account(account)
+        .with_container_name(container)
+        .with_retry(no_retries())
+        .with_client_options(options())
+        .with_http_connector(transport.clone());
+    let builder = match &settings.credentials {
+        Credentials::Azure { key, .. } => builder.with_access_key(key.expose()),
+        _ => {
+            let nobody = AzureCredential::BearerToken(String::new());
+            builder
+                .with_skip_signature(true)
+                .with_credentials(Arc::new(StaticCredentialProvider::new(nobody)))
+        }
+    };
+    Ok(Remote::paged(builder.build()?, prefix, transport))
+}
+
+fn gcs(bucket: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, BadStore> {
+    let endpoint = settings
+        .endpoint
+        .as_deref()
+        .unwrap_or("https://storage.googleapis.com")
+        .trim_end_matches('/');
+    let transport = Transport::new(endpoint, settings)?;
+    let builder = GoogleCloudStorageBuilder::new()
+        .with_base_url(endpoint)
+        .with_bucket_name(bucket)
+        .with_retry(no_retries())
+        .with_client_options(options())
+        .with_http_connector(transport.clone());
+    let builder = match &settings.credentials {
+        // `with_skip_signature` isn't honoured on writes (0.14.2), and without a provider the home directory is searched
+        // and the metadata address asked: an empty token settles both.
+        Credentials::Anonymous => {
+            let nobody = GcpCredential { bearer: String::new() };
+            builder
+                .with_skip_signature(true)
+                .with_credentials(Arc::new(StaticCredentialProvider::new(nobody)))
+        }
+        Credentials::Gcs { service_account_json } => builder.with_service_account_key(service_account_json.expose()),
+        other => return Err(mismatch(other, "GCS")),
+    };
+    Ok(Remote::paged(builder.build()?, prefix, transport))
+}
+
+fn webdav(url: &str, settings: &SiteSettings) -> Result<Remote, BadStore> {
+    match &settings.credentials {
+        Credentials::Anonymous | Credentials::Basic { .. } | Credentials::Bearer { .. } => {}
+        other => return Err(mismatch(other, "WebDAV")),
+    }
+    let transport = Transport::new(url, settings)?;
+    let store = HttpBuilder::new()
+        .with_url(url)
+        .with_retry(no_retries())
+        .with_client_options(options())
+        .with_http_connector(transport.clone())
+        .build()?;
+    Ok(Remote {
+        store: Arc::new(store),
+        lister: Lister::Directories,
+        prefix: String::new(),
+        transport,
+    })
+}
+
+fn mismatch(given: &Credentials, wanted: &'static str) -> BadStore {
+    let given = match given {
+        Credentials::Anonymous => "anonymous",
+        Credentials::S3 { .. } => "s3",
+        Credentials::Azure { .. } => "azure",
+        Credentials::Gcs { .. } => "gcs",
+        Credentials::Basic { .. } => "basic",
+        Credentials::Bearer { .. } => "bearer",
+    };
+    BadStore::Credentials { given, wanted }
+}
+
+fn no_retries() -> RetryConfig {
+    RetryConfig {
+        max_retries: 0,
+        ..RetryConfig::default()
+    }
+}
+
+/// The transport decides about encryption; `object_store` must not decide again.
+fn options() -> ClientOptions {
+    ClientOptions::new().with_allow_http(true)
+}

@@ -1,0 +1,121 @@
+//! What an error of `object_store` means for us.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use http::StatusCode;
+use object_store::Error;
+use object_store::client::{HttpError, HttpErrorKind};
+
+use crate::error::Failure;
+use crate::http::Refused;
+
+/// Longest text of a cause.
+const WHY_CHARS_MAX: usize = 400;
+
+/// The failure, and what is known of its cause beyond that.
+pub(super) fn of(error: &Error) -> (Failure, String) {
+    if let Some(refused) = find::<Refused>(error) {
+        return (of_refused(refused), refused.to_string());
+    }
+    if let Some(http) = find::<HttpError>(error) {
+        let failure = match http.kind() {
+            HttpErrorKind::Timeout => Failure::Slow { waited: Duration::ZERO },
+            HttpErrorKind::Connect | HttpErrorKind::Request | HttpErrorKind::Interrupted => Failure::Unreachable,
+            HttpErrorKind::Decode => Failure::Malformed {
+                what: "answer can't be decoded".into(),
+            },
+            _ => Failure::Other,
+        };
+        return (failure, innermost(http));
+    }
+    let text = || error.to_string().chars().take(WHY_CHARS_MAX).collect::<String>();
+    let failure = match error {
+        // A bucket that isn't there is no missing object: repair must not be told to write there.
+        Error::NotFound { .. } if has_no_bucket(&error.to_string()) => Failure::Unreachable,
+        Error::NotFound { .. } => Failure::Missing,
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Failure::Denied,
+        Error::NotSupported { .. } | Error::NotImplemented { .. } => {
+            return (Failure::Unsupported { what: text() }, innermost(error));
+        }
+        Error::Generic { .. } | Error::InvalidPath { .. } => {
+            return (
+                Failure::Malformed {
+                    what: "answer isn't what the protocol says".into(),
+                },
+                text(),
+            );
+        }
+        _ => Failure::Other,
+    };
+    (failure, text())
+}
+
+/// True when the site said that a range begins beyond the object's end.
+pub(super) fn is_range_beyond(error: &Error) -> bool {
+    let refused = find::<Refused>(error);
+    matches!(refused, Some(Refused::Status { status, .. }) if *status == StatusCode::RANGE_NOT_SATISFIABLE)
+}
+
+fn of_refused(refused: &Refused) -> Failure {
+    match refused {
+        Refused::Status { status, text } => of_status(*status, text),
+        Refused::Silence(waited) => Failure::Slow { waited: *waited },
+        Refused::TooLong(_) => Failure::Malformed {
+            what: "answer without end".into(),
+        },
+        Refused::Origin { .. } => Failure::Unsupported {
+            what: "a request to another host".into(),
+        },
+        Refused::Url(_) => Failure::Other,
+    }
+}
+
+fn of_status(status: StatusCode, text: &str) -> Failure {
+    match status.as_u16() {
+        // Ceph answers 403 when a quota is used up.
+        403 if text.contains("QuotaExceeded") => Failure::Full,
+        401 | 403 | 407 => Failure::Denied,
+        404 | 410 => Failure::Missing,
+        405 | 501 => Failure::Unsupported {
+            what: format!("this request (HTTP {})", status.as_u16()),
+        },
+        408 => Failure::Slow { waited: Duration::ZERO },
+        413 => Failure::Unsupported {
+            what: "an object of this length".into(),
+        },
+        429 | 503 => Failure::Throttled,
+        507 => Failure::Full,
+        300..=399 => Failure::Malformed {
+            what: format!("redirect (HTTP {}), not followed", status.as_u16()),
+        },
+        500..=599 => Failure::Internal {
+            status: Some(status.as_u16()),
+        },
+        _ => Failure::Other,
+    }
+}
+
+fn has_no_bucket(text: &str) -> bool {
+    text.contains("NoSuchBucket") || text.contains("ContainerNotFound")
+}
+
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The last cause's text: the one that says something new.
+fn innermost(error: &(dyn StdError + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string().chars().take(WHY_CHARS_MAX).collect()
+}

@@ -1,0 +1,257 @@
+//! A site over the network: S3, Azure, GCS or WebDAV through `object_store`.
+//!
+//! `object_store` signs requests and parses answers. Retries, limits and deadlines are ours (its own are switched off), and so
+//! is the way requests leave (`crate::http`). Listings are asked for page by page, so that a server that never stops
+//! ends at a cap and not in all our memory; a WebDAV tree is walked a directory at a time, because many servers refuse
+//! `Depth: infinity`.
+//!
+//! Not here yet: reading an object by version. On a versioned bucket a thief with a put credential can lay other bytes
+//! or a delete marker on top of ours, and the plain read sees those; `get` is where the older versions will be tried
+//! (`GetOptions::version`) once a store's versions can be listed.
+
+mod failure;
+mod walk;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use exclave_model::{ObjectName, Prefix};
+use futures::TryStreamExt;
+use object_store::list::PaginatedListStore;
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, PutOptions, PutPayload};
+
+use crate::contract::{Children, Destroy, Listing, PutMode, Site, Stored};
+use crate::error::{Failure, Operation};
+use crate::http::Transport;
+use crate::memory::short_read;
+use crate::{Body, SiteAddress, SiteError};
+
+/// What is reserved for an answer before its first byte came; a site's word about a length is worth no more.
+const RESERVED_BYTES_MAX: u64 = 1 << 20;
+
+/// A site over an object store.
+#[derive(Debug, Clone)]
+pub(crate) struct RemoteSite {
+    address: SiteAddress,
+    store: Arc<dyn ObjectStore>,
+    lister: Lister,
+    prefix: String,
+    transport: Transport,
+}
+
+/// How a store lists.
+#[derive(Clone)]
+pub(crate) enum Lister {
+    /// In pages, recursively or one level.
+    Paged(Arc<dyn PaginatedListStore>),
+    /// One directory at a time.
+    Directories,
+}
+
+impl std::fmt::Debug for Lister {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Paged(_) => "Paged",
+            Self::Directories => "Directories",
+        })
+    }
+}
+
+impl RemoteSite {
+    /// A site over `store`; every key starts with `prefix`, which is empty or has no slashes at its ends.
+    pub(crate) fn new(
+        address: &SiteAddress,
+        store: Arc<dyn ObjectStore>,
+        lister: Lister,
+        prefix: &str,
+        transport: Transport,
+    ) -> Self {
+        let prefix = if prefix.is_empty() {
+            String::new()
+        } else {
+            format!("{prefix}/")
+        };
+        Self {
+            address: address.clone(),
+            store,
+            lister,
+            prefix,
+            transport,
+        }
+    }
+
+    fn path(&self, operation: Operation, name: &ObjectName) -> Result<Path, SiteError> {
+        let fail = |error| {
+            SiteError::new(&self.address, operation, Failure::Other)
+                .object(name)
+                .because(error)
+        };
+        Path::parse(format!("{}{name}", self.prefix)).map_err(fail)
+    }
+
+    fn fail(&self, operation: Operation, name: &ObjectName, failure: Failure) -> SiteError {
+        SiteError::new(&self.address, operation, failure).object(name)
+    }
+
+    fn blame(&self, operation: Operation, error: &object_store::Error) -> SiteError {
+        let (failure, why) = failure::of(error);
+        SiteError::new(&self.address, operation, failure).because(why)
+    }
+
+    /// Reads an answer's body, which has to be `length` bytes.
+    async fn read(
+        &self,
+        operation: Operation,
+        name: &ObjectName,
+        answer: GetResult,
+        length: u64,
+    ) -> Result<Bytes, SiteError> {
+        let mut pieces = answer.into_stream();
+        let mut read = BytesMut::with_capacity(usize::try_from(length.min(RESERVED_BYTES_MAX)).unwrap_or(0));
+        while let Some(piece) = pieces
+            .try_next()
+            .await
+            .map_err(|e| self.blame(operation, &e).object(name))?
+        {
+            let got = (read.len() as u64).saturating_add(piece.len() as u64);
+            if got > length {
+                let what = format!("answer of more than the announced {length} B");
+                return Err(self.fail(operation, name, Failure::Malformed { what }));
+            }
+            read.extend_from_slice(&piece);
+        }
+        let got = read.len() as u64;
+        if got < length {
+            return Err(self.fail(operation, name, Failure::ShortRead { wanted: length, got }));
+        }
+        Ok(read.freeze())
+    }
+}
+
+#[async_trait]
+impl Site for RemoteSite {
+    async fn put(&self, name: &ObjectName, body: Body, mode: PutMode) -> Result<Stored, SiteError> {
+        let path = self.path(Operation::Put, name)?;
+        let mode = match mode {
+            PutMode::Create => object_store::PutMode::Create,
+            PutMode::Plain => object_store::PutMode::Overwrite,
+        };
+        let payload: PutPayload = body.slices().iter().cloned().collect();
+        match self.store.put_opts(&path, payload, PutOptions::from(mode)).await {
+            Ok(_) => Ok(Stored::Created),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(Stored::AlreadyExists),
+            Err(error) => match failure::of(&error) {
+                // Not this object is missing but its bucket.
+                (Failure::Missing, why) => Err(self.fail(Operation::Put, name, Failure::Unreachable).because(why)),
+                (failure, why) => Err(self.fail(Operation::Put, name, failure).because(why)),
+            },
+        }
+    }
+
+    async fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Bytes, SiteError> {
+        let path = self.path(Operation::Get, name)?;
+        let answer = self.store.get_opts(&path, GetOptions::default()).await;
+        let answer = answer.map_err(|error| self.blame(Operation::Get, &error).object(name))?;
+        let length = answer.meta.size;
+        if length > bytes_max {
+            return Err(self.fail(
+                Operation::Get,
+                name,
+                Failure::TooLong {
+                    length: Some(length),
+                    bytes_max,
+                },
+            ));
+        }
+        self.read(Operation::Get, name, answer, length).await
+    }
+
+    async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, SiteError> {
+        if range.start >= range.end {
+            // No server can be asked for nothing.
+            let length = self.length(name).await?;
+            let (wanted, got) = short_read(&range, length);
+            return match range.start == range.end && range.end <= length {
+                true => Ok(Bytes::new()),
+                false => Err(self.fail(Operation::GetRange, name, Failure::ShortRead { wanted, got })),
+            };
+        }
+        let path = self.path(Operation::GetRange, name)?;
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(range.clone())),
+            ..GetOptions::default()
+        };
+        let answer = match self.store.get_opts(&path, options).await {
+            Ok(answer) => answer,
+            // The object ends before the range begins.
+            Err(error) if failure::is_range_beyond(&error) => {
+                let (wanted, got) = short_read(&range, 0);
+                return Err(self.fail(Operation::GetRange, name, Failure::ShortRead { wanted, got }));
+            }
+            Err(error) => return Err(self.blame(Operation::GetRange, &error).object(name)),
+        };
+        if answer.range != range {
+            let (wanted, got) = short_read(&range, answer.meta.size);
+            return Err(self.fail(Operation::GetRange, name, Failure::ShortRead { wanted, got }));
+        }
+        self.read(Operation::GetRange, name, answer, range.end - range.start)
+            .await
+    }
+
+    async fn length(&self, name: &ObjectName) -> Result<u64, SiteError> {
+        let path = self.path(Operation::Length, name)?;
+        let about = self.store.head(&path).await;
+        Ok(about
+            .map_err(|error| self.blame(Operation::Length, &error).object(name))?
+            .size)
+    }
+
+    async fn list(&self, prefix: &Prefix, entries_max: usize) -> Result<Listing, SiteError> {
+        let walk = match &self.lister {
+            Lister::Paged(store) => {
+                let found = walk::pages(&**store, &self.prefix, prefix, entries_max, walk::Depth::All).await;
+                found.map(|found| Listing {
+                    entries: found.entries,
+                    ignored: found.ignored,
+                    complete: found.complete,
+                })
+            }
+            Lister::Directories => walk::directories(&*self.store, &self.prefix, prefix, entries_max).await,
+        };
+        walk.map_err(|stop| stop.into_error(&self.address, Operation::List).prefix(prefix))
+    }
+
+    async fn list_children(&self, prefix: &Prefix, entries_max: usize) -> Result<Children, SiteError> {
+        let walk = match &self.lister {
+            Lister::Paged(store) => walk::pages(&**store, &self.prefix, prefix, entries_max, walk::Depth::One).await,
+            Lister::Directories => walk::directory(&*self.store, &self.prefix, prefix, entries_max).await,
+        };
+        walk.map_err(|stop| stop.into_error(&self.address, Operation::ListChildren).prefix(prefix))
+    }
+
+    async fn flush(&self) -> Result<(), SiteError> {
+        Ok(())
+    }
+
+    async fn date(&self) -> Option<i64> {
+        self.transport.date()
+    }
+
+    fn address(&self) -> &SiteAddress {
+        &self.address
+    }
+}
+
+#[async_trait]
+impl Destroy for RemoteSite {
+    async fn delete(&self, name: &ObjectName) -> Result<(), SiteError> {
+        let path = self.path(Operation::Delete, name)?;
+        match self.store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.blame(Operation::Delete, &error).object(name)),
+        }
+    }
+}
