@@ -1,0 +1,1452 @@
+#!/usr/bin/env python3
+"""rescue.py: restore an Exclave archive with nothing but this file, FORMAT.md's facts and a key.
+
+This is the independent decoder. It shares no code with the engine and was written from FORMAT.md alone; the numbers in
+brackets below, as in [section 9], are FORMAT.md's. It is meant to be read. If it no longer runs, write it again.
+
+What you need
+  - Python 3.11 or later, and from PyPI: cryptography (50 or later), blake3, zstandard.
+  - As many of the sites' stores as you can get, each copied or mounted as a folder: DIR/<archive>/charter/..., and so on.
+  - A recovery key file [section 13], its passphrase, and the anchor of the archive when the key file doesn't hold it.
+
+How a restore goes [section 14]; each step refuses what the one before doesn't vouch for
+  1. The charter: the record whose BLAKE3 hash is the anchor. It names the writers and the recipients.
+  2. The heads: one signed record per snapshot. A head counts when a writer of the charter signed it, twice over.
+  3. The newest head of a dataset: its run table (by hash), its run's envelope; our key opens the envelope and gives the
+     run key; the run key opens the head's sealed part: the name, the times, the dataset secret, the manifest's root.
+  4. The ledgers (by hash): for each stripe its context and the hash of each of its n shards.
+  5. The manifest, from its root: a tree of pages that are themselves chunks in stripes. For each chunk: is its stripe
+     in the head's live set? Take any k shards whose hash is the ledger's, solve for the missing data shards, check
+     those too, derive the stripe's key, compare the commitment, open, cut, decompress, check the chunk's id.
+  6. Files, directories and links are written beneath the target and nowhere else.
+
+Whatever fails ends in Refused(kind, message), with a kind from KINDS. Damage in one stripe costs what lies in that
+stripe: the rest is restored, the lost paths are listed and the exit code is 4.
+Exit codes: 0 done, 1 failed, 2 usage, 3 done with findings, 4 something is lost, 5 refused, 6 an older snapshot was taken.
+"""
+
+import argparse, base64, datetime, getpass, hashlib, hmac, io, json, os, re, stat, sys, tomllib
+from collections import OrderedDict
+from pathlib import Path
+from typing import NamedTuple
+
+import zstandard
+from blake3 import blake3
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hpke
+from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa, mlkem, x25519
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+KINDS = {
+    "bad-magic": "bytes that aren't a stripe context or shard at all",
+    "bad-version": "a version of a record, context or signed object that this format doesn't define",
+    "bad-suite": "a suite or code number that this format doesn't define",
+    "bad-geometry": "k, n, an index or a payload length that the format forbids",
+    "bad-length": "a length that doesn't fit what it describes",
+    "too-long": "above a cap of section 15",
+    "not-canonical": "not exactly one item of deterministic CBOR",
+    "bad-record": "good CBOR, but a field is missing, unknown, of the wrong type or out of its range",
+    "bad-order": "what must ascend doesn't, or stands there twice",
+    "missing-signature": "fewer signatures than the record needs, or half of one",
+    "unknown-signer": "signed by a key that may not sign this record",
+    "bad-signature": "a signature that doesn't verify",
+    "wrong-archive": "belongs to another archive",
+    "wrong-run": "belongs to another run",
+    "wrong-stripe": "belongs to another stripe of the run",
+    "wrong-index": "another shard of the stripe",
+    "wrong-charter": "refers to a charter version, recipient set or epoch that isn't there",
+    "bad-stanzas": "an envelope's stanzas aren't exactly the recipients of its set, in order",
+    "not-a-recipient": "no stanza of the envelope is for this identity",
+    "bad-commitment": "the key isn't the one that was committed to",
+    "bad-tag": "authenticated decryption failed",
+    "bad-hash": "bytes that aren't those their hash names",
+    "bad-trailer": "a shard's trailer doesn't lead to the hash of its payload",
+    "bad-parity": "a data shard rebuilt from shards that are the ledger's isn't the ledger's",
+    "bad-padding": "a byte that must be zero isn't",
+    "bad-directory": "a stripe's directory breaks a rule of section 4",
+    "bad-zstd": "not one zstd frame of exactly the raw length within the window",
+    "bad-chunk-id": "a chunk's bytes don't have its id",
+    "bad-live-set": "not the written form of a set of ordinals",
+    "outside-live-set": "a reference to a stripe that the head doesn't vouch for",
+    "bad-path": "a path that isn't relative and plain, or leaves the target",
+    "bad-level": "a manifest page of another level than its reference says",
+    "bad-extents": "extents that overlap, leave the file, don't add up or differ within a link group",
+    "ledger-conflict": "two ledger parts describe one stripe differently",
+    "fork": "two valid heads of one writer, incarnation and seq with different records",
+    "bad-keyfile": "not a key file of section 13",
+    "too-costly": "a key file that asks for more work than the caps allow",
+    "bad-passphrase": "the passphrase doesn't open the key file",
+    "wrong-key": "a public key that doesn't belong to the secret",
+    "not-found": "no site has an object with the name or hash that is needed",
+    "too-few-shards": "fewer than k good shards of a stripe are left",
+}
+KIB, MIB, GROUP, SEGMENT, TAG = 1024, 1 << 20, 65536, 65520, 16
+CHUNK_CAP, STRIPE_CAP, HEAD_CAP, ENVELOPE_CAP, RECORD_CAP = 4 * MIB, 1 << 30, 16 * KIB, 48 * KIB, 16 * MIB
+
+
+class Refused(Exception):
+    """What was read is damaged, forged, missing or not for us. `kind` is a key of KINDS, the message is for people."""
+
+    def __init__(self, kind: str, message: str):
+        assert kind in KINDS, kind
+        super().__init__(f"{kind}: {message}")
+        self.kind, self.message = kind, message
+
+
+def need(condition, kind: str, message: str):
+    if not condition:
+        raise Refused(kind, message)
+
+
+# ---- Section 1: primitives -----------------------------------------------------------------------------------------
+
+def kdf(context: str, material: bytes, length: int = 32) -> bytes:
+    return blake3(material, derive_key_context=context).digest(length=length)
+
+
+def hash_of(data: bytes) -> bytes:
+    return blake3(data).digest()
+
+
+def aes_open(key: bytes, nonce: bytes, data: bytes, what: str, aad: bytes = b"") -> bytes:
+    try:
+        return AESGCM(key).decrypt(nonce, data, aad)
+    except InvalidTag:
+        raise Refused("bad-tag", f"{what} was changed, or this isn't its key") from None
+
+
+def open_box(run_key: bytes, purpose: int, box: bytes) -> bytes:
+    """A box is salt (32) || commitment (32) || ciphertext and tag."""
+    need(len(box) >= 64 + TAG, "bad-length", f"a box of {len(box)} bytes")
+    derived = kdf("exclave 2026 box v1", run_key + bytes([purpose]) + box[:32], 64)
+    need(hmac.compare_digest(derived[32:], box[32:64]), "bad-commitment", "the box is committed to another key")
+    return aes_open(derived[:32], bytes(12), box[64:], "a box")
+
+
+def unpad(plain: bytes, width: int, what: str) -> bytes:
+    """length (`width` bytes) || content || zeros."""
+    length = int.from_bytes(plain[:width])
+    need(len(plain) >= width and length <= len(plain) - width, "bad-length", f"{what} is longer than its box")
+    need(not any(plain[width + length:]), "bad-padding", f"{what} is not padded with zeros")
+    return plain[width:width + length]
+
+
+# The points of small order have one of these y coordinates. Strict Ed25519 refuses them, and any y of p or above.
+ED25519_P = 2**255 - 19
+ED25519_Y8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7
+SMALL_ORDER_Y = {0, 1, ED25519_P - 1, ED25519_Y8, ED25519_P - ED25519_Y8}
+
+
+def good_point(point: bytes) -> bool:
+    y = int.from_bytes(point, "little") & (2**255 - 1)
+    return y < ED25519_P and y not in SMALL_ORDER_Y
+
+
+def verify_pair(public: bytes, message: bytes, ed: bytes, ml: bytes):
+    """Ed25519, strict, and ML-DSA-65 with the empty context; both must hold. `public` is both keys, 32 + 1,952 bytes."""
+    try:
+        need(good_point(public[:32]) and good_point(ed[:32]), "bad-signature", "Ed25519 with a point of small order")
+        ed25519.Ed25519PublicKey.from_public_bytes(public[:32]).verify(ed, message)
+        mldsa.MLDSA65PublicKey.from_public_bytes(public[32:]).verify(ml, message)
+    except (InvalidSignature, ValueError):
+        raise Refused("bad-signature", f"the signature of key {hash_of(public).hex()} doesn't verify") from None
+
+
+class XWing:
+    """A recovery identity. The 32 byte seed is expanded with SHAKE-256 to ML-KEM-768's seed (64) || X25519's secret (32).
+
+    `cryptography` calls the KEM (0x647A) MLKEM768_X25519. tests build it by hand from its parts and compare.
+    """
+    SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+
+    def __init__(self, seed: bytes):
+        expanded = hashlib.shake_256(seed).digest(96)
+        self.kem = mlkem.MLKEM768PrivateKey.from_seed_bytes(expanded[:64])
+        self.dh = x25519.X25519PrivateKey.from_private_bytes(expanded[64:])
+        self.public = self.kem.public_key().public_bytes_raw() + self.dh.public_key().public_bytes_raw()
+        self.id = hash_of(self.public)
+
+    def unseal(self, enc: bytes, ciphertext: bytes, info: bytes) -> bytes:
+        key = hpke.MLKEM768X25519PrivateKey(self.kem, self.dh)
+        try:
+            return self.SUITE.decrypt(enc + ciphertext, key, info=info)
+        except (InvalidTag, ValueError):
+            raise Refused("bad-tag", "the stanza was changed, or sealed under another info") from None
+
+
+# ---- Section 7 and 16: records, their shapes, signatures -------------------------------------------------------------
+
+MAX_DEPTH = 16
+
+
+def cbor(data: bytes):
+    """Read exactly one item of deterministic CBOR: integers, byte strings, texts, arrays, maps with unsigned keys."""
+    value, end = cbor_item(data, 0, 0)
+    need(end == len(data), "not-canonical", f"{len(data) - end} bytes after the item")
+    return value
+
+
+def cbor_item(data: bytes, at: int, depth: int):
+    need(at < len(data), "not-canonical", "the bytes end within an item")
+    need(depth <= MAX_DEPTH, "not-canonical", f"nested deeper than {MAX_DEPTH}")
+    major, number, at = data[at] >> 5, data[at] & 31, at + 1
+    need(major < 6, "not-canonical", "a tag, float or simple value")
+    need(number < 28, "not-canonical", "an indefinite or reserved length")
+    if number >= 24:
+        width = 1 << (number - 24)
+        need(at + width <= len(data), "not-canonical", "the bytes end within a number")
+        number, at = int.from_bytes(data[at:at + width]), at + width
+        least = 24 if width == 1 else 1 << (4 * width)
+        need(number >= least, "not-canonical", f"{number} isn't written in its shortest form")
+    if major == 0:
+        return number, at
+    if major == 1:
+        return -1 - number, at
+    need(number <= len(data) - at, "not-canonical", f"a length of {number} where {len(data) - at} bytes remain")
+    if major == 2:
+        return data[at:at + number], at + number
+    if major == 3:
+        try:
+            return data[at:at + number].decode("utf-8"), at + number
+        except UnicodeDecodeError:
+            raise Refused("not-canonical", "a text that isn't UTF-8") from None
+    if major == 4:
+        items = []
+        for _ in range(number):
+            item, at = cbor_item(data, at, depth + 1)
+            items.append(item)
+        return items, at
+    fields, last = {}, -1
+    for _ in range(number):
+        need(at < len(data) and data[at] >> 5 == 0, "not-canonical", "a map key that isn't an unsigned integer")
+        key, at = cbor_item(data, at, depth + 1)
+        need(key > last, "not-canonical", "map keys don't ascend")
+        fields[key], at = cbor_item(data, at, depth + 1)
+        last = key
+    return fields, at
+
+
+# A shape is a function that refuses a value. Together they spell the CDDL of section 16.
+
+def uint(most: int = 2**64 - 1):
+    return lambda v: need(type(v) is int and 0 <= v <= most, "bad-record", f"expected a number up to {most}")
+
+
+def sint(v):
+    need(type(v) is int and -2**63 <= v < 2**63, "bad-record", "expected a 64 bit number")
+
+
+def text(v):
+    need(type(v) is str, "bad-record", "expected a text")
+
+
+def bstr(size: int | None = None):
+    return lambda v: need(type(v) is bytes and size in (None, len(v)), "bad-record", f"expected {size or 'some'} bytes")
+
+
+def array(item, least: int = 1):
+    def check(v):
+        need(type(v) is list and len(v) >= least, "bad-record", f"expected an array of at least {least}")
+        for x in v:
+            item(x)
+    return check
+
+
+def row(*items):
+    def check(v):
+        need(type(v) is list and len(v) == len(items), "bad-record", f"expected an array of {len(items)}")
+        for x, item in zip(v, items):
+            item(x)
+    return check
+
+
+def table(fields: dict, optional=()):
+    def check(v):
+        need(type(v) is dict, "bad-record", "expected a map")
+        for key in v:
+            need(key in fields, "bad-record", f"unknown field {key}")
+        for key, item in fields.items():
+            need(key in v or key in optional, "bad-record", f"field {key} is missing")
+            if key in v:
+                item(v[key])
+    return check
+
+
+U, ID16, ID32, KEY = uint(), bstr(16), bstr(32), bstr(1984)
+LIVE, REF = array(U, 0), row(U, U, U, U, U, uint(1), ID32)
+SITE = table({0: ID16, 1: text, 2: uint(4), 3: uint(3), 4: text, 5: text, 6: text, 7: array(text), 8: text}, range(4, 9))
+CLASS = row(U, U, U, U, U, U, U, uint(1), U)
+CHARTER = table({0: U, 1: U, 2: ID32, 3: sint, 4: row(U, array(KEY)), 5: array(row(KEY, array(U))),
+                 6: array(row(U, U, array(bstr(1216)))), 7: array(SITE), 8: array(CLASS), 9: ID16}, [2])
+PLATE = table({0: U, 1: ID32, 2: ID16})
+ENVELOPE = table({0: U, 1: ID32, 2: ID16, 3: ID16, 4: U, 5: U, 6: U, 7: U, 8: ID32, 9: bstr(),
+                  10: array(row(ID32, bstr(1120), bstr(48))), 11: ID16})
+REUSE = table({0: U, 1: ID32, 2: ID16, 3: array(row(ID16, LIVE), 0)})
+CLOSE = table({0: U, 1: ID32, 2: ID16, 3: ID16})
+LEDGER = table({0: U, 1: ID32, 2: ID16, 3: U, 4: array(row(uint(2**32 - 1), array(ID16))),
+                5: array(row(bstr(116), ID32, array(ID32)))})
+HEAD = table({0: U, 1: ID32, 2: ID16, 3: ID32, 4: ID16, 5: U, 6: ID32, 7: array(ID32, 0), 8: U, 9: U, 10: uint(1), 11: U,
+              12: ID16, 13: array(ID32), 14: bstr()}, [6])
+RUNS_PAGE = table({0: U, 1: ID32, 2: array(row(ID16, ID32, LIVE, array(ID32)))})
+SEALED_HEAD = table({0: U, 1: text, 2: text, 3: sint, 4: sint, 5: uint(3), 6: ID32, 7: row(U, U, U, U, U, U, U), 8: U,
+                     9: row(ID16, U, U, U, U, uint(1), ID32), 10: ID32, 11: text})
+EXTENT = row(U, U, array(REF))
+ENTRY = table({0: bstr(), 1: uint(6), 2: uint(0o7777), 3: U, 4: U, 5: sint, 6: uint(999_999_999), 7: bstr(), 8: bstr(),
+               9: array(row(bstr(), bstr())), 10: uint(2**63 - 1), 11: bstr(), 12: U, 13: bstr(), 14: array(EXTENT),
+               15: array(REF)}, range(7, 16))
+PAGE = table({0: U, 1: uint(255), 2: array(ID16, 0), 3: array(lambda v: None)})
+
+
+def record(data: bytes, shape) -> dict:
+    """The encoding first, as a whole; then the version; then the fields."""
+    value = cbor(data)
+    need(type(value) is dict and type(value.get(0)) is int, "bad-record", "not a record")
+    need(value[0] == 1, "bad-version", f"version {value[0]} of a record")
+    shape(value)
+    return value
+
+
+def ascending(values, what: str):
+    values = list(values)
+    need(all(a < b for a, b in zip(values, values[1:])), "bad-order", f"{what} don't ascend")
+
+
+def split_signed(data: bytes, cap: int):
+    """A signed object is [1, record bytes, [+ [key id, Ed25519 signature, ML-DSA-65 signature]]]."""
+    need(len(data) <= cap, "too-long", f"{len(data)} bytes, the cap is {cap}")
+    value = cbor(data)
+    need(type(value) is list and len(value) == 3 and type(value[0]) is int, "bad-record", "not a signed object")
+    need(value[0] == 1, "bad-version", f"version {value[0]} of a signed object")
+    _, body, signatures = value
+    need(type(body) is bytes and type(signatures) is list, "bad-record", "not a signed object")
+    need(signatures, "missing-signature", "not signed")
+    for one in signatures:
+        need(type(one) is list and all(type(part) is bytes for part in one), "bad-record", "not a signature")
+        need(len(one) >= 3 and all(one), "missing-signature", "one of the two signatures is missing")
+        row(ID32, bstr(64), bstr(3309))(one)
+    ascending((one[0] for one in signatures), "key ids of signatures")
+    return body, signatures
+
+
+def verify_signatures(kind: str, body: bytes, signatures, keys: dict):
+    for key_id, ed, ml in signatures:
+        need(key_id in keys, "unknown-signer", f"{key_id.hex()} may not sign an {kind!r}")
+        verify_pair(keys[key_id], kind.encode() + b"\0" + body, ed, ml)
+
+
+def open_signed(data: bytes, cap: int, kind: str, keys: dict):
+    """The record bytes and the signer's key id, of a record that carries exactly one signature."""
+    body, signatures = split_signed(data, cap)
+    need(len(signatures) == 1, "bad-record", f"{len(signatures)} signatures where one belongs")
+    verify_signatures(kind, body, signatures, keys)
+    return body, signatures[0][0]
+
+
+# ---- Section 3 to 6: stripe context, stripe, shard, code -------------------------------------------------------------
+
+class Context(NamedTuple):
+    raw: bytes
+    k: int
+    payload: int
+    anchor: bytes
+    run: bytes
+    ordinal: int
+    salt: bytes
+    label_tag: bytes
+
+
+def read_context(raw: bytes) -> Context:
+    need(len(raw) == 116, "bad-length", f"a context of {len(raw)} bytes")
+    need(raw[:8] == b"EXCLSHRD", "bad-magic", "not a stripe context")
+    need(raw[8] == 1, "bad-version", f"context version {raw[8]}")
+    need(raw[9] == 1 and raw[10] == 1, "bad-suite", f"suite {raw[9]}, code {raw[10]}")
+    k, payload = raw[11], int.from_bytes(raw[12:16])
+    check_geometry(k, payload)
+    return Context(raw, k, payload, raw[16:48], raw[48:64], int.from_bytes(raw[64:68]), raw[68:100], raw[100:])
+
+
+def check_geometry(k: int, payload: int):
+    need(1 <= k <= 32, "bad-geometry", f"k is {k}")
+    need(payload >= GROUP and payload % GROUP == 0 and k * payload <= STRIPE_CAP, "bad-geometry", f"payload of {payload} bytes")
+
+
+def open_stripe(run_key: bytes, context: Context, commitment: bytes, sealed) -> bytes:
+    """Sealed stripe to plaintext. The commitment is compared before anything is opened."""
+    need(len(sealed) == context.k * context.payload, "bad-length", f"a sealed stripe of {len(sealed)} bytes")
+    derived = kdf("exclave 2026 stripe key v1", run_key + context.raw, 64)
+    need(hmac.compare_digest(derived[32:], commitment), "bad-commitment", "the stripe is committed to another key or context")
+    sealed, segments, plain = memoryview(sealed), len(sealed) // GROUP, []
+    for s in range(segments):
+        nonce = bytes(7) + s.to_bytes(4) + bytes([s == segments - 1])
+        plain.append(aes_open(derived[:32], nonce, bytes(sealed[s * GROUP:(s + 1) * GROUP]), f"segment {s}"))
+    return b"".join(plain)
+
+
+class Chunk(NamedTuple):
+    kind: int
+    codec: int
+    offset: int
+    stored: int
+    raw: int
+    id: bytes
+
+
+def check_chunk_lengths(codec: int, stored: int, raw: int, kind: str):
+    need(1 <= raw <= CHUNK_CAP and stored >= 1, kind, f"a chunk of {raw} bytes, stored in {stored}")
+    need(stored == raw if codec == 0 else stored < raw, kind, f"codec {codec}, {raw} bytes stored in {stored}")
+
+
+def read_directory(plain: bytes) -> list[Chunk]:
+    end = len(plain) - 4
+    size = int.from_bytes(plain[end:])
+    need(size % 48 == 0 and 48 <= size <= end, "bad-directory", f"a directory of {size} bytes")
+    start, at, chunks = end - size, 0, []
+    for e in range(start, end, 48):
+        kind, codec, zero = plain[e], plain[e + 1], plain[e + 2:e + 4]
+        offset, stored, raw = (int.from_bytes(plain[e + i:e + i + 4]) for i in (4, 8, 12))
+        need(kind in (1, 2) and codec in (0, 1) and zero == b"\0\0", "bad-directory", f"kind {kind}, codec {codec}, {zero.hex()}")
+        check_chunk_lengths(codec, stored, raw, "bad-directory")
+        need(offset == at and stored <= start - at, "bad-directory", f"a chunk of {stored} bytes at {offset}, expected at {at}")
+        at += stored
+        chunks.append(Chunk(kind, codec, offset, stored, raw, plain[e + 16:e + 48]))
+    need(not any(plain[at:start]), "bad-padding", "the bytes between the chunks and the directory aren't zero")
+    return chunks
+
+
+def read_chunk(stored: bytes, codec: int, raw: int, chunk_id: bytes, dedup_key: bytes | None) -> bytes:
+    """Stored bytes to raw bytes. Without the dedup key (forensics only) the id stays unchecked."""
+    check_chunk_lengths(codec, len(stored), raw, "bad-length")
+    data = stored if codec == 0 else unzstd(stored, raw)
+    if dedup_key is not None:
+        need(hmac.compare_digest(blake3(data, key=dedup_key).digest(), chunk_id), "bad-chunk-id", f"chunk {chunk_id.hex()}")
+    return data
+
+
+def unzstd(stored: bytes, raw: int) -> bytes:
+    """The frame's own header is believed only where it says `raw`, so never more than `raw` bytes are allocated."""
+    try:
+        frame = zstandard.get_frame_parameters(stored)
+        need(frame.content_size in (raw, zstandard.CONTENTSIZE_UNKNOWN), "bad-zstd", "the frame is of another length")
+        need(frame.window_size <= 8 * MIB, "bad-zstd", f"a window of {frame.window_size} bytes")
+        data = zstandard.ZstdDecompressor().decompress(stored, max_output_size=raw, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise Refused("bad-zstd", str(error)) from None
+    need(len(data) == raw, "bad-zstd", f"{len(data)} bytes instead of {raw}")
+    return data
+
+
+class Shard(NamedTuple):
+    context: Context
+    index: int
+    commitment: bytes
+    payload: bytes
+
+
+def read_shard_header(data: bytes) -> tuple[Context, int, bytes]:
+    need(len(data) >= 152, "bad-length", f"a shard of {len(data)} bytes")
+    context = read_context(data[:116])
+    need(data[116] < 32, "bad-geometry", f"shard index {data[116]}")
+    need(data[117:120] == bytes(3), "bad-padding", "the header isn't padded with zeros")
+    return context, data[116], data[120:152]
+
+
+def read_shard(data: bytes) -> Shard:
+    """A whole shard object on its own word: what recovery without ledgers has to go by."""
+    context, index, commitment = read_shard_header(data)
+    size = context.payload
+    need(len(data) == 152 + size + size // 2048, "bad-length", f"a shard of {len(data)} bytes")
+    payload = data[152:152 + size]
+    need(trailer_root(data[152 + size:]) == hash_of(payload), "bad-trailer", "the trailer isn't the payload's")
+    return Shard(context, index, commitment, payload)
+
+
+def trailer_root(trailer: bytes) -> bytes:
+    """Merge the groups' chaining values to the payload's hash as BLAKE3 merges subtrees (BLAKE3 paper, 2.1 and 2.5)."""
+    values = [trailer[i:i + 32] for i in range(0, len(trailer), 32)]
+
+    def merge(part, root):
+        if len(part) == 1:
+            return part[0]
+        left = 1 << ((len(part) - 1).bit_length() - 1)
+        return blake3_parent(merge(part[:left], 0), merge(part[left:], 0), root)
+    return merge(values, 8)
+
+
+BLAKE3_IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19)
+
+
+def blake3_parent(left: bytes, right: bytes, root: int) -> bytes:
+    """Two chaining values to their parent's. The flags are PARENT (4) and, at the top, ROOT (8)."""
+    return blake3_compress(BLAKE3_IV, left + right, 0, 64, 4 | root)
+
+
+def blake3_compress(cv, block: bytes, counter: int, length: int, flags: int) -> bytes:
+    m = [int.from_bytes(block[i:i + 4], "little") for i in range(0, 64, 4)]
+    v = [*cv, *BLAKE3_IV[:4], counter & 0xFFFFFFFF, counter >> 32, length, flags]
+
+    def g(a, b, c, d, x, y):
+        for word, r1, r2 in ((x, 16, 12), (y, 8, 7)):
+            v[a] = (v[a] + v[b] + word) & 0xFFFFFFFF
+            v[d] = (v[d] ^ v[a]) >> r1 | ((v[d] ^ v[a]) << (32 - r1)) & 0xFFFFFFFF
+            v[c] = (v[c] + v[d]) & 0xFFFFFFFF
+            v[b] = (v[b] ^ v[c]) >> r2 | ((v[b] ^ v[c]) << (32 - r2)) & 0xFFFFFFFF
+    for _ in range(7):
+        for i in range(4):
+            g(i, 4 + i, 8 + i, 12 + i, m[2 * i], m[2 * i + 1])
+        for i in range(4):
+            g(i, 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4, m[8 + 2 * i], m[9 + 2 * i])
+        m = [m[i] for i in (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)]
+    return b"".join((v[i] ^ v[i + 8]).to_bytes(4, "little") for i in range(8))
+
+
+# GF(2^8) modulo x^8 + x^4 + x^3 + x^2 + 1. EXP is doubled so that a sum of two logarithms needs no reduction.
+EXP, LOG, _x = [0] * 510, [0] * 256, 1
+for _i in range(255):
+    EXP[_i] = EXP[_i + 255] = _x
+    LOG[_x] = _i
+    _x = _x << 1 ^ (0x11D if _x & 0x80 else 0)
+
+
+def gf_mul(a: int, b: int) -> int:
+    return EXP[LOG[a] + LOG[b]] if a and b else 0
+
+
+def gf_dot(coefficients, columns) -> int:
+    total = 0
+    for c, x in zip(coefficients, columns):
+        total ^= gf_mul(c, x)
+    return total
+
+
+def gf_invert(matrix):
+    """Gauss-Jordan. The matrices of this code are always invertible."""
+    k = len(matrix)
+    m = [list(r) + [int(i == j) for j in range(k)] for i, r in enumerate(matrix)]
+    for c in range(k):
+        pivot = next(r for r in range(c, k) if m[r][c])
+        m[c], m[pivot] = m[pivot], m[c]
+        inverse = EXP[255 - LOG[m[c][c]]]
+        m[c] = [gf_mul(inverse, x) for x in m[c]]
+        for r in range(k):
+            if r != c and m[r][c]:
+                m[r] = [x ^ gf_mul(m[r][c], y) for x, y in zip(m[r], m[c])]
+    return [r[k:] for r in m]
+
+
+def code_rows(indices, k: int):
+    """Rows of M = V x T^-1 [section 6], one for each index."""
+    def vandermonde(r):
+        return [int(c == 0) if r == 0 else EXP[LOG[r] * c % 255] for c in range(k)]
+    top = list(zip(*gf_invert([vandermonde(r) for r in range(k)])))
+    return [[gf_dot(vandermonde(i), column) for column in top] for i in indices]
+
+
+def combine(coefficients, blocks) -> bytes:
+    """The sum of coefficient x block. translate() multiplies a whole block, big integers add it."""
+    total, size = 0, len(blocks[0])
+    for c, block in zip(coefficients, blocks):
+        if c:
+            total ^= int.from_bytes(block.translate(bytes(gf_mul(c, x) for x in range(256))))
+    return total.to_bytes(size)
+
+
+def decode(k: int, shards: dict[int, bytes]) -> list[bytes]:
+    """The k data shards, from any k shards by index."""
+    chosen = sorted(shards)[:k]
+    need(len(chosen) == k, "too-few-shards", f"{len(shards)} of {k}")
+    if chosen == list(range(k)):
+        return [shards[i] for i in chosen]
+    solve = gf_invert(code_rows(chosen, k))
+    return [shards[j] if j in shards else combine(solve[j], [shards[i] for i in chosen]) for j in range(k)]
+
+
+def rebuild(k: int, hashes: list[bytes], shards: dict[int, bytes]) -> bytes:
+    """The sealed stripe, from shards and the ledger's hashes. Fetched and rebuilt data shards are all checked."""
+    for i, payload in shards.items():
+        need(i < len(hashes) and hash_of(payload) == hashes[i], "bad-hash", f"shard {i} isn't the ledger's")
+    data = decode(k, shards)
+    for j in range(k):
+        need(j in shards or hash_of(data[j]) == hashes[j], "bad-parity", f"data shard {j}, rebuilt, isn't the ledger's")
+    return b"".join(data)
+
+
+# ---- Section 13: key files -----------------------------------------------------------------------------------------
+
+class KeyFile(NamedTuple):
+    kind: str
+    public: bytes
+    archive: bytes | None
+    secret: bytes
+
+
+def read_keyfile(data: bytes, passphrase) -> KeyFile:
+    """`passphrase` is a function that gives the passphrase's bytes; it is called only for a sealed key."""
+    need(len(data) <= 64 * KIB, "too-long", f"a key file of {len(data)} bytes")
+    try:
+        top = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Refused("bad-keyfile", str(error)) from None
+    need(top.get("format") == "exclave key file v1", "bad-keyfile", "not an exclave key file v1")
+    kind, sealed = top.get("kind"), top.get("sealed")
+    need(kind in ("recovery", "root", "writer"), "bad-keyfile", f"kind {kind!r}")
+    need(top.keys() <= {"format", "kind", "public", "archive", "sealed", "secret"}, "bad-keyfile", "unknown key")
+    need(("secret" in top) != ("sealed" in top), "bad-keyfile", "either a secret or a sealed secret belongs in it")
+    need(kind == "writer" or sealed is not None, "bad-keyfile", f"a {kind} key that isn't sealed")
+    public = unhex(top, "public", 1216 if kind == "recovery" else 1984)
+    archive = unhex(top, "archive", 32) if "archive" in top else None
+    size = 32 if kind == "recovery" else 64
+    if sealed is None:
+        secret = unhex(top, "secret", size)
+    else:
+        secret = unseal_secret(sealed, kind, size, passphrase)
+    need(public_of(kind, secret) == public, "wrong-key", "the public key doesn't belong to the secret")
+    return KeyFile(kind, public, archive, secret)
+
+
+def unhex(fields: dict, name: str, size: int) -> bytes:
+    value = fields.get(name)
+    good = type(value) is str and re.fullmatch(r"[0-9a-f]*", value) and len(value) == 2 * size
+    need(good, "bad-keyfile", f"{name} must be {size} bytes in lowercase hex")
+    return bytes.fromhex(value)
+
+
+def unseal_secret(sealed, kind: str, size: int, passphrase) -> bytes:
+    names = {"kdf", "memory_kib", "passes", "lanes", "salt", "ciphertext"}
+    need(type(sealed) is dict and sealed.keys() == names and sealed["kdf"] == "argon2id", "bad-keyfile", "the sealed part")
+    memory, passes, lanes = (sealed[name] for name in ("memory_kib", "passes", "lanes"))
+    need(all(type(x) is int and x >= 1 for x in (memory, passes, lanes)), "bad-keyfile", "costs must be whole numbers")
+    need(memory <= 1 << 20 and passes <= 16 and lanes <= 16, "too-costly", f"{memory} KiB, {passes} passes, {lanes} lanes")
+    need(memory >= 8 * lanes, "bad-keyfile", "Argon2 needs 8 KiB a lane")
+    salt, ciphertext = unhex(sealed, "salt", 16), unhex(sealed, "ciphertext", size + TAG)
+    key = Argon2id(salt=salt, length=32, iterations=passes, lanes=lanes, memory_cost=memory).derive(passphrase())
+    try:
+        return AESGCM(key).decrypt(bytes(12), ciphertext, b"exclave key file v1\0" + kind.encode())
+    except InvalidTag:
+        raise Refused("bad-passphrase", "the passphrase doesn't open this key file") from None
+
+
+def public_of(kind: str, secret: bytes) -> bytes:
+    if kind == "recovery":
+        return XWing(secret).public
+    ed = ed25519.Ed25519PrivateKey.from_private_bytes(secret[:32]).public_key().public_bytes_raw()
+    return ed + mldsa.MLDSA65PrivateKey.from_seed_bytes(secret[32:]).public_key().public_bytes_raw()
+
+
+# ---- Section 14, step 1: the charter ---------------------------------------------------------------------------------
+
+class Charter(NamedTuple):
+    anchor: bytes
+    writers: dict[bytes, bytes]                   # key id: public key
+    recipients: dict[tuple[int, int], list[bytes]]  # (set id, crypto epoch): recipient ids, ascending
+    value: dict
+
+
+def read_charter(data: bytes, anchor: bytes | None) -> Charter:
+    body, signatures = split_signed(data, RECORD_CAP)
+    need(anchor is None or hash_of(body) == anchor, "wrong-archive", "not the charter that the anchor names")
+    value = record(body, CHARTER)
+    need(value[1] == 1, "bad-version", f"charter version {value[1]}")
+    need(2 not in value, "bad-record", "charter version 1 has no predecessor")
+    threshold, roots = value[4]
+    need(1 <= threshold <= len(roots), "bad-record", f"a threshold of {threshold} among {len(roots)} roots")
+    for _, code, k, parity, losses, liars, payload, _, _ in value[8]:
+        need(code == 1, "bad-suite", f"code {code}")
+        check_geometry(k, payload)
+        need(k + parity <= 32 and k + losses + liars <= k + parity and liars < k, "bad-geometry", f"class with {k}+{parity}")
+    for names, what in ((roots, "roots"), ([w[0] for w in value[5]], "writers"), ([(s[0], s[1]) for s in value[6]], "sets"),
+                        ([s[0] for s in value[7]], "sites"), ([c[0] for c in value[8]], "classes")):
+        need(len(set(names)) == len(names), "bad-record", f"two {what} of one id")
+    for site in value[7]:
+        need(re.fullmatch(r"[a-z0-9-]+", site[1]), "bad-record", "a site's name")
+    need(all(len(s[2]) <= 32 for s in value[6]), "too-long", "more than 32 recipients in a set")
+    verify_signatures("exclave charter v1", body, signatures, {hash_of(key): key for key in roots})
+    need(len(signatures) >= threshold, "missing-signature", f"{len(signatures)} of {threshold} root signatures")
+    sets = {(s[0], s[1]): sorted(hash_of(key) for key in s[2]) for s in value[6]}
+    return Charter(hash_of(body), {hash_of(w[0]): w[0] for w in value[5]}, sets, value)
+
+
+# ---- Step 2: heads -------------------------------------------------------------------------------------------------
+
+class Head(NamedTuple):
+    hash: bytes
+    dataset: bytes
+    chain: tuple[bytes, bytes]                    # writer, incarnation
+    seq: int
+    parents: list[bytes]
+    value: dict
+
+
+def read_head(data: bytes, anchor: bytes, writers: dict[bytes, bytes]) -> Head:
+    body, signer = open_signed(data, HEAD_CAP, "exclave head v1", writers)
+    value = record(body, HEAD)
+    need(value[1] == anchor, "wrong-archive", "a head of another archive")
+    need(value[3] == signer, "unknown-signer", "signed by another writer than the one it names")
+    need((6 in value) == (value[5] > 0), "bad-record", "a previous head is named by every head but the first")
+    need(len(value[7]) <= 64, "too-long", f"{len(value[7])} tips")
+    ascending(value[7], "tips")
+    need(value[8] == 1, "wrong-charter", f"charter version {value[8]}")
+    need(len(value[14]) % 1024 == 0, "bad-length", f"a sealed part of {len(value[14])} bytes")
+    parents = value[7] + ([value[6]] if 6 in value else [])
+    return Head(hash_of(body), value[2], (value[3], value[4]), value[5], parents, value)
+
+
+def find_forks(heads: dict[bytes, Head]) -> list[tuple[Head, Head]]:
+    seen, forks = {}, []
+    for head in heads.values():
+        other = seen.setdefault((head.chain, head.seq), head)
+        if other is not head:
+            forks.append((other, head))
+    return forks
+
+
+def newest(heads: dict[bytes, Head], dataset: bytes) -> list[Head]:
+    """Heads of the dataset that aren't an ancestor of another head of it. Links may lead through other datasets' heads.
+
+    Where a chain has a gap, so that no link leads on, the higher seq of the chain is the newer.
+    """
+    mine = [h for h in heads.values() if h.dataset == dataset]
+    older, todo = set(), [p for h in mine for p in h.parents]
+    while todo:
+        one = todo.pop()
+        if one not in older:
+            older.add(one)
+            todo.extend(heads[one].parents if one in heads else [])
+    top = {}
+    for h in mine:
+        top[h.chain] = max(h.seq, top.get(h.chain, 0))
+    return [h for h in mine if h.hash not in older and h.seq == top[h.chain]]
+
+
+# ---- Step 3: run table, envelope, the head's sealed part -------------------------------------------------------------
+
+class LiveSet:
+    """[first, count, gap, count ...]: `first` ordinals are out, then `count` are in, and so on."""
+
+    def __init__(self, numbers: list[int]):
+        need(len(numbers) % 2 == 0 and all(numbers[1:]) and sum(numbers) <= 2**32, "bad-live-set", "malformed")
+        self.spans, at = [], 0
+        for gap, count in zip(numbers[::2], numbers[1::2]):
+            self.spans.append(range(at + gap, at + gap + count))
+            at += gap + count
+
+    def __contains__(self, ordinal: int) -> bool:
+        return any(ordinal in span for span in self.spans)
+
+
+class RunEntry(NamedTuple):
+    commitment: bytes
+    live: LiveSet
+    parts: list[bytes]
+
+
+def read_runs(pages: list[bytes], anchor: bytes) -> dict[bytes, RunEntry]:
+    runs = []
+    for page in pages:
+        need(len(page) <= RECORD_CAP, "too-long", "a run table page")
+        value = record(page, RUNS_PAGE)
+        need(value[1] == anchor, "wrong-archive", "a run table of another archive")
+        need(len(value[2]) <= 256, "too-long", f"{len(value[2])} runs in a page")
+        runs += value[2]
+    need(len(runs) <= 4096, "too-long", f"{len(runs)} runs")
+    ascending((r[0] for r in runs), "runs of the table")
+    return {run: RunEntry(commitment, LiveSet(live), parts) for run, commitment, live, parts in runs}
+
+
+class Envelope(NamedTuple):
+    run_key: bytes
+    label: str
+    value: dict
+
+
+def envelope_info(anchor: bytes, run: bytes, recipient: bytes, commitment: bytes) -> bytes:
+    return b"".join(len(x).to_bytes(2) + x for x in (b"exclave envelope v1", anchor, run, recipient, commitment))
+
+
+def read_envelope(data: bytes, anchor: bytes, run: bytes, writers: dict, recipients: dict, commitment: bytes | None,
+                  identity: XWing) -> Envelope:
+    """`commitment` is the run table's, when there is one."""
+    body, _ = open_signed(data, ENVELOPE_CAP, "exclave envelope v1", writers)
+    value = record(body, ENVELOPE)
+    need(value[1] == anchor, "wrong-archive", "an envelope of another archive")
+    need(value[2] == run, "wrong-run", "an envelope of another run")
+    need(value[5] == 1 and (value[6], value[7]) in recipients, "wrong-charter",
+         f"charter version {value[5]}, recipient set {value[6]}, epoch {value[7]}")
+    stanzas = {s[0]: s for s in value[10]}
+    need([s[0] for s in value[10]] == recipients[value[6], value[7]], "bad-stanzas", "not the recipients of the set, in order")
+    need(commitment in (None, value[8]), "bad-commitment", "the run table and the envelope commit to different keys")
+    need(identity.id in stanzas, "not-a-recipient", "the envelope isn't for this identity")
+    _, enc, ciphertext = stanzas[identity.id]
+    run_key = identity.unseal(enc, ciphertext, envelope_info(anchor, run, identity.id, value[8]))
+    need(hmac.compare_digest(kdf("exclave 2026 run commitment v1", run_key), value[8]), "bad-commitment", "another run key")
+    plain = open_box(run_key, 1, value[9])
+    need(len(plain) == 256, "bad-length", f"a label box of {len(plain)} bytes")
+    return Envelope(run_key, utf8(unpad(plain, 2, "the label")), value)
+
+
+def utf8(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refused("bad-record", "a text that isn't UTF-8") from None
+
+
+def read_sealed_head(run_key: bytes, box: bytes) -> dict:
+    value = record(unpad(open_box(run_key, 2, box), 4, "the sealed record"), SEALED_HEAD)
+    need(value[8] <= 7, "too-long", f"a manifest of {value[8] + 1} levels")
+    check_chunk_lengths(value[9][5], value[9][3], value[9][4], "bad-length")
+    return value
+
+
+# ---- Step 4: ledgers -------------------------------------------------------------------------------------------------
+
+class Stripe(NamedTuple):
+    context: Context
+    commitment: bytes
+    hashes: list[bytes]
+
+
+def read_ledger(data: bytes, anchor: bytes, run: bytes) -> dict[int, Stripe]:
+    need(len(data) <= RECORD_CAP, "too-long", f"a ledger part of {len(data)} bytes")
+    value = record(data, LEDGER)
+    need(value[1] == anchor, "wrong-archive", "a ledger of another archive")
+    need(value[2] == run, "wrong-run", "a ledger of another run")
+    need(len(value[5]) <= 4096, "too-long", f"{len(value[5])} stripes in a part")
+    ascending((first for first, _ in value[4]), "layouts")
+    stripes = {}
+    for raw, commitment, hashes in value[5]:
+        context = read_context(raw)
+        need(context.anchor == anchor, "wrong-archive", "a stripe of another archive")
+        need(context.run == run, "wrong-run", "a stripe of another run")
+        need(context.k <= len(hashes) <= 32, "bad-geometry", f"{len(hashes)} shards, k is {context.k}")
+        stripes[context.ordinal] = Stripe(context, commitment, hashes)
+    ascending((int.from_bytes(s[0][64:68]) for s in value[5]), "stripes")
+    need(value[4][0][0] <= min(stripes), "bad-order", "the first layout begins after the first stripe")
+    need(all(len(sites) <= 32 for _, sites in value[4]), "bad-geometry", "a layout of more than 32 sites")
+    return stripes
+
+
+# ---- Step 5: the manifest --------------------------------------------------------------------------------------------
+
+def check_path(path: bytes, what: str = "path"):
+    need(len(path) <= 4096, "too-long", f"a {what} of {len(path)} bytes")
+    parts = path.split(b"/") if path else []
+    need(b"\0" not in path and not any(p in (b"", b".", b"..") for p in parts), "bad-path", f"{what} {show(path)}")
+    need(all(len(p) <= 255 for p in parts), "too-long", f"a component of {what} {show(path)}")
+
+
+def path_order(path: bytes) -> list[bytes]:
+    return path.split(b"/") if path else []
+
+
+def show(path: bytes) -> str:
+    text = path.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text) or "."
+
+
+class Ref(NamedTuple):
+    run: bytes
+    ordinal: int
+    offset: int
+    stored: int
+    raw: int
+    codec: int
+    id: bytes
+
+
+def read_ref(ref, runs: list[bytes], live: dict[bytes, LiveSet]) -> Ref:
+    need(ref[0] < len(runs), "bad-record", f"run {ref[0]} of {len(runs)} in the page")
+    found = Ref(runs[ref[0]], *ref[1:])
+    check_live(found, live)
+    check_chunk_lengths(found.codec, found.stored, found.raw, "bad-length")
+    return found
+
+
+def check_live(ref: Ref, live: dict[bytes, LiveSet]):
+    need(ref.run in live and ref.ordinal in live[ref.run], "outside-live-set", f"stripe {ref.ordinal} of run {ref.run.hex()}")
+
+
+def read_page(raw: bytes, level: int, live: dict[bytes, LiveSet]) -> list:
+    """Level 0: entries as maps. Level 1 to 7: (first path, Ref). Level 255: (offset, length, [Ref]). Refs are resolved."""
+    need(len(raw) <= CHUNK_CAP, "too-long", f"a page of {len(raw)} bytes")
+    page = record(raw, PAGE)
+    need(page[1] == level, "bad-level", f"a page of level {page[1]} where {level} belongs")
+    runs, items = page[2], page[3]
+    array({0: ENTRY, 255: EXTENT}.get(level, row(bstr(), REF)))(items)
+    if level == 255:
+        return [(o, n, [read_ref(r, runs, live) for r in refs]) for o, n, refs in items]
+    for item in items:
+        check_path(item[0])
+    for a, b in zip(items, items[1:]):
+        need(path_order(a[0]) < path_order(b[0]), "bad-order", f"{show(b[0])} stands after {show(a[0])}")
+    if level > 0:
+        return [(path, read_ref(ref, runs, live)) for path, ref in items]
+    for entry in items:
+        check_entry(entry, runs, live)
+    return items
+
+
+FILE, DIRECTORY, SYMLINK, BLOCK_DEVICE = 0, 1, 2, 6
+OWN_FIELDS = {FILE: {10}, SYMLINK: {11}, 5: {12}, BLOCK_DEVICE: {12}}
+
+
+def check_entry(entry: dict, runs: list[bytes], live: dict[bytes, LiveSet]):
+    path, kind = entry[0], entry[1]
+    need(path or kind == DIRECTORY, "bad-path", "the root isn't a directory")
+    own = OWN_FIELDS.get(kind, set())
+    allowed = own | ({13, 14, 15} if kind == FILE else set())
+    need(own <= entry.keys() and {f for f in entry if f >= 10} <= allowed, "bad-record", f"fields of {show(path)}")
+    need(not (14 in entry and 15 in entry), "bad-record", f"{show(path)} has both extents and pages of extents")
+    if kind == SYMLINK:
+        need(len(entry[11]) <= 4096, "too-long", f"the target of {show(path)}")
+        need(entry[11] and b"\0" not in entry[11], "bad-path", f"the target of {show(path)}")
+    if 9 in entry:
+        ascending((name for name, _ in entry[9]), "extended attributes")
+        need(sum(len(n) + len(v) for n, v in entry[9]) <= 64 * KIB, "too-long", f"extended attributes of {show(path)}")
+    if 13 in entry:
+        check_path(entry[13], "link group")
+        need(path_order(entry[13]) <= path_order(path), "bad-order", f"{show(path)} stands before the first of its group")
+    if 14 in entry:
+        entry[14] = [(o, n, [read_ref(r, runs, live) for r in refs]) for o, n, refs in entry[14]]
+        check_extents(entry[14], entry[10], path)
+    if 15 in entry:
+        entry[15] = [read_ref(r, runs, live) for r in entry[15]]
+
+
+def check_extents(extents, size: int, path: bytes):
+    at = 0
+    for offset, length, refs in extents:
+        need(offset >= at and length >= 1 and offset + length <= size, "bad-extents", f"{offset} + {length} of {show(path)}")
+        need(sum(r.raw for r in refs) == length, "bad-extents", f"the chunks at {offset} of {show(path)} don't add up")
+        at = offset + length
+
+
+# ---- The stores: folders that hold what the sites held [section 2] ---------------------------------------------------
+
+class Stores:
+    def __init__(self, folders: list[str], anchor: bytes):
+        self.roots = [Path(folder) / anchor.hex()[:32] for folder in folders]
+        self.shard_names: OrderedDict[tuple, dict] = OrderedDict()
+
+    def read(self, path: Path, cap: int) -> bytes | None:
+        """None for what isn't a file, is too long or can't be read: another site may do better."""
+        try:
+            info = os.stat(path)
+            return path.read_bytes() if stat.S_ISREG(info.st_mode) and info.st_size <= cap else None
+        except OSError:
+            return None
+
+    def read_payload(self, path: Path, size: int) -> bytes:
+        """What should be a shard's payload; its hash will tell."""
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                return b""
+            with open(path, "rb") as file:
+                file.seek(152)
+                return file.read(size)
+        except OSError:
+            return b""
+
+    def matching(self, pattern: str, cap: int):
+        """(name, bytes) of every object whose name matches, site after site; equal bytes only once."""
+        seen = set()
+        for root in self.roots:
+            for path in sorted(root.glob(pattern)):
+                data = self.read(path, cap)
+                if data is not None and (digest := hash_of(data)) not in seen:
+                    seen.add(digest)
+                    yield path.relative_to(root).as_posix(), data
+
+    def by_hash(self, run: bytes, what: str, digest: bytes) -> bytes:
+        """Under the run that should hold it, else under any run."""
+        for place in (run.hex(), "*"):
+            for _, data in self.matching(f"runs/{place}/{what}.{digest.hex()[:16]}", RECORD_CAP):
+                if hash_of(data) == digest:
+                    return data
+        raise Refused("not-found", f"{what} {digest.hex()} of run {run.hex()}")
+
+    def shards(self, run: bytes, ordinal: int, index: int, digest: bytes):
+        """Paths of shard objects with the right tag, first puts before later attempts."""
+        for root in self.roots:
+            folder = root / "shards" / run.hex() / f"{ordinal // 4096:06}"
+            yield from self.listing(folder).get(f"{ordinal:010}.{index:02}.{digest.hex()[:16]}", [])
+
+    def listing(self, folder: Path) -> dict[str, list[Path]]:
+        if folder not in self.shard_names:
+            names = {}
+            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+                names.setdefault(".".join(path.name.split(".")[:3]), []).append(path)
+            self.shard_names[folder] = names
+            if len(self.shard_names) > 256:
+                self.shard_names.popitem(last=False)
+        return self.shard_names[folder]
+
+
+class Archive:
+    """Steps 1 and 2 done, and run keys on demand."""
+
+    def __init__(self, folders: list[str], anchor: bytes, identity: XWing):
+        self.stores, self.anchor, self.identity = Stores(folders, anchor), anchor, identity
+        self.charter = self.first_good("charter/00000001.*", RECORD_CAP, lambda data: read_charter(data, anchor), "charter")
+        self.run_keys: dict[bytes, Envelope] = {}
+        self.heads: dict[bytes, Head] = {}
+        self.ignored: list[tuple[str, Refused]] = []
+        for name, data in self.stores.matching("heads/*/*/*", HEAD_CAP):
+            try:
+                head = read_head(data, anchor, self.charter.writers)
+                self.heads[head.hash] = head
+            except Refused as why:
+                self.ignored.append((name, why))
+        self.forks = find_forks(self.heads)
+
+    def first_good(self, pattern: str, cap: int, reader, what: str):
+        """The first object that the reader accepts; else why the last was refused."""
+        why = Refused("not-found", f"no {what} at any site")
+        for _, data in self.stores.matching(pattern, cap):
+            try:
+                return reader(data)
+            except Refused as error:
+                why = error
+        raise why
+
+    def run_key(self, run: bytes, commitment: bytes | None) -> Envelope:
+        if run not in self.run_keys:
+            def reader(data):
+                return read_envelope(data, self.anchor, run, self.charter.writers, self.charter.recipients, commitment, self.identity)
+            self.run_keys[run] = self.first_good(f"runs/{run.hex()}/envelope.*", ENVELOPE_CAP, reader, f"envelope of run {run.hex()}")
+        envelope = self.run_keys[run]
+        need(commitment in (None, envelope.value[8]), "bad-commitment", "the run table names another run key")
+        return envelope
+
+    def open_stripe(self, stripe: Stripe, run_key: bytes) -> bytes:
+        """Any k shards that are the ledger's, data shards first."""
+        context, shards = stripe.context, {}
+        for index, digest in enumerate(stripe.hashes):
+            for path in self.stores.shards(context.run, context.ordinal, index, digest):
+                payload = self.stores.read_payload(path, context.payload)
+                if hash_of(payload) == digest:
+                    shards[index] = payload
+                    break
+            if len(shards) == context.k:
+                sealed = rebuild(context.k, stripe.hashes, shards)
+                return open_stripe(run_key, context, stripe.commitment, sealed)
+        raise Refused("too-few-shards", f"stripe {context.ordinal} of run {context.run.hex()}: {len(shards)} good shards of {context.k}")
+
+
+class Snapshot:
+    """Steps 3 and 4 done for one head; chunks on demand."""
+
+    CACHE = 256 * MIB
+
+    def __init__(self, archive: Archive, head: Head):
+        self.archive, self.head = archive, head
+        stores, anchor, run = archive.stores, archive.anchor, head.value[12]
+        self.runs = read_runs([stores.by_hash(run, "live", digest) for digest in head.value[13]], anchor)
+        self.live = {name: entry.live for name, entry in self.runs.items()}
+        need(run in self.runs, "wrong-run", "the head's own run isn't in its run table")
+        envelope = archive.run_key(run, self.runs[run].commitment)
+        self.sealed = read_sealed_head(envelope.run_key, head.value[14])
+        self.root = Ref(*self.sealed[9])
+        check_live(self.root, self.live)
+        self.dedup_key = kdf("exclave 2026 chunk id key v1", self.sealed[10])
+        self.ledgers: dict[bytes, dict[int, Stripe]] = {}
+        self.opened: OrderedDict[tuple, bytes | Refused] = OrderedDict()
+
+    def ledger(self, run: bytes) -> dict[int, Stripe]:
+        """The parts of one run. A part that is missing costs its stripes, not the others'."""
+        if run not in self.ledgers:
+            stripes = self.ledgers[run] = {}
+            for digest in self.runs[run].parts:
+                try:
+                    part = read_ledger(self.archive.stores.by_hash(run, "ledger", digest), self.archive.anchor, run)
+                except Refused as why:
+                    note(f"ledger part {digest.hex()}: {why}")
+                    continue
+                for ordinal, stripe in part.items():
+                    need(stripes.setdefault(ordinal, stripe) == stripe, "ledger-conflict", f"stripe {ordinal} of run {run.hex()}")
+        return self.ledgers[run]
+
+    def stripe(self, run: bytes, ordinal: int) -> bytes:
+        """The plaintext, or the same refusal each time. Keeps the stripes used last."""
+        where = (run, ordinal)
+        if where not in self.opened:
+            try:
+                stripe = self.ledger(run).get(ordinal)
+                need(stripe, "not-found", f"stripe {ordinal} of run {run.hex()} is in no ledger part")
+                plain = self.archive.open_stripe(stripe, self.archive.run_key(run, self.runs[run].commitment).run_key)
+                read_directory(plain)
+                self.opened[where] = plain
+            except Refused as why:
+                self.opened[where] = why
+        self.opened.move_to_end(where)
+        while sum(len(x) for x in self.opened.values() if type(x) is bytes) > self.CACHE and len(self.opened) > 1:
+            self.opened.popitem(last=False)
+        if isinstance(self.opened[where], Refused):
+            raise self.opened[where]
+        return self.opened[where]
+
+    def chunk(self, ref: Ref) -> bytes:
+        plain = self.stripe(ref.run, ref.ordinal)
+        need(ref.offset + ref.stored <= len(plain), "bad-length", "a reference that leaves its stripe")
+        return read_chunk(plain[ref.offset:ref.offset + ref.stored], ref.codec, ref.raw, ref.id, self.dedup_key)
+
+    def entries(self, lost: list):
+        """Every entry in order. A page that can't be read is added to `lost`; what lies beside it goes on."""
+        last = [None]
+
+        def walk(ref: Ref, level: int, first: bytes | None):
+            try:
+                items = read_page(self.chunk(ref), level, self.live)
+                need(first in (None, items[0][0]), "bad-order", "a page doesn't begin with the path its reference gives")
+            except Refused as why:
+                lost.append((f"everything from {show(first or b'')} to the next page", why))
+                return
+            for item in items:
+                if level:
+                    yield from walk(item[1], level - 1, item[0])
+                elif last[0] is not None and path_order(item[0]) <= last[0]:
+                    lost.append((show(item[0]), Refused("bad-order", "stands after a later path")))
+                else:
+                    last[0] = path_order(item[0])
+                    yield item
+        yield from walk(self.root, self.sealed[8], None)
+
+    def extents(self, entry: dict) -> list:
+        if 15 not in entry:
+            return entry.get(14, [])
+        extents = [e for ref in entry[15] for e in read_page(self.chunk(ref), 255, self.live)]
+        check_extents(extents, entry[10], entry[0])
+        return extents
+
+
+# ---- Step 6: writing beneath the target ------------------------------------------------------------------------------
+
+class Target:
+    """A new or empty folder. Every path is walked from its descriptor, one component at a time, never through a link."""
+
+    def __init__(self, folder: str):
+        os.makedirs(folder, exist_ok=True)
+        if os.listdir(folder):
+            raise SystemExit(f"rescue: {folder} isn't empty")
+        self.root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self.owner = os.geteuid() == 0
+
+    def folder(self, parts: list[bytes]) -> int:
+        """A new descriptor of a directory beneath the target; missing ones are made."""
+        at = os.dup(self.root)
+        for part in parts:
+            try:
+                try:
+                    below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+                except FileNotFoundError:
+                    os.mkdir(part, 0o700, dir_fd=at)
+                    below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+            except OSError as error:
+                raise Refused("bad-path", f"{show(b'/'.join(parts))}: {error.strerror} at {show(part)}") from None
+            finally:
+                os.close(at)
+            at = below
+        return at
+
+    def write(self, snapshot: Snapshot, entry: dict):
+        kind, parts = entry[1], path_order(entry[0])
+        if kind == DIRECTORY:
+            os.close(self.folder(parts))
+            return
+        folder, name = self.folder(parts[:-1]), parts[-1]
+        try:
+            if kind == SYMLINK:
+                os.symlink(entry[11], name, dir_fd=folder)
+                self.stamp_link(folder, name, entry)
+            else:
+                self.write_file(snapshot, folder, name, entry)
+        except FileExistsError:
+            raise Refused("bad-path", f"{show(entry[0])} stands in the target already") from None
+        finally:
+            os.close(folder)
+
+    def write_file(self, snapshot: Snapshot, folder: int, name: bytes, entry: dict):
+        """Whole and checked, or not at all."""
+        extents = snapshot.extents(entry)
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+        try:
+            for offset, _, refs in extents:
+                for ref in refs:
+                    data = memoryview(snapshot.chunk(ref))
+                    while data:
+                        done = os.pwrite(fd, data, offset)
+                        data, offset = data[done:], offset + done
+            os.ftruncate(fd, entry[10])
+            self.stamp(fd, entry)
+        except BaseException:
+            os.unlink(name, dir_fd=folder)
+            raise
+        finally:
+            os.close(fd)
+
+    def link(self, first: bytes, path: bytes):
+        old, new = path_order(first), path_order(path)
+        source, target = self.folder(old[:-1]), self.folder(new[:-1])
+        try:
+            os.link(old[-1], new[-1], src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+        except FileExistsError:
+            raise Refused("bad-path", f"{show(path)} stands in the target already") from None
+        finally:
+            os.close(source)
+            os.close(target)
+
+    def stamp(self, fd: int, entry: dict):
+        """Attributes, owner, mode, time; as far as this system and this user can. Set-id bits only with their owner."""
+        for name, value in entry.get(9, []):
+            attempt(lambda: os.setxattr(fd, name, value), f"attribute {show(name)} of {show(entry[0])}")
+        owned = self.owner and attempt(lambda: os.fchown(fd, entry[3], entry[4]), f"owner of {show(entry[0])}")
+        attempt(lambda: os.fchmod(fd, entry[2] if owned else entry[2] & 0o1777), f"mode of {show(entry[0])}")
+        attempt(lambda: os.utime(fd, ns=2 * (entry[5] * 10**9 + entry[6],)), f"time of {show(entry[0])}")
+
+    def stamp_link(self, folder: int, name: bytes, entry: dict):
+        times = 2 * (entry[5] * 10**9 + entry[6],)
+        if self.owner:
+            attempt(lambda: os.chown(name, entry[3], entry[4], dir_fd=folder, follow_symlinks=False), f"owner of {show(entry[0])}")
+        attempt(lambda: os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False), f"time of {show(entry[0])}")
+
+
+def attempt(action, what: str) -> bool:
+    try:
+        action()
+        return True
+    except (OSError, OverflowError, ValueError) as error:
+        note(f"{what} not restored: {error}")
+        return False
+
+
+def restore(snapshot: Snapshot, folder: str) -> int:
+    """0, or 4 when something is lost."""
+    target, lost, directories, counts = Target(folder), [], [], {"files": 0, "bytes": 0}
+    groups, written = {}, {}    # by link group: what its members share; the member that was written
+    for entry in snapshot.entries(lost):
+        path, kind = entry[0], entry[1]
+        try:
+            if kind > SYMLINK:
+                note(f"skipped {show(path)}: a special file (type {kind})")
+                continue
+            group = entry.get(13)
+            if group is not None:
+                same = (entry[10], entry.get(14), entry.get(15))
+                need(groups.setdefault(group, same) == same, "bad-extents", f"{show(path)} differs from its link group")
+            if group in written:
+                target.link(written[group], path)
+            else:
+                target.write(snapshot, entry)
+                if group is not None:
+                    written[group] = path
+            counts["files"] += kind == FILE
+            counts["bytes"] += entry.get(10, 0)
+            if kind == DIRECTORY:
+                directories.append(entry)
+        except Refused as why:
+            lost.append((show(path), why))
+        except OSError as error:
+            lost.append((show(path), error))
+    for entry in reversed(directories):
+        fd = target.folder(path_order(entry[0]))
+        target.stamp(fd, entry)
+        os.close(fd)
+    print(f"restored {counts['files']} files and links to them, {counts['bytes']} bytes, {len(directories)} directories")
+    for what, why in lost:
+        print(f"LOST {what}: {why}")
+    return 4 if lost else 0
+
+
+# ---- Commands --------------------------------------------------------------------------------------------------------
+
+def note(message: str):
+    print(f"rescue: {message}", file=sys.stderr)
+
+
+def passphrase_from(options):
+    def ask() -> bytes:
+        if options.passphrase_file:
+            return Path(options.passphrase_file).read_bytes().removesuffix(b"\n").removesuffix(b"\r")
+        if "EXCLAVE_PASSPHRASE" in os.environ:
+            return os.environb[b"EXCLAVE_PASSPHRASE"]
+        return getpass.getpass("passphrase: ").encode()
+    return ask
+
+
+def open_archive(options) -> Archive:
+    key = read_keyfile(Path(options.identity).read_bytes(), passphrase_from(options))
+    need(key.kind == "recovery", "bad-keyfile", f"a {key.kind} key opens nothing; a recovery key is needed")
+    anchor = bytes.fromhex(options.anchor) if options.anchor else key.archive
+    if anchor is None or len(anchor) != 32:
+        raise SystemExit("rescue: the key file names no archive; give --anchor, 64 hex digits")
+    archive = Archive(options.site, anchor, XWing(key.secret))
+    for name, why in archive.ignored:
+        note(f"ignored {name}: {why}")
+    for a, b in archive.forks:
+        note(f"FORK: writer {a.chain[0].hex()} signed two heads of seq {a.seq}: {a.hash.hex()} and {b.hash.hex()}")
+    return archive
+
+
+def when(seconds: int) -> str:
+    try:
+        return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds} s"
+
+
+def command_heads(options) -> int:
+    archive, result = open_archive(options), 0
+    tops = {h.hash for dataset in {h.dataset for h in archive.heads.values()} for h in newest(archive.heads, dataset)}
+    for head in sorted(archive.heads.values(), key=lambda h: (h.dataset, h.chain, h.seq)):
+        state = ("newest" if head.hash in tops else "older") + (", provisional" if head.value[10] else "")
+        print(f"{head.hash.hex()} dataset {head.dataset.hex()} seq {head.seq} {state}")
+        try:
+            sealed = Snapshot(archive, head).sealed
+            print(f"    {json.dumps(sealed[1])} label {json.dumps(sealed[2])} finished {when(sealed[4])}, {sealed[7][0]} files, {sealed[7][3]} bytes")
+        except Refused as why:
+            print(f"    can't be opened: {why}")
+            result = 3
+    if not archive.heads:
+        raise Refused("not-found", "no valid head at any site")
+    return 3 if archive.forks else result
+
+
+def candidates(archive: Archive, dataset: bytes):
+    """Newest heads first, then the others of the dataset by descending seq."""
+    tops = newest(archive.heads, dataset)
+    rest = [h for h in archive.heads.values() if h.dataset == dataset and h not in tops]
+    return tops, sorted(rest, key=lambda h: (-h.seq, h.hash))
+
+
+def choose(archive: Archive, options) -> tuple[Snapshot, bool]:
+    """The snapshot to restore, and whether a newer one was passed over."""
+    if options.head:
+        head = archive.heads.get(bytes.fromhex(options.head))
+        need(head, "not-found", f"no valid head {options.head}")
+        return Snapshot(archive, head), False
+    found = []
+    for dataset in sorted({h.dataset for h in archive.heads.values()}):
+        tops, rest = candidates(archive, dataset)
+        snapshots = []
+        for group in [tops] + [[h] for h in rest]:
+            for head in group:
+                try:
+                    snapshots.append(Snapshot(archive, head))
+                except Refused as why:
+                    note(f"head {head.hash.hex()} can't be opened: {why}")
+            if snapshots:
+                best = max(snapshots, key=lambda s: (s.sealed[4], s.head.hash))
+                if options.dataset in (None, dataset.hex(), best.sealed[1]):
+                    found.append((best, tops))
+                break
+    need(found, "not-found", "no snapshot of that dataset can be opened" if options.dataset else "no snapshot can be opened")
+    if len(found) > 1:
+        raise SystemExit("rescue: several datasets, choose with --dataset: " + ", ".join(json.dumps(s.sealed[1]) for s, _ in found))
+    best, tops = found[0]
+    for a, b in archive.forks:
+        need(best.head.hash not in (a.hash, b.hash), "fork", "the newest head is one of two of its seq; choose one with --head")
+    for other in tops:
+        if other is not best.head:
+            note(f"passed over head {other.hash.hex()}, as new as {best.head.hash.hex()} and no newer in time, or not to be opened")
+    return best, best.head not in tops
+
+
+def command_restore(options) -> int:
+    archive = open_archive(options)
+    snapshot, stale = choose(archive, options)
+    print(f"head {snapshot.head.hash.hex()} of {json.dumps(snapshot.sealed[1])}, finished {when(snapshot.sealed[4])}")
+    lost = restore(snapshot, options.to)
+    return lost or (6 if stale or snapshot.head.value[10] else 3 if archive.forks else 0)
+
+
+def command_stripe(options) -> int:
+    """One stripe of one run, by the ledgers that lie under the run, or else by the shards' own headers."""
+    archive, run, ordinal = open_archive(options), bytes.fromhex(options.run), options.ordinal
+    envelope = archive.run_key(run, None)
+    described = []
+    for _, data in archive.stores.matching(f"runs/{run.hex()}/ledger.*", RECORD_CAP):
+        try:
+            described += [s for o, s in read_ledger(data, archive.anchor, run).items() if o == ordinal]
+        except Refused as why:
+            note(f"ledger part: {why}")
+    described = described or from_headers(archive, run, ordinal)
+    why = Refused("not-found", f"stripe {ordinal} of run {run.hex()}")
+    for stripe in described:
+        try:
+            plain = archive.open_stripe(stripe, envelope.run_key)
+            for c in read_directory(plain):
+                kind, codec = {1: "data", 2: "page"}[c.kind], {0: "stored", 1: "zstd"}[c.codec]
+                print(f"{kind} {codec} offset {c.offset} stored {c.stored} raw {c.raw} id {c.id.hex()}")
+            return 0
+        except Refused as error:
+            why = error
+    raise why
+
+
+def from_headers(archive: Archive, run: bytes, ordinal: int) -> list[Stripe]:
+    """What the shards themselves say. Nobody vouches for it; the commitment and the segments' tags decide."""
+    groups: dict[tuple, dict[int, bytes]] = {}
+    for name, data in archive.stores.matching(f"shards/{run.hex()}/{ordinal // 4096:06}/{ordinal:010}.*", 152 + STRIPE_CAP + STRIPE_CAP // 2048):
+        try:
+            shard = read_shard(data)
+            groups.setdefault((shard.context, shard.commitment), {})[shard.index] = hash_of(shard.payload)
+        except Refused as why:
+            note(f"{name}: {why}")
+    note("no ledger describes the stripe; going by the shards' headers")
+    return [Stripe(context, commitment, [found.get(i, bytes(32)) for i in range(max(found) + 1)])
+            for (context, commitment), found in groups.items()]
+
+
+def command_inspect(options) -> int:
+    data = Path(options.file).read_bytes()
+    context, index, commitment = read_shard_header(data)
+    print(f"anchor     {context.anchor.hex()}\nrun        {context.run.hex()}\nordinal    {context.ordinal}")
+    print(f"index      {index} ({'data' if index < context.k else 'parity'}), k {context.k}, payload {context.payload} bytes")
+    print(f"salt       {context.salt.hex()}\nlabel tag  {context.label_tag.hex()}\ncommitment {commitment.hex()}")
+    print(f"payload    {hash_of(read_shard(data).payload).hex()}, trailer agrees")
+    return 0
+
+
+def command_vector(options) -> int:
+    """Evaluate one file of tests/vectors and print the outcome; 0 when it is the one the file expects."""
+    import vector_runner
+    outcome, expected = vector_runner.run(Path(options.file))
+    print(outcome)
+    return 0 if outcome == expected else 1
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(description="Restore an Exclave archive from folders of shards.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    keyed = argparse.ArgumentParser(add_help=False)
+    keyed.add_argument("--site", nargs="+", action="extend", required=True, metavar="DIR", help="one site's store")
+    keyed.add_argument("--identity", required=True, metavar="KEY", help="recovery key file")
+    keyed.add_argument("--anchor", metavar="HEX", help="the archive's anchor, when the key file doesn't hold it")
+    keyed.add_argument("--passphrase-file", metavar="FILE")
+    commands.add_parser("heads", parents=[keyed], help="list snapshots").set_defaults(run_command=command_heads)
+    sub = commands.add_parser("restore", parents=[keyed], help="restore a snapshot")
+    sub.add_argument("--dataset", metavar="NAME|ID")
+    sub.add_argument("--head", metavar="HASH")
+    sub.add_argument("--to", required=True, metavar="DIR")
+    sub.set_defaults(run_command=command_restore)
+    sub = commands.add_parser("stripe", parents=[keyed], help="open one stripe and print its directory")
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("ordinal", metavar="ORDINAL", type=int)
+    sub.set_defaults(run_command=command_stripe)
+    for name, command, what in (("inspect", command_inspect, "print a shard's header"), ("vector", command_vector, "evaluate a test vector")):
+        sub = commands.add_parser(name, help=what)
+        sub.add_argument("file", metavar="FILE")
+        sub.set_defaults(run_command=command)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run_command(options)
+    except Refused as why:
+        note(str(why))
+        return 4 if why.kind in ("not-found", "too-few-shards") else 5
+    except OSError as error:
+        note(str(error))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
