@@ -35,6 +35,8 @@ mod tree;
 mod hostile;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     compare::{Comparer, Difference},

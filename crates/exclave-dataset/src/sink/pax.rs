@@ -147,7 +147,7 @@ mod tests {
             (92, 98),
             (93, 99),
             (94, 101),
-            (990, 998),
+            (990, 997),
         ] {
             let mut records = Records::default();
             records.push("k", &vec![b'v'; value]);

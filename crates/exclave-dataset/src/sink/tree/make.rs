@@ -1,6 +1,6 @@
 //! Making one thing in an open directory.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use exclave_model::{Entry, EntryKind};
 use rustix::{
@@ -55,15 +55,27 @@ fn make_writable(directory: &OwnedFd) -> Result<(), Errno> {
 
 /// Opens an own directory that forbids even its owner to read it.
 fn unlock(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let pinned = rustix::fs::openat(parent, name, flags, Mode::empty())?;
-    let mode = Mode::from_raw_mode(rustix::fs::fstat(&pinned)?.st_mode);
-    // fchmod refuses such a descriptor; the kernel's own name for it means this very directory.
-    rustix::fs::chmod(
-        format!("/proc/self/fd/{}", pinned.as_fd().as_raw_fd()),
-        mode | Mode::RWXU,
-    )?;
+    let (_, mode) = pinned(parent, name)?;
+    change_mode(parent, name, mode | Mode::RWXU)?;
     child(parent, name)
+}
+
+/// Changes the mode of what bears a name, and never of what a link points to.
+fn change_mode(parent: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<(), Errno> {
+    let (pinned, _) = pinned(parent, name)?;
+    // fchmod refuses such a descriptor; the kernel's own name for it means this very thing.
+    rustix::fs::chmod(format!("/proc/self/fd/{}", pinned.as_raw_fd()), mode)
+}
+
+/// A descriptor of what bears a name, without opening it, and its mode; an error for a link.
+fn pinned(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(OwnedFd, Mode), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let pinned = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    let mode = rustix::fs::fstat(&pinned)?.st_mode;
+    match FileType::from_raw_mode(mode) {
+        FileType::Symlink => Err(Errno::LOOP),
+        _ => Ok((pinned, Mode::from_raw_mode(mode))),
+    }
 }
 
 /// Makes a fifo, socket or device, under the unfinished name first.
@@ -97,12 +109,8 @@ pub(super) fn node(shared: &Shared, parent: BorrowedFd<'_>, name: &[u8], entry: 
         .rights
         .apply_by_name(parent, name, entry)
         .map_err(|(doing, errno)| SinkError::system(path, doing, errno))?;
-    // A node is no link unless it was just exchanged for one, which NOFOLLOW answers with an error.
-    let mode = Mode::from_raw_mode(entry.mode & 0o777);
-    match rustix::fs::chmodat(parent, name, mode, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-        Err(errno) => return Err(SinkError::system(path, "set its mode", errno)),
-    }
+    change_mode(parent, name, Mode::from_raw_mode(entry.mode & 0o777))
+        .map_err(|errno| SinkError::system(path, "set its mode", errno))?;
     shared.skipped(skipped);
     Ok(())
 }

@@ -1,0 +1,573 @@
+//! What a restore promises to honest trees.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    },
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+};
+
+use exclave_model::{Entry, EntryKind, Timestamp};
+use rustix::io::Errno;
+
+use super::{
+    Comparer, Difference, Existing, Options, Placed, Refusal, SinkError, SpecialModes, SpecialNodes, TarWriter,
+    TreeWriter, Xattrs,
+    file::part_name,
+    testing::{data, directory, entry, file, member, path, picture, restore, symlink},
+};
+
+fn replace() -> Options {
+    Options {
+        existing: Existing::Replace,
+        ..Options::default()
+    }
+}
+
+/// A tree with something of everything that needs no privilege.
+fn sample() -> Vec<Entry> {
+    let mut closed = directory(b"closed");
+    closed.mode = 0o500;
+    closed.modified = Timestamp { secs: 7, nanos: 1 };
+    let mut early = file(b"closed/early");
+    early.modified = Timestamp {
+        secs: -5,
+        nanos: 250_000_000,
+    };
+    early.mode = 0o400;
+    let mut root = directory(b"");
+    root.mode = 0o750;
+    let mut tagged = file(b"tagged");
+    tagged.xattrs = vec![
+        (b"user.bytes".to_vec(), vec![0, 255, 10, 61]),
+        (b"user.empty".to_vec(), vec![]),
+    ];
+    vec![
+        root,
+        member(b"a first", b"a first"),
+        closed,
+        early,
+        symlink(b"closed/up", b"../a first"),
+        directory(b"dir"),
+        member(b"dir/second", b"a first"),
+        file(b"empty\xff\xfe"),
+        symlink(b"nowhere", b"/does/not/exist/\xff"),
+        tagged,
+        file("z\u{e4}h".as_bytes()),
+    ]
+}
+
+/// True when the folder's file system takes user attributes.
+fn takes_xattrs(folder: &Path) -> bool {
+    xattr::set(folder, "user.probe", b"x").is_ok()
+}
+
+#[test]
+fn a_tree_comes_back_with_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("target");
+    let entries = sample();
+    let summary = restore(&target, Options::default(), &entries).unwrap();
+    assert_eq!(summary.problems, []);
+    assert_eq!((summary.files, summary.hard_links), (5, 1));
+    assert_eq!((summary.directories, summary.symlinks), (3, 2));
+
+    let comparer = Comparer::open(&target, Options::default()).unwrap();
+    let with_xattrs = takes_xattrs(folder.path());
+    assert_eq!(summary.xattrs_skipped, if with_xattrs { 0 } else { 2 });
+    for entry in &entries {
+        let mut differences = comparer.compare(entry);
+        differences.retain(|difference| with_xattrs || !matches!(difference, Difference::Xattr { .. }));
+        assert_eq!(differences, [], "{}", entry.path);
+        if entry.kind == EntryKind::File {
+            let at = target.join(std::ffi::OsStr::from_bytes(entry.path.as_bytes()));
+            assert_eq!(fs::read(at).unwrap(), data(entry), "{}", entry.path);
+        }
+    }
+    assert_eq!(fs::metadata(target.join("a first")).unwrap().nlink(), 2);
+}
+
+#[test]
+fn the_comparer_names_each_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("target");
+    let entries = sample();
+    restore(&target, Options::default(), &entries).unwrap();
+    let comparer = Comparer::open(&target, Options::default()).unwrap();
+    let find = |at: &[u8]| {
+        entries
+            .iter()
+            .find(|entry| entry.path.as_bytes() == at)
+            .unwrap()
+            .clone()
+    };
+    let set_time = |name: &str| {
+        let file = fs::File::open(target.join(name)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::new(1_234_567_890, 987_654_321))
+            .unwrap();
+    };
+
+    fs::write(target.join("a first"), "other").unwrap();
+    set_time("a first");
+    assert_eq!(
+        comparer.compare(&find(b"a first")),
+        [Difference::Size { expected: 7, found: 5 }]
+    );
+    fs::set_permissions(target.join("dir"), fs::Permissions::from_mode(0o711)).unwrap();
+    assert_eq!(
+        comparer.compare(&find(b"dir")),
+        [Difference::Mode {
+            expected: 0o755,
+            found: 0o711
+        }]
+    );
+    fs::remove_file(target.join("nowhere")).unwrap();
+    assert_eq!(comparer.compare(&find(b"nowhere")), [Difference::Missing]);
+    fs::create_dir(target.join("nowhere")).unwrap();
+    let kind = Difference::Kind {
+        expected: EntryKind::Symlink,
+        found: Some(EntryKind::Directory),
+    };
+    assert_eq!(comparer.compare(&find(b"nowhere")), [kind]);
+    fs::remove_file(target.join("dir/second")).unwrap();
+    fs::write(target.join("dir/second"), "a first").unwrap();
+    set_time("dir/second");
+    assert_eq!(
+        comparer.compare(&find(b"dir/second")),
+        [Difference::HardLink {
+            first: path(b"a first")
+        }]
+    );
+    let mut elsewhere = find(b"closed/up");
+    elsewhere.link_target = Some(b"elsewhere".to_vec());
+    assert!(matches!(
+        comparer.compare(&elsewhere)[..],
+        [Difference::LinkTarget { .. }]
+    ));
+    let mut later = find(b"closed/early");
+    later.modified.nanos += 1;
+    assert!(matches!(comparer.compare(&later)[..], [Difference::Modified { .. }]));
+    let mut tagged = find(b"tagged");
+    tagged.xattrs[1].1.push(1);
+    assert!(comparer.compare(&tagged).contains(&Difference::Xattr {
+        name: b"user.empty".to_vec()
+    }));
+}
+
+#[test]
+fn holes_stay_holes() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("target");
+    let mut sparse = file(b"sparse");
+    sparse.size = 5 << 40;
+    let mut tree = TreeWriter::create(&target, Options::default()).unwrap();
+    let Placed::Content(writer) = tree.place(&sparse).unwrap() else {
+        panic!("a file wants data")
+    };
+    writer.write_at(4 << 40, b"far out").unwrap();
+    writer.commit().unwrap();
+    tree.finish().unwrap();
+    let found = fs::metadata(target.join("sparse")).unwrap();
+    assert_eq!(found.len(), 5 << 40);
+    assert!(found.blocks() * 512 < 1 << 20, "{} blocks", found.blocks());
+}
+
+#[test]
+fn threads_share_a_file_and_the_tree() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("target");
+    const PIECE: usize = 10_000;
+    const PIECES: usize = 32;
+    let mut tree = TreeWriter::create(&target, Options::default()).unwrap();
+    let mut begin = |name: &[u8]| {
+        let mut whole = file(name);
+        whole.size = (PIECE * PIECES) as u64;
+        match tree.place(&whole).unwrap() {
+            Placed::Content(writer) => Arc::new(writer),
+            Placed::Done => panic!("a file wants data"),
+        }
+    };
+    let writers = [begin(b"a"), begin(b"b"), begin(b"c")];
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let writers = &writers;
+            scope.spawn(move || {
+                for piece in (0..PIECES).rev().filter(|piece| piece % 4 == thread) {
+                    for writer in writers {
+                        writer
+                            .write_at((piece * PIECE) as u64, &[piece as u8 + 1; PIECE])
+                            .unwrap();
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(
+        fs::read_dir(&target)
+            .unwrap()
+            .filter(|it| !is_part(it.as_ref().unwrap()))
+            .count(),
+        0,
+        "no name yet"
+    );
+    std::thread::scope(|scope| {
+        for writer in writers {
+            scope.spawn(move || Arc::into_inner(writer).unwrap().commit().unwrap());
+        }
+    });
+    assert_eq!(tree.finish().unwrap().files, 3);
+    let whole: Vec<u8> = (0..PIECES).flat_map(|piece| [piece as u8 + 1; PIECE]).collect();
+    for name in ["a", "b", "c"] {
+        assert!(fs::read(target.join(name)).unwrap() == whole);
+    }
+}
+
+fn is_part(entry: &fs::DirEntry) -> bool {
+    entry.file_name().as_bytes().ends_with(b".part")
+}
+
+#[test]
+fn what_is_not_committed_has_no_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("target");
+    let mut tree = TreeWriter::create(&target, Options::default()).unwrap();
+    let mut begin = |name: &[u8]| match tree.place(&file(name)).unwrap() {
+        Placed::Content(writer) => writer,
+        Placed::Done => panic!("a file wants data"),
+    };
+    begin(b"abandoned").abandon();
+    drop(begin(b"dropped"));
+    let failed = begin(b"failed");
+    let beyond = failed.write_at(6, b"x").unwrap_err();
+    let refusal = Refusal::BeyondSize {
+        offset: 6,
+        length: 1,
+        size: 6,
+    };
+    assert_eq!(
+        beyond,
+        SinkError::Entry(super::Problem {
+            path: path(b"failed"),
+            refusal
+        })
+    );
+    assert!(failed.write_at(u64::MAX, b"x").is_err());
+    assert!(!beyond.stops() && failed.commit().is_err());
+    let open = begin(b"open");
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 1);
+    drop(open);
+    let summary = tree.finish().unwrap();
+    assert_eq!(
+        (summary.files, summary.files_abandoned, summary.problems_count),
+        (0, 1, 1)
+    );
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+}
+
+#[test]
+fn a_tree_is_not_finished_over_open_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tree = TreeWriter::create(folder.path(), Options::default()).unwrap();
+    let open = tree.place(&file(b"open")).unwrap();
+    assert_eq!(tree.finish().unwrap_err(), SinkError::FilesOpen { count: 1 });
+    drop(open);
+}
+
+#[test]
+fn an_interrupted_restore_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("target");
+    let entries = sample();
+    // The first try is killed within the file "tagged".
+    let mut tree = TreeWriter::create(&target, Options::default()).unwrap();
+    for entry in entries.iter().take_while(|entry| entry.path != path(b"tagged")) {
+        if let Placed::Content(writer) = tree.place(entry).unwrap() {
+            writer.write_at(0, data(entry)).unwrap();
+            writer.commit().unwrap();
+        }
+    }
+    drop(tree);
+    let leftover = part_name(&path(b"tagged"));
+    fs::write(
+        target.join(std::ffi::OsStr::from_bytes(&leftover)),
+        "half of something longer",
+    )
+    .unwrap();
+    let first = fs::metadata(target.join("a first")).unwrap().ino();
+
+    let mut tree = TreeWriter::create(&target, replace()).unwrap();
+    for entry in &entries {
+        if tree.already_restored(entry) {
+            let mut found = Vec::new();
+            std::io::Read::read_to_end(&mut tree.open_existing(&entry.path).unwrap(), &mut found).unwrap();
+            assert_eq!(found, data(entry));
+            tree.keep(entry).unwrap();
+        } else if let Placed::Content(writer) = tree.place(entry).unwrap() {
+            writer.write_at(0, data(entry)).unwrap();
+            writer.commit().unwrap();
+        }
+    }
+    let summary = tree.finish().unwrap();
+    assert_eq!(summary.problems, []);
+    assert_eq!((summary.files, summary.files_kept, summary.hard_links), (5, 3, 1));
+    assert_eq!(fs::metadata(target.join("a first")).unwrap().ino(), first);
+    assert!(picture(&target).into_keys().all(|name| !name.ends_with(b".part")));
+
+    // And a whole further restore over it changes nothing that counts.
+    let before = picture(&target);
+    assert_eq!(restore(&target, replace(), &entries).unwrap().problems, []);
+    assert_eq!(picture(&target), before);
+    assert_eq!(fs::metadata(target.join("a first")).unwrap().nlink(), 2);
+}
+
+#[test]
+fn a_partial_restore_keeps_hard_links_among_what_it_restores() {
+    let folder = tempfile::tempdir().unwrap();
+    let entries = [member(b"b", b"a"), member(b"c", b"a"), member(b"d/e", b"a")];
+    let summary = restore(&folder.path().join("t"), Options::default(), &entries).unwrap();
+    assert_eq!((summary.files, summary.hard_links), (1, 2));
+    assert_eq!(fs::metadata(folder.path().join("t/d/e")).unwrap().nlink(), 3);
+}
+
+#[test]
+fn a_name_that_others_took_meanwhile_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tree = TreeWriter::create(folder.path(), Options::default()).unwrap();
+    let Placed::Content(writer) = tree.place(&file(b"a")).unwrap() else {
+        panic!("a file wants data")
+    };
+    fs::write(folder.path().join("a"), "theirs").unwrap();
+    fs::write(folder.path().join("b"), "theirs").unwrap();
+    writer.write_at(0, b"a").unwrap();
+    let taken = |at: &[u8]| SinkError::refused(&path(at), Refusal::Occupied);
+    assert_eq!(writer.commit().unwrap_err(), taken(b"a"));
+    assert_eq!(tree.place(&file(b"b")).unwrap_err(), taken(b"b"));
+    assert_eq!(tree.finish().unwrap().problems_count, 2);
+    for name in ["a", "b"] {
+        assert_eq!(fs::read(folder.path().join(name)).unwrap(), b"theirs");
+    }
+}
+
+#[test]
+fn a_full_target_stops_the_restore() {
+    let where_full = path(b"a");
+    for errno in [Errno::NOSPC, Errno::DQUOT] {
+        let full = SinkError::system(&where_full, "write it", errno);
+        assert_eq!(
+            full,
+            SinkError::TargetFull {
+                path: where_full.clone(),
+                errno
+            }
+        );
+        assert!(full.stops());
+    }
+    assert!(!SinkError::system(&where_full, "write it", Errno::IO).stops());
+    assert!(SinkError::system(&where_full, "write it", Errno::ROFS).stops());
+}
+
+#[test]
+fn special_things_are_made_on_demand() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("target");
+    let options = Options {
+        special_modes: SpecialModes::Keep,
+        special_nodes: SpecialNodes::Create,
+        xattrs: Xattrs::Skip,
+        ..Options::default()
+    };
+    let mut setuid = file(b"setuid");
+    setuid.mode = 0o6755;
+    let mut sticky = directory(b"sticky");
+    sticky.mode = 0o1777;
+    let mut tagged = file(b"tagged");
+    tagged.xattrs = vec![(b"user.a".to_vec(), vec![1])];
+    let mut entries = vec![
+        entry(b"fifo", EntryKind::Fifo),
+        setuid,
+        entry(b"socket", EntryKind::Socket),
+        sticky,
+        tagged,
+    ];
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root {
+        let null = Entry {
+            device: Some(1 << 32 | 3),
+            mode: 0o600,
+            ..entry(b"null", EntryKind::CharDevice)
+        };
+        entries.insert(1, null);
+    }
+    let summary = restore(&target, options, &entries).unwrap();
+    assert_eq!(summary.problems, []);
+    assert_eq!((summary.specials, summary.xattrs_skipped), (2 + u64::from(is_root), 1));
+    assert!(fs::metadata(target.join("fifo")).unwrap().file_type().is_fifo());
+    let comparer = Comparer::open(&target, options).unwrap();
+    for entry in &entries {
+        assert_eq!(comparer.compare(entry), [], "{}", entry.path);
+    }
+}
+
+#[test]
+fn owners_come_back_as_root_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("target");
+    let mut foreign = file(b"foreign");
+    (foreign.uid, foreign.gid, foreign.mode) = (4321, 8765, 0o4755);
+    let mut link = symlink(b"link", b"x");
+    (link.uid, link.gid) = (4321, 8765);
+    let options = Options {
+        special_modes: SpecialModes::Keep,
+        ..Options::default()
+    };
+    let summary = restore(&target, options, &[foreign.clone(), link]).unwrap();
+    let found = fs::metadata(target.join("foreign")).unwrap();
+    if rustix::process::geteuid().is_root() {
+        assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (4321, 8765, 0o4755));
+        assert_eq!(target.join("link").symlink_metadata().unwrap().uid(), 4321);
+        assert_eq!(summary.owners_skipped, 0);
+    } else {
+        assert_eq!(
+            found.mode() & 0o7777,
+            0o755,
+            "no one's program runs as whoever restored it"
+        );
+        assert_eq!((summary.owners_skipped, summary.special_modes_skipped), (2, 1));
+    }
+}
+
+/// Streams entries as tar and has the system's tar extract them.
+fn through_tar(entries: &[Entry], into: &Path) -> super::TarSummary {
+    let mut writer = TarWriter::new(Vec::new());
+    for entry in entries {
+        let pieces = [Ok::<_, std::convert::Infallible>((0, data(entry)))];
+        writer.append(entry, pieces).unwrap();
+    }
+    let (stream, summary) = writer.finish().unwrap();
+    fs::create_dir(into).unwrap();
+    let mut tar = Command::new("tar")
+        .args([
+            "--extract",
+            "--preserve-permissions",
+            "--xattrs",
+            "--xattrs-include=user.*",
+            "--directory",
+        ])
+        .arg(into)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    tar.stdin.take().unwrap().write_all(&stream).unwrap();
+    assert!(tar.wait().unwrap().success());
+    summary
+}
+
+#[test]
+fn the_systems_tar_extracts_what_we_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let (by_tar, by_us) = (folder.path().join("tar"), folder.path().join("us"));
+    let mut entries = sample();
+    let long = [b"long".as_slice(), &[b'n'; 200]].concat();
+    entries.insert(9, directory(&long));
+    entries.insert(
+        10,
+        Entry {
+            size: 9,
+            ..file(&[&long[..], b"/", &[b'f'; 255]].concat())
+        },
+    );
+    entries.insert(11, symlink(&[&long[..], b"/link"].concat(), &[b't'; 300]));
+    entries.insert(
+        12,
+        Entry {
+            size: 100_000,
+            ..file(b"m sparse")
+        },
+    );
+    entries.sort_by(|left, right| left.path.cmp(&right.path));
+    let summary = through_tar(&entries, &by_tar);
+    assert_eq!(summary.problems, []);
+    assert_eq!(
+        (summary.files, summary.hard_links, summary.symlinks, summary.directories),
+        (7, 1, 3, 4)
+    );
+    restore(&by_us, Options::default(), &entries).unwrap();
+    assert_eq!(picture(&by_tar), picture(&by_us));
+    let with_xattrs = takes_xattrs(folder.path());
+    let comparer = Comparer::open(&by_tar, Options::default()).unwrap();
+    for entry in &entries {
+        let mut differences = comparer.compare(entry);
+        differences.retain(|difference| with_xattrs || !matches!(difference, Difference::Xattr { .. }));
+        assert_eq!(differences, [], "{}", entry.path);
+    }
+}
+
+#[test]
+fn a_tar_stream_never_leads_through_a_link() {
+    let mut writer = TarWriter::new(Vec::new());
+    let mut append = |entry: &Entry| writer.append(entry, [Ok::<_, std::convert::Infallible>((0, data(entry)))]);
+    append(&symlink(b"a", b"/etc")).unwrap();
+    assert!(!append(&file(b"a/passwd")).unwrap_err().stops());
+    append(&file(b"b")).unwrap();
+    assert!(append(&file(b"b")).is_err() && append(&file(b"a")).is_err());
+    append(&entry(b"s", EntryKind::Socket)).unwrap();
+    append(&Entry {
+        device: Some(u64::MAX),
+        ..entry(b"t", EntryKind::CharDevice)
+    })
+    .unwrap();
+    let (stream, summary) = writer.finish().unwrap();
+    assert_eq!(
+        (
+            summary.files,
+            summary.symlinks,
+            summary.specials_skipped,
+            summary.problems_count
+        ),
+        (1, 1, 2, 3)
+    );
+    let names: Vec<_> = tar::Archive::new(&stream[..])
+        .entries()
+        .unwrap()
+        .map(|entry| entry.unwrap().path_bytes().to_vec())
+        .collect();
+    assert_eq!(names, [b"a".to_vec(), b"b".to_vec()]);
+}
+
+#[test]
+fn tar_has_room_for_what_does_not_fit_its_header() {
+    let mut big = file(b"big");
+    (big.uid, big.gid) = (3_000_000, u32::MAX);
+    big.owner_name = Some([b'o'; 40].to_vec());
+    big.group_name = Some(b"gr\xff".to_vec());
+    big.modified = Timestamp { secs: -7, nanos: 5 };
+    let mut writer = TarWriter::new(Vec::new());
+    writer
+        .append(&big, [Ok::<_, std::convert::Infallible>((0, b"big"))])
+        .unwrap();
+    let (stream, _) = writer.finish().unwrap();
+    let mut archive = tar::Archive::new(&stream[..]);
+    let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
+    let records: Vec<_> = entry
+        .pax_extensions()
+        .unwrap()
+        .unwrap()
+        .map(|record| {
+            record
+                .map(|record| (record.key_bytes().to_vec(), record.value_bytes().to_vec()))
+                .unwrap()
+        })
+        .collect();
+    let value = |key: &str| &records.iter().find(|(found, _)| found == key.as_bytes()).unwrap().1[..];
+    assert_eq!((value("uid"), value("gid")), (&b"3000000"[..], &b"4294967295"[..]));
+    assert_eq!(
+        (value("mtime"), value("uname")),
+        (&b"-6.999999995"[..], &[b'o'; 40][..])
+    );
+    assert_eq!((value("gname"), value("hdrcharset")), (&b"gr\xff"[..], &b"BINARY"[..]));
+}
