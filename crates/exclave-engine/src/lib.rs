@@ -1,1 +1,19 @@
-//! Skeleton.
+//! The verbs: what Exclave does, one module each, between pure decisions (`exclave-plan`) and the world.
+//!
+//! A verb is a plain function on plain threads. It drives the machines of `plan`, moves bytes through bounded channels,
+//! and reaches sites and catalog through one tokio runtime that the caller owns ([`Surroundings`]). Findings are data in
+//! the verb's report; failures are errors.
+//!
+//! **Architecture Invariant:** no ambient clock, randomness or environment: [`Surroundings`] brings them.
+//!
+//! **Architecture Invariant:** the head is written last. Until then the dataset has not left the country.
+
+#![forbid(unsafe_code)]
+
+pub mod archive;
+pub mod surroundings;
+
+pub use self::{
+    archive::{Archive, ArchiveError, SiteHandle},
+    surroundings::{Clock, EntropySource, Progress, Surroundings},
+};

@@ -197,6 +197,11 @@ impl ArchiveNames {
         Self { anchor }
     }
 
+    /// The archive.
+    pub const fn anchor(&self) -> Anchor {
+        self.anchor
+    }
+
     fn archive(&self) -> String {
         hex(&self.anchor.as_bytes()[..16])
     }
