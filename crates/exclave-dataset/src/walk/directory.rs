@@ -148,7 +148,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Opener {
     directory: Arc<Directory>,
     name: CString,
-    id: FileId,
+    seen: FileStat,
 }
 
 /// Why a file that the walk saw can't be opened.
@@ -166,8 +166,13 @@ pub enum OpenError {
 }
 
 impl Opener {
-    pub(crate) fn new(directory: Arc<Directory>, name: CString, id: FileId) -> Self {
-        Self { directory, name, id }
+    pub(crate) fn new(directory: Arc<Directory>, name: CString, seen: FileStat) -> Self {
+        Self { directory, name, seen }
+    }
+
+    /// The file's state when the walk saw it.
+    pub fn seen(&self) -> &FileStat {
+        &self.seen
     }
 
     /// Opens the file for reading, without following a link and without touching its access time where permitted.
@@ -175,7 +180,7 @@ impl Opener {
         let directory = self.directory.descriptor().map_err(open_error)?;
         let descriptor = open_file(directory.as_fd(), &self.name).map_err(open_error)?;
         let statx = stat_descriptor(descriptor.as_fd()).map_err(open_error)?;
-        if FileStat::of(&statx).id() != self.id || !is_regular(&statx) {
+        if FileStat::of(&statx).id() != self.seen.id() || !is_regular(&statx) {
             return Err(OpenError::Replaced);
         }
         Ok((File::from(descriptor), statx))
@@ -303,8 +308,8 @@ mod tests {
         let root = root(folder.path());
         let (a, _) = root.child(c("a")).unwrap();
         let (b, _) = a.child(c("b")).unwrap();
-        let id = FileStat::of(&stat_name(b.descriptor().unwrap().as_fd(), &c("f")).unwrap()).id();
-        let opener = Opener::new(Arc::clone(&b), c("f"), id);
+        let seen = FileStat::of(&stat_name(b.descriptor().unwrap().as_fd(), &c("f")).unwrap());
+        let opener = Opener::new(Arc::clone(&b), c("f"), seen);
         assert!(opener.open().is_ok());
         drop(lock(&b.open).take());
         fs::rename(folder.path().join("a/b"), folder.path().join("a/old")).unwrap();
@@ -321,8 +326,8 @@ mod tests {
         let path = folder.path().join("f");
         fs::write(&path, b"x").unwrap();
         let root = root(folder.path());
-        let id = FileStat::of(&stat_name(root.descriptor().unwrap().as_fd(), &c("f")).unwrap()).id();
-        let opener = Opener::new(root, c("f"), id);
+        let seen = FileStat::of(&stat_name(root.descriptor().unwrap().as_fd(), &c("f")).unwrap());
+        let opener = Opener::new(root, c("f"), seen);
         fs::rename(&path, folder.path().join("kept")).unwrap();
         assert!(matches!(opener.open(), Err(OpenError::Vanished)));
         symlink("kept", &path).unwrap();

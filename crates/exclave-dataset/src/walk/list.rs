@@ -79,9 +79,14 @@ impl FileList {
             }
             paths.push(path);
         }
+        Ok(Self::of(paths, directories))
+    }
+
+    /// A list of paths at hand, in any order.
+    pub fn of(mut paths: Vec<EntryPath>, directories: ListedDirectory) -> Self {
         paths.sort_unstable();
         paths.dedup();
-        Ok(Self { paths, directories })
+        Self { paths, directories }
     }
 
     /// Different paths in the list.

@@ -27,7 +27,15 @@ mod names;
 mod owners;
 mod stat;
 
-use std::{collections::VecDeque, ffi::CString, io, ops::Range, os::fd::AsFd, path::Path, sync::Arc};
+use std::{
+    collections::VecDeque,
+    ffi::CString,
+    io,
+    ops::Range,
+    os::{fd::AsFd, unix::ffi::OsStrExt},
+    path::Path,
+    sync::Arc,
+};
 
 use exclave_model::{Entry, EntryKind, EntryPath};
 use rustix::{
@@ -35,7 +43,7 @@ use rustix::{
     io::Errno,
 };
 
-pub(crate) use self::stat::{FileId, kind_of, timestamp};
+pub(crate) use self::stat::kind_of;
 use self::{
     attributes::Attributes,
     directory::Directory,
@@ -136,6 +144,56 @@ pub struct BadRoot {
     path: std::path::PathBuf,
     #[source]
     source: io::Error,
+}
+
+/// Finds one regular file as a dataset of its own: an entry at the file's name. A link there is followed.
+pub fn find_file(path: &Path) -> Result<(Found, Vec<Finding>), BadFile> {
+    let refuse = |source: io::Error| BadFile::Refused {
+        path: path.to_owned(),
+        source,
+    };
+    let real = std::fs::canonicalize(path).map_err(refuse)?;
+    let (Some(parent), Some(name)) = (real.parent(), real.file_name()) else {
+        return Err(BadFile::NotAFile { path: path.to_owned() });
+    };
+    let name = EntryPath::root()
+        .join(name.as_bytes())
+        .map_err(|bad| refuse(io::Error::other(bad)))?;
+    let options = WalkOptions {
+        list: Some(FileList::of(vec![name], ListedDirectory::Alone)),
+        ..WalkOptions::default()
+    };
+    let walk = Walk::new(parent, options).map_err(|bad| refuse(bad.source))?;
+    let (mut file, mut findings) = (None, Vec::new());
+    for step in walk {
+        match step {
+            Walked::Found(found) if found.entry.kind == EntryKind::File => file = Some(*found),
+            Walked::Found(_) => {}
+            Walked::Finding(finding) => findings.push(finding),
+        }
+    }
+    file.map(|file| (file, findings))
+        .ok_or(BadFile::NotAFile { path: path.to_owned() })
+}
+
+/// A path is no file that can be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BadFile {
+    /// The system refuses.
+    #[error("the file {} can't be found", path.display())]
+    Refused {
+        /// As given.
+        path: std::path::PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory, a device, or gone.
+    #[error("{} is no regular file", path.display())]
+    NotAFile {
+        /// As given.
+        path: std::path::PathBuf,
+    },
 }
 
 /// Walks one tree; see the module's contract.
@@ -267,8 +325,8 @@ impl Walk {
             EntryKind::File | EntryKind::Directory | EntryKind::Fifo | EntryKind::Socket => {}
         }
         let attributes = attributes::of_name(descriptor.as_fd(), name.as_bytes());
-        let opener = (kind == EntryKind::File)
-            .then(|| Opener::new(Arc::clone(&place.directory), name, FileStat::of(&statx).id()));
+        let opener =
+            (kind == EntryKind::File).then(|| Opener::new(Arc::clone(&place.directory), name, FileStat::of(&statx)));
         self.found(entry, &statx, attributes, opener);
         self.report_listed_below(place, path);
         Ok(())
