@@ -12,39 +12,23 @@
 //! needs `pipefail`.
 
 use std::{
-    ffi::OsString,
-    fmt, io,
-    io::Read,
-    os::{fd::OwnedFd, unix::process::CommandExt, unix::process::ExitStatusExt},
-    path::PathBuf,
-    process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    ffi::OsString, fmt, io, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus, time::Duration,
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec},
-    io::Errno,
-    process::{Pid, PidfdFlags, Signal},
+use super::{
+    BadOutput, OutputRule, Piece,
+    process::{Killer, Process},
 };
-
-use super::{BadOutput, OutputRule, Piece};
 use crate::cut::{Cutter, Window};
-
-/// Bytes of standard error that are kept: the last words explain a failure, the first ones rarely do.
-const STDERR_BYTES_MAX: usize = 64 << 10;
-
-/// Bytes read from standard error at a time.
-const STDERR_READ_BYTES: usize = 4 << 10;
 
 /// A command to run: program and arguments, no shell.
 #[derive(Debug, Clone)]
 pub struct CommandSpec {
-    program: OsString,
-    arguments: Vec<OsString>,
-    directory: Option<PathBuf>,
-    environment: Environment,
-    timeout: Option<Duration>,
+    pub(super) program: OsString,
+    pub(super) arguments: Vec<OsString>,
+    pub(super) directory: Option<PathBuf>,
+    pub(super) environment: Environment,
+    pub(super) timeout: Option<Duration>,
     rule: OutputRule,
 }
 
@@ -230,12 +214,12 @@ impl CommandStream {
 
     /// What the command said last on standard error so far, at most 64 KiB; warnings of a command that succeeded too.
     pub fn stderr(&self) -> &[u8] {
-        self.process.said.last()
+        self.process.said()
     }
 
     /// Lets another thread end the command.
     pub fn killer(&self) -> Killer {
-        Killer(Arc::clone(&self.process.group))
+        self.process.killer()
     }
 
     fn judge(&self, status: ExitStatus) -> Result<(), CommandFailure> {
@@ -247,7 +231,7 @@ impl CommandStream {
     }
 
     fn failed(&self, source: io::Error) -> CommandError {
-        match (source.kind(), self.process.timeout) {
+        match (source.kind(), self.process.timeout()) {
             (io::ErrorKind::TimedOut, Some(timeout)) => self.error(CommandFailure::TimedOut(timeout), None),
             _ => self.error(CommandFailure::NotRead, Some(source)),
         }
@@ -257,213 +241,15 @@ impl CommandStream {
         CommandError {
             program: self.program.clone(),
             failure,
-            stderr: self.process.said.last().to_vec(),
+            stderr: self.process.said().to_vec(),
             source,
         }
     }
 }
 
-/// Ends a command from another thread; its stream then fails with [`CommandFailure::Signalled`].
-#[derive(Clone)]
-pub struct Killer(Arc<Mutex<Option<Pid>>>);
-
-impl Killer {
-    /// Kills the command's process group, unless it has ended.
-    pub fn kill(&self) {
-        let leader = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(leader) = *leader {
-            // Fails only when nobody is left.
-            let _ = rustix::process::kill_process_group(leader, Signal::KILL);
-        }
-    }
-}
-
-/// A child, its pipes and its deadline.
-struct Process {
-    child: Child,
-    stdout: ChildStdout,
-    stderr: Option<ChildStderr>,
-    /// Becomes readable when the child exits.
-    exit: OwnedFd,
-    /// Leader of the process group, until the child has been waited for: then its number may be anybody's.
-    group: Arc<Mutex<Option<Pid>>>,
-    said: Tail,
-    timeout: Option<Duration>,
-    deadline: Option<Instant>,
-}
-
-/// What is ready.
-#[derive(Clone, Copy, Default)]
-struct Ready {
-    stdout: bool,
-    stderr: bool,
-    exit: bool,
-}
-
-impl Process {
-    fn start(spec: &CommandSpec) -> io::Result<Self> {
-        let mut command = Command::new(&spec.program);
-        command
-            .args(&spec.arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
-        if let Some(directory) = &spec.directory {
-            command.current_dir(directory);
-        }
-        if let Environment::Only(variables) = &spec.environment {
-            command
-                .env_clear()
-                .envs(variables.iter().map(|(name, value)| (name, value)));
-        }
-        let deadline = spec.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut child = command.spawn()?;
-        let leader = Pid::from_child(&child);
-        let pipes = child.stdout.take().zip(child.stderr.take());
-        let opened = pipes
-            .ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))
-            .and_then(|pipes| Ok((pipes, rustix::process::pidfd_open(leader, PidfdFlags::empty())?)));
-        let ((stdout, stderr), exit) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                let _ = child.kill();
-                child.wait()?;
-                return Err(error);
-            }
-        };
-        Ok(Self {
-            child,
-            stdout,
-            stderr: Some(stderr),
-            exit,
-            group: Arc::new(Mutex::new(Some(leader))),
-            said: Tail::default(),
-            timeout: spec.timeout,
-            deadline,
-        })
-    }
-
-    /// Waits for output and takes it; 0 when the command has closed it.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let ready = self.poll(true)?;
-            if ready.stderr {
-                self.listen()?;
-            }
-            if ready.stdout {
-                return self.stdout.read(buffer);
-            }
-        }
-    }
-
-    /// Waits until the command has exited.
-    fn wait(&mut self) -> io::Result<ExitStatus> {
-        // Once it has exited, standard error is emptied, but who still holds it open is not waited for.
-        let mut patience = 2 * STDERR_BYTES_MAX / STDERR_READ_BYTES;
-        loop {
-            let ready = self.poll(false)?;
-            if ready.stderr && (!ready.exit || patience > 0) {
-                patience -= usize::from(ready.exit);
-                self.listen()?;
-            } else if ready.exit {
-                return self.reap();
-            }
-        }
-    }
-
-    fn poll(&mut self, with_stdout: bool) -> io::Result<Ready> {
-        let left = match self
-            .deadline
-            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
-        {
-            Some(Duration::ZERO) => return Err(io::ErrorKind::TimedOut.into()),
-            left => left,
-        };
-        let left = left.map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        });
-        // Watching the exit while there may be output would only wake us early.
-        let mut watched = vec![if with_stdout {
-            PollFd::new(&self.stdout, PollFlags::IN)
-        } else {
-            PollFd::new(&self.exit, PollFlags::IN)
-        }];
-        watched.extend(self.stderr.as_ref().map(|stderr| PollFd::new(stderr, PollFlags::IN)));
-        match rustix::event::poll(&mut watched, left.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        let ready = |at: usize| watched.get(at).is_some_and(|watched| !watched.revents().is_empty());
-        Ok(Ready {
-            stdout: with_stdout && ready(0),
-            exit: !with_stdout && ready(0),
-            stderr: ready(1),
-        })
-    }
-
-    /// Takes what was said on standard error; never waits, since there is something.
-    fn listen(&mut self) -> io::Result<()> {
-        let mut said = [0; STDERR_READ_BYTES];
-        let Some(stderr) = &mut self.stderr else { return Ok(()) };
-        match stderr.read(&mut said) {
-            Ok(0) => self.stderr = None,
-            Ok(count) => self.said.push(said.get(..count).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    /// Takes the exit status of a child that has exited or is about to.
-    fn reap(&mut self) -> io::Result<ExitStatus> {
-        // Killers wait meanwhile, and then find nobody: the number is free for others as soon as it is waited for.
-        let mut group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
-        *group = None;
-        self.child.wait()
-    }
-
-    /// Kills the process group, unless the child has been waited for.
-    fn end(&mut self) {
-        let running = self.group.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        if running {
-            Killer(Arc::clone(&self.group)).kill();
-            // Killed or gone; there is nobody left to tell of an error.
-            let _ = self.reap();
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-/// The last bytes of a stream.
-#[derive(Default)]
-struct Tail(Vec<u8>);
-
-impl Tail {
-    fn push(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-        // Moved once in 64 KiB, not with every line.
-        if self.0.len() > 2 * STDERR_BYTES_MAX {
-            self.0.drain(..self.0.len() - STDERR_BYTES_MAX);
-        }
-    }
-
-    fn last(&self) -> &[u8] {
-        self.0
-            .get(self.0.len().saturating_sub(STDERR_BYTES_MAX)..)
-            .unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::process::STDERR_BYTES_MAX, *};
     use crate::{cut::tests::small, source::ShrinkRule};
 
     fn shell(script: &str) -> CommandSpec {

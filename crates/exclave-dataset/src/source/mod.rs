@@ -15,12 +15,14 @@ mod command;
 mod extents;
 mod file;
 mod image;
+mod process;
 mod stream;
 
 pub use self::{
-    command::{CommandError, CommandFailure, CommandSpec, CommandStream, EmptyCommand, Environment, Killer},
+    command::{CommandError, CommandFailure, CommandSpec, CommandStream, EmptyCommand, Environment},
     file::{Consistency, FileReader, Metadata, Outcome, Pieces, ReadError, StableError},
     image::{ImageError, ImageReader},
+    process::Killer,
     stream::{BadOutput, OutputRule, ShrinkRule, StreamError, StreamReader, stream_entry},
 };
 
