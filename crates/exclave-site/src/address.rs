@@ -55,8 +55,10 @@ pub enum Scheme {
     },
     /// A WebDAV collection.
     WebDav {
-        /// Its URL, without a slash at the end.
-        url: String,
+        /// Scheme, host and port.
+        origin: String,
+        /// The collection's path, as for S3.
+        prefix: String,
     },
     /// A store in this process.
     Memory {
@@ -132,7 +134,8 @@ impl SiteAddress {
             "http" | "https" => {
                 host?;
                 Scheme::WebDav {
-                    url: url.as_str().trim_end_matches('/').to_owned(),
+                    origin: url.origin().ascii_serialization(),
+                    prefix,
                 }
             }
             other => return Err(BadAddress::Scheme(short(other))),
@@ -235,7 +238,8 @@ mod tests {
         assert_eq!(
             *dav.scheme(),
             Scheme::WebDav {
-                url: "http://127.0.0.1:8080/dav".into()
+                origin: "http://127.0.0.1:8080".into(),
+                prefix: "dav".into()
             }
         );
         for text in [

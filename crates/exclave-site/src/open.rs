@@ -66,7 +66,7 @@ fn backend(address: &SiteAddress, settings: &SiteSettings) -> Result<Backend, Si
         Scheme::S3 { bucket, prefix } => s3(bucket, prefix, settings),
         Scheme::Azure { container, prefix } => azure(container, prefix, settings),
         Scheme::Gcs { bucket, prefix } => gcs(bucket, prefix, settings),
-        Scheme::WebDav { url } => webdav(url, settings),
+        Scheme::WebDav { origin, prefix } => webdav(origin, prefix, settings),
     };
     let Remote {
         store,
@@ -215,14 +215,15 @@ fn gcs(bucket: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, Ba
     Ok(Remote::paged(builder.build()?, prefix, transport))
 }
 
-fn webdav(url: &str, settings: &SiteSettings) -> Result<Remote, BadStore> {
+/// The collection's path becomes a prefix: `object_store` lists paths from the host's root whatever its base URL.
+fn webdav(origin: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, BadStore> {
     match &settings.credentials {
         Credentials::Anonymous | Credentials::Basic { .. } | Credentials::Bearer { .. } => {}
         other => return Err(mismatch(other, "WebDAV")),
     }
-    let transport = Transport::new(url, settings)?;
+    let transport = Transport::new(origin, settings)?;
     let store = HttpBuilder::new()
-        .with_url(url)
+        .with_url(origin)
         .with_retry(no_retries())
         .with_client_options(options())
         .with_http_connector(transport.clone())
@@ -230,7 +231,7 @@ fn webdav(url: &str, settings: &SiteSettings) -> Result<Remote, BadStore> {
     Ok(Remote {
         store: Arc::new(store),
         lister: Lister::Directories,
-        prefix: String::new(),
+        prefix: prefix.to_owned(),
         transport,
     })
 }

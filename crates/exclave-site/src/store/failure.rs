@@ -29,26 +29,21 @@ pub(super) fn of(error: &Error) -> (Failure, String) {
         };
         return (failure, innermost(http));
     }
-    let text = || error.to_string().chars().take(WHY_CHARS_MAX).collect::<String>();
+    let why = innermost(error);
     let failure = match error {
         // A bucket that isn't there is no missing object: repair must not be told to write there.
         Error::NotFound { .. } if has_no_bucket(&error.to_string()) => Failure::Unreachable,
         Error::NotFound { .. } => Failure::Missing,
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Failure::Denied,
-        Error::NotSupported { .. } | Error::NotImplemented { .. } => {
-            return (Failure::Unsupported { what: text() }, innermost(error));
-        }
-        Error::Generic { .. } | Error::InvalidPath { .. } => {
-            return (
-                Failure::Malformed {
-                    what: "answer isn't what the protocol says".into(),
-                },
-                text(),
-            );
-        }
+        Error::NotSupported { .. } | Error::NotImplemented { .. } => Failure::Unsupported {
+            what: "this request by this kind of store".into(),
+        },
+        Error::Generic { .. } | Error::InvalidPath { .. } => Failure::Malformed {
+            what: "answer isn't what the protocol says".into(),
+        },
         _ => Failure::Other,
     };
-    (failure, text())
+    (failure, why)
 }
 
 /// True when the site said that a range begins beyond the object's end.
@@ -84,7 +79,8 @@ fn of_status(status: StatusCode, text: &str) -> Failure {
         413 => Failure::Unsupported {
             what: "an object of this length".into(),
         },
-        429 | 503 => Failure::Throttled,
+        // 423: another request holds a WebDAV lock.
+        423 | 425 | 429 | 503 => Failure::Throttled,
         507 => Failure::Full,
         300..=399 => Failure::Malformed {
             what: format!("redirect (HTTP {}), not followed", status.as_u16()),
@@ -117,5 +113,9 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
     while let Some(source) = last.source() {
         last = source;
     }
-    last.to_string().chars().take(WHY_CHARS_MAX).collect()
+    last.to_string()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(WHY_CHARS_MAX)
+        .collect()
 }

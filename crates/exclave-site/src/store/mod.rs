@@ -101,6 +101,21 @@ impl RemoteSite {
         SiteError::new(&self.address, operation, failure).because(why)
     }
 
+    /// Some servers answer a range beyond the end with what `object_store` calls malformed; the length tells.
+    async fn blame_range(&self, name: &ObjectName, range: &Range<u64>, error: &object_store::Error) -> SiteError {
+        let blamed = self.blame(Operation::GetRange, error).object(name);
+        if blamed.class() != crate::Class::Malformed {
+            return blamed;
+        }
+        match self.length(name).await {
+            Ok(length) if length < range.end => {
+                let (wanted, got) = short_read(range, length);
+                self.fail(Operation::GetRange, name, Failure::ShortRead { wanted, got })
+            }
+            Ok(_) | Err(_) => blamed,
+        }
+    }
+
     /// Reads an answer's body, which has to be `length` bytes.
     async fn read(
         &self,
@@ -135,15 +150,19 @@ impl RemoteSite {
 impl Site for RemoteSite {
     async fn put(&self, name: &ObjectName, body: Body, mode: PutMode) -> Result<Stored, SiteError> {
         let path = self.path(Operation::Put, name)?;
-        let mode = match mode {
+        let asked = match mode {
             PutMode::Create => object_store::PutMode::Create,
             PutMode::Plain => object_store::PutMode::Overwrite,
         };
         let payload: PutPayload = body.slices().iter().cloned().collect();
-        match self.store.put_opts(&path, payload, PutOptions::from(mode)).await {
-            Ok(_) => Ok(Stored::Created),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(Stored::AlreadyExists),
-            Err(error) => match failure::of(&error) {
+        match (self.store.put_opts(&path, payload, PutOptions::from(asked)).await, mode) {
+            (Ok(_), _) => Ok(Stored::Created),
+            (Err(object_store::Error::AlreadyExists { .. }), PutMode::Create) => Ok(Stored::AlreadyExists),
+            // 409: two puts at once.
+            (Err(object_store::Error::AlreadyExists { source, .. }), PutMode::Plain) => Err(self
+                .fail(Operation::Put, name, Failure::Internal { status: Some(409) })
+                .because(source)),
+            (Err(error), _) => match failure::of(&error) {
                 // Not this object is missing but its bucket.
                 (Failure::Missing, why) => Err(self.fail(Operation::Put, name, Failure::Unreachable).because(why)),
                 (failure, why) => Err(self.fail(Operation::Put, name, failure).because(why)),
@@ -191,7 +210,7 @@ impl Site for RemoteSite {
                 let (wanted, got) = short_read(&range, 0);
                 return Err(self.fail(Operation::GetRange, name, Failure::ShortRead { wanted, got }));
             }
-            Err(error) => return Err(self.blame(Operation::GetRange, &error).object(name)),
+            Err(error) => return Err(self.blame_range(name, &range, &error).await),
         };
         if answer.range != range {
             let (wanted, got) = short_read(&range, answer.meta.size);

@@ -1,0 +1,119 @@
+//! The conformance suite and the probe against real servers.
+//!
+//! Runs only when `EXCLAVE_TEST_SITES` names a TOML file; prints a line and passes otherwise. The file lists sites:
+//!
+//! ```toml
+//! [[site]]
+//! name = "garage"
+//! address = "s3://test/exclave"
+//! # what this server is known to do differently: check = "fail", "silent" or "unsupported"
+//! deviations = { create_only = "silent", create_race = "silent" }
+//! create_only = "silently-overwrites"   # what the probe has to find
+//! [site.settings]
+//! endpoint = "http://127.0.0.1:3900"
+//! region = "garage"
+//! credentials = { s3 = { access_key = "k", secret_key = "s" } }
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use exclave_model::ObjectName;
+use exclave_site::conformance::{self, Outcome};
+use exclave_site::probe::{Finding, Kept, Power};
+use exclave_site::{ProbeInputs, SiteAddress, SiteSettings, open, open_destroy, probe};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sites {
+    site: Vec<Server>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Server {
+    name: String,
+    address: SiteAddress,
+    #[serde(default)]
+    deviations: BTreeMap<String, String>,
+    create_only: Option<String>,
+    settings: SiteSettings,
+}
+
+#[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test that the caller's environment switches on"
+)]
+async fn real_servers_conform_but_for_what_is_known_of_them() {
+    let Ok(file) = std::env::var("EXCLAVE_TEST_SITES") else {
+        println!("skipped: EXCLAVE_TEST_SITES names no file");
+        return;
+    };
+    let sites: Sites = toml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert!(!sites.site.is_empty());
+    let mut wrong = Vec::new();
+    for server in &sites.site {
+        wrong.extend(check(server).await);
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// What of a server isn't as expected.
+async fn check(server: &Server) -> Vec<String> {
+    let Server {
+        name,
+        address,
+        deviations,
+        create_only,
+        settings,
+    } = server;
+    let site = open(address, settings).unwrap();
+    let destroy = open_destroy(address, settings).unwrap();
+    // The servers are fresh for each run; the process number keeps runs by hand apart.
+    let root = ObjectName::parse(&format!("conformance/{}", std::process::id())).unwrap();
+    let start = Instant::now();
+    let report = conformance::run(&*site, &root).await;
+    println!("{name}: {report}  ({:.1} s)", start.elapsed().as_secs_f32());
+    let kind = |outcome: &Outcome| match outcome {
+        Outcome::Ok => "ok",
+        Outcome::Fail { .. } => "fail",
+        Outcome::Silent { .. } => "silent",
+        Outcome::Unsupported { .. } => "unsupported",
+    };
+    let found: BTreeMap<String, String> = report
+        .deviations()
+        .map(|check| (check.name.to_owned(), kind(&check.outcome).to_owned()))
+        .collect();
+    let mut wrong = Vec::new();
+    if found != *deviations {
+        wrong.push(format!("{name}: deviates in {found:?}, known is {deviations:?}"));
+    }
+    let elapsed = || start.elapsed();
+    let nonce = u128::from(std::process::id()).to_be_bytes();
+    let report = probe(
+        &*site,
+        &ProbeInputs {
+            nonce,
+            elapsed: &elapsed,
+            destroy: Some(&*destroy),
+        },
+    )
+    .await;
+    println!("{name}: {report:#?}");
+    let right = Finding::Known(Kept::Right);
+    if report.put_and_get != right || report.ranges != right || report.listing != right {
+        wrong.push(format!("{name}: the probe finds reads or listings wrong"));
+    }
+    if report.delete != Finding::Known(Power::Can) || report.overwrite != Finding::Known(Power::Can) {
+        wrong.push(format!("{name}: the probe can't delete or overwrite"));
+    }
+    if let (Some(wanted), Finding::Known(known)) = (create_only, &report.create_only) {
+        let known = toml::Value::try_from(known).unwrap();
+        if known.as_str() != Some(wanted) {
+            wrong.push(format!("{name}: create-only is {known}, known is {wanted}"));
+        }
+    }
+    wrong
+}
