@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Zeros are written in blocks of this size.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Why a file's bytes could not be written as a stream. What was written before is no complete file.
 #[derive(Debug, thiserror::Error)]

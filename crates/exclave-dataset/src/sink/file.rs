@@ -8,7 +8,7 @@
 use std::{
     fs::File,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::FileExt,
     },
     sync::{
@@ -54,7 +54,7 @@ pub struct FileWriter {
     parent: Arc<OwnedFd>,
     name: Vec<u8>,
     part: Vec<u8>,
-    entry: Entry,
+    entry: Box<Entry>,
     file: File,
     failed: AtomicBool,
     committed: bool,
@@ -66,7 +66,7 @@ impl FileWriter {
         shared: &Arc<Shared>,
         parent: &Arc<OwnedFd>,
         name: &[u8],
-        entry: Entry,
+        entry: &Entry,
     ) -> Result<Self, SinkError> {
         let part = part_name(&entry.path);
         let file = create(parent, &part).map_err(|errno| SinkError::system(&entry.path, "create it", errno))?;
@@ -76,7 +76,7 @@ impl FileWriter {
             parent: Arc::clone(parent),
             name: name.to_vec(),
             part,
-            entry,
+            entry: Box::new(entry.clone()),
             file,
             failed: AtomicBool::new(false),
             committed: false,
@@ -153,6 +153,7 @@ impl Drop for FileWriter {
         if !self.committed {
             // A leftover is harmless: the next restore replaces it.
             let _ = rustix::fs::unlinkat(&self.parent, &self.part[..], AtFlags::empty());
+            self.shared.uncommitted(&self.entry);
         }
         self.shared.files_open.fetch_sub(1, Ordering::AcqRel);
     }
@@ -173,12 +174,7 @@ fn create(parent: &OwnedFd, part: &[u8]) -> Result<File, Errno> {
 }
 
 /// Renames something complete to its final name; `EEXIST` when that must not replace what is there.
-pub(super) fn take_name(
-    shared: &Shared,
-    parent: std::os::fd::BorrowedFd<'_>,
-    part: &[u8],
-    name: &[u8],
-) -> Result<(), Errno> {
+pub(super) fn take_name(shared: &Shared, parent: BorrowedFd<'_>, part: &[u8], name: &[u8]) -> Result<(), Errno> {
     match shared.existing {
         Existing::Replace if !shared.folds_names => rustix::fs::renameat(parent, part, parent, name),
         Existing::Replace => match rename_new(parent, part, name) {
@@ -191,20 +187,49 @@ pub(super) fn take_name(
 }
 
 /// Renames to a name that is free.
-fn rename_new(parent: std::os::fd::BorrowedFd<'_>, part: &[u8], name: &[u8]) -> Result<(), Errno> {
+fn rename_new(parent: BorrowedFd<'_>, part: &[u8], name: &[u8]) -> Result<(), Errno> {
     match rustix::fs::renameat_with(parent, part, parent, name, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
         other => return other,
     }
-    // File systems without that flag: a hard link is never made over an existing name.
+    rename_by_link(parent, part, name)
+}
+
+/// The same for file systems without that flag: a hard link is never made over an existing name.
+fn rename_by_link(parent: BorrowedFd<'_>, part: &[u8], name: &[u8]) -> Result<(), Errno> {
     match rustix::fs::linkat(parent, part, parent, name, AtFlags::empty()) {
-        Ok(()) => return rustix::fs::unlinkat(parent, part, AtFlags::empty()),
-        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {}
-        Err(errno) => return Err(errno),
+        Ok(()) => rustix::fs::unlinkat(parent, part, AtFlags::empty()),
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => rename_after_look(parent, part, name),
+        Err(errno) => Err(errno),
     }
-    // And without links: look first. Someone else's file that appears in between is replaced, still beneath the target.
+}
+
+/// And without links: look first. Someone else's file that appears in between is replaced, still beneath the target.
+fn rename_after_look(parent: BorrowedFd<'_>, part: &[u8], name: &[u8]) -> Result<(), Errno> {
     match stat(parent, name)? {
         Some(_) => Err(Errno::EXIST),
         None => rustix::fs::renameat(parent, part, parent, name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn no_way_of_naming_replaces_anything() {
+        for rename in [rename_new, rename_by_link, rename_after_look] {
+            let folder = tempfile::tempdir().unwrap();
+            let parent = File::open(folder.path()).unwrap();
+            fs::write(folder.path().join("part"), "new").unwrap();
+            fs::write(folder.path().join("taken"), "old").unwrap();
+            assert_eq!(rename(parent.as_fd(), b"part", b"taken"), Err(Errno::EXIST));
+            assert_eq!(rename(parent.as_fd(), b"part", b"free"), Ok(()));
+            assert_eq!(fs::read(folder.path().join("taken")).unwrap(), b"old");
+            assert_eq!(fs::read(folder.path().join("free")).unwrap(), b"new");
+            assert!(!folder.path().join("part").exists());
+        }
     }
 }

@@ -10,8 +10,8 @@ const GROUPS_MAX: usize = 1 << 20;
 /// Where a group's file is: under its first name, or under a later one when the first was not restored.
 #[derive(Debug, Default)]
 pub(super) struct LinkGroups {
-    /// By the first 16 bytes of the BLAKE3 of the group's name: 2^64 work for two that meet.
-    groups: HashMap<[u8; 16], Option<EntryPath>>,
+    /// By the group's name.
+    groups: HashMap<PathKey, Option<EntryPath>>,
 }
 
 /// What to do with a file.
@@ -31,7 +31,7 @@ impl LinkGroups {
         let Some(group) = &entry.link_group else {
             return Member::First;
         };
-        match self.groups.get(&key(group)) {
+        match self.groups.get(&key_of(group)) {
             Some(None) if *group != entry.path => Member::Link(group.clone()),
             Some(Some(first)) => Member::Link(first.clone()),
             // A second "first" has the same path, which order forbids.
@@ -47,13 +47,20 @@ impl LinkGroups {
             && self.groups.len() < GROUPS_MAX
         {
             let elsewhere = (*group != entry.path).then(|| entry.path.clone());
-            self.groups.insert(key(group), elsewhere);
+            self.groups.insert(key_of(group), elsewhere);
         }
     }
 }
 
-fn key(group: &EntryPath) -> [u8; 16] {
-    let mut key = [0u8; 16];
-    key.copy_from_slice(&blake3::hash(group.as_bytes()).as_bytes()[..16]);
+/// A path in little room: the first 16 bytes of its BLAKE3. Two that meet take 2^64 work.
+pub(super) type PathKey = [u8; 16];
+
+/// The key of a path.
+pub(super) fn key_of(path: &EntryPath) -> PathKey {
+    let mut key = PathKey::default();
+    blake3::Hasher::new()
+        .update(path.as_bytes())
+        .finalize_xof()
+        .fill(&mut key);
     key
 }

@@ -85,8 +85,11 @@ impl Rights {
 
     /// Applies everything to an open file or directory.
     pub(super) fn apply(&self, fd: BorrowedFd<'_>, entry: &Entry) -> Result<Skipped, (&'static str, Errno)> {
-        let mut skipped = Skipped::default();
-        skipped.owner = self.own(entry, |uid, gid| rustix::fs::fchown(fd, Some(uid), Some(gid)))?;
+        let owner = self.own(entry, |uid, gid| rustix::fs::fchown(fd, Some(uid), Some(gid)))?;
+        let mut skipped = Skipped {
+            owner,
+            ..Skipped::default()
+        };
         for (name, value) in &entry.xattrs {
             let set = || rustix::fs::fsetxattr(fd, name.as_slice(), value, XattrFlags::empty());
             if !self.xattr(name) || set().is_err() {
@@ -115,10 +118,13 @@ impl Rights {
         entry: &Entry,
     ) -> Result<Skipped, (&'static str, Errno)> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        let mut skipped = Skipped::default();
-        skipped.owner = self.own(entry, |uid, gid| {
+        let owner = self.own(entry, |uid, gid| {
             rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags)
         })?;
+        let mut skipped = Skipped {
+            owner,
+            ..Skipped::default()
+        };
         if !entry.xattrs.is_empty() {
             // There is no fsetxattr without opening; the kernel's own name of the directory pins it as well.
             let mut path = format!("/proc/self/fd/{}/", parent.as_fd().as_raw_fd()).into_bytes();

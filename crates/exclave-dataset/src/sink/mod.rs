@@ -13,6 +13,26 @@
 //! `beneath` keeps the kernel from following links, and a file gets its name only once it is complete. What can't be
 //! restored safely is a [`Problem`] of one entry; the rest goes on.
 //!
+//! ```
+//! use exclave_dataset::sink::{Options, Placed, TreeWriter};
+//! use exclave_model::{Entry, EntryKind, EntryPath};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! let mut file = Entry::new(EntryPath::parse(b"land/register")?, EntryKind::File);
+//! file.size = 7;
+//!
+//! let mut tree = TreeWriter::create(&folder.path().join("restored"), Options::default())?;
+//! if let Placed::Content(writer) = tree.place(&file)? {
+//!     writer.write_at(4, b"two")?; // any thread, any order
+//!     writer.write_at(0, b"one ")?;
+//!     writer.commit()?; // complete and checked: now it gets its name
+//! }
+//! assert_eq!(tree.finish()?.files, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Linux only: `openat2`, `syncfs` and `O_TMPFILE` have no equal elsewhere.
 
 mod beneath;

@@ -1,12 +1,18 @@
 //! What the tree writer and its file writers share.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+
+use exclave_model::{Content, Entry, EntryPath};
 
 use super::{
     beneath::Beneath,
+    links::{PathKey, key_of},
     metadata::{Rights, Skipped},
     options::Existing,
     problem::{Problem, SinkError},
@@ -58,6 +64,8 @@ pub(super) struct Shared {
     pub(super) folds_names: bool,
     /// Files being written now.
     pub(super) files_open: AtomicU64,
+    /// Files with further names that were begun and not completed. As many as link groups at most.
+    uncommitted: Mutex<HashSet<PathKey>>,
     summary: Mutex<SinkSummary>,
 }
 
@@ -69,8 +77,25 @@ impl Shared {
             existing,
             folds_names,
             files_open: AtomicU64::new(0),
+            uncommitted: Mutex::default(),
             summary: Mutex::default(),
         }
+    }
+
+    /// Remembers that a file was not completed, so that its further names do not come to mean an older file.
+    pub(super) fn uncommitted(&self, entry: &Entry) {
+        if entry.link_group.is_some() {
+            let mut uncommitted = self.uncommitted.lock().unwrap_or_else(PoisonError::into_inner);
+            uncommitted.insert(key_of(&entry.path));
+        }
+    }
+
+    /// True when a file with further names was begun and not completed.
+    pub(super) fn is_uncommitted(&self, path: &EntryPath) -> bool {
+        self.uncommitted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&key_of(path))
     }
 
     /// The counts, to change them.
@@ -102,5 +127,25 @@ impl Shared {
     /// Files being written now.
     pub(super) fn files_open(&self) -> u64 {
         self.files_open.load(Ordering::Acquire)
+    }
+}
+
+/// An entry without what it holds, which may be long and is not needed to make it.
+pub(super) fn bare(entry: &Entry) -> Entry {
+    Entry {
+        path: entry.path.clone(),
+        kind: entry.kind,
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        modified: entry.modified,
+        owner_name: entry.owner_name.clone(),
+        group_name: entry.group_name.clone(),
+        xattrs: entry.xattrs.clone(),
+        size: entry.size,
+        link_target: entry.link_target.clone(),
+        device: entry.device,
+        link_group: entry.link_group.clone(),
+        content: Content::default(),
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{fs::File, os::unix::fs::FileExt};
 
-use exclave_model::{Content, Entry, manifest::Page};
+use exclave_model::{Entry, manifest::Page};
 use rustix::{
     fs::{AtFlags, Mode, OFlags},
     io::Errno,
@@ -16,6 +16,7 @@ use super::{
     beneath::Beneath,
     file::SPOOL_NAME,
     problem::{Refusal, errno_of},
+    shared::bare,
 };
 
 /// Written in pieces of this size: large enough to make the calls rare.
@@ -43,12 +44,8 @@ pub(super) enum SpoolError {
 impl Spool {
     /// Appends an entry. What it holds is left out: only files hold data, and links share it.
     pub(super) fn push(&mut self, target: &Beneath, entry: &Entry) -> Result<(), SpoolError> {
-        let bare = Entry {
-            content: Content::default(),
-            ..entry.clone()
-        };
         let unlawful = |rule: String| SpoolError::Entry(Refusal::Unlawful { rule });
-        let page = Page::Entries(vec![bare])
+        let page = Page::Entries(vec![bare(entry)])
             .encode()
             .map_err(|error| unlawful(error.to_string()))?;
         let length = u32::try_from(page.len())

@@ -67,9 +67,7 @@ pub(super) fn restore_into(mut tree: TreeWriter, entries: &[Entry]) -> Result<Si
             Ok(Placed::Done) => {}
             Ok(Placed::Content(writer)) => {
                 let done = writer.write_at(0, data(entry)).and_then(|()| writer.commit());
-                if let Err(error) = done.or_else(pass_over) {
-                    return Err(error);
-                }
+                done.or_else(pass_over)?;
             }
             Err(error) => pass_over(error)?,
         }

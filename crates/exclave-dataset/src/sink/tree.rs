@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-use exclave_model::{Content, Entry, EntryKind, EntryPath};
+use exclave_model::{Entry, EntryKind, EntryPath};
 use rustix::{fs::FileType, io::Errno};
 
 use super::{
@@ -30,7 +30,7 @@ use super::{
     options::{Existing, Options, SpecialNodes},
     order::Order,
     problem::{Refusal, SinkError},
-    shared::{Shared, SinkSummary},
+    shared::{Shared, SinkSummary, bare},
     spool::{Spool, SpoolError},
 };
 
@@ -87,18 +87,16 @@ impl TreeWriter {
 
     /// Takes the next entry. A file's data is not read from the entry: [`Placed::Content`] asks for it.
     pub fn place(&mut self, entry: &Entry) -> Result<Placed, SinkError> {
-        let bare = Entry {
-            content: Content::default(),
-            ..entry.clone()
-        };
-        self.admit(&bare)
-            .and_then(|()| self.dispatch(bare))
+        self.admit(entry)
+            .and_then(|()| self.dispatch(bare(entry)))
             .map_err(|error| self.shared.record(error))
     }
 
     /// True when an earlier try completed this file: a regular file of this size and time. Files get their name last,
     /// so its content is likely right; the caller should still check it by [`TreeWriter::open_existing`].
     pub fn already_restored(&self, entry: &Entry) -> bool {
+        let time = |stat: &rustix::fs::Stat| (i128::from(stat.st_mtime), i128::from(stat.st_mtime_nsec));
+        let expected = (i128::from(entry.modified.secs), i128::from(entry.modified.nanos));
         let found = || -> Result<bool, Errno> {
             let Some((parent, name)) = self.shared.target.parent(&entry.path)? else {
                 return Ok(false);
@@ -107,8 +105,7 @@ impl TreeWriter {
                 entry.kind == EntryKind::File
                     && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
                     && u64::try_from(stat.st_size) == Ok(entry.size)
-                    && stat.st_mtime == entry.modified.secs
-                    && u64::try_from(stat.st_mtime_nsec) == Ok(u64::from(entry.modified.nanos))
+                    && time(&stat) == expected
             }))
         };
         found().unwrap_or(false)
@@ -135,7 +132,7 @@ impl TreeWriter {
             Member::Link(first) => {
                 let link = Entry {
                     link_group: Some(first),
-                    ..entry.clone()
+                    ..bare(entry)
                 };
                 return spooled(&entry.path, self.hard_link_spool.push(&self.shared.target, &link));
             }
@@ -218,7 +215,7 @@ impl TreeWriter {
             Member::Separate => self.shared.summary().hard_links_separated += 1,
             Member::First => {}
         }
-        let writer = FileWriter::begin(&self.shared, &parent, &name, entry.clone())?;
+        let writer = FileWriter::begin(&self.shared, &parent, &name, &entry)?;
         self.groups.note(&entry);
         Ok(Placed::Content(writer))
     }

@@ -59,6 +59,10 @@ fn hard_link(shared: &Shared, entry: &Entry) -> Result<(), SinkError> {
     let failed = |errno| SinkError::system(path, "link it", errno);
     let first = entry.link_group.clone().unwrap_or_default();
     let missing = || SinkError::refused(path, Refusal::LinkWithoutFile { first: first.clone() });
+    // What bears the first name now may be an older file.
+    if shared.is_uncommitted(&first) {
+        return Err(missing());
+    }
     let (from, from_name) = shared.target.parent(&first).map_err(failed)?.ok_or_else(missing)?;
     let file = stat(&from, from_name).map_err(failed)?.ok_or_else(missing)?;
     let (to, name) = parent(shared, path)?;
