@@ -11,9 +11,16 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod init;
+pub mod journal;
+pub mod local;
+pub mod publish;
+pub mod state;
 pub mod surroundings;
 
 pub use self::{
     archive::{Archive, ArchiveError, SiteHandle},
+    init::{DEFAULT_CLASS, InitError, NewArchive, init},
+    state::{AgentState, Chain, Dataset, StateError},
     surroundings::{Clock, EntropySource, Progress, Surroundings},
 };

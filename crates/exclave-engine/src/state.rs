@@ -1,0 +1,338 @@
+//! The agent's state folder: its signing key, its place in its chain, its datasets' secrets, journals, catalog.
+//!
+//! ```text
+//! writer.key            the signing key, open, 0600
+//! chain                 incarnation, next seq, hash of the last head
+//! chain.lock            held while a head is written: one chain for all datasets of this writer
+//! datasets/<id>         name, class, secret
+//! datasets/<id>.lock    held while the dataset is replicated
+//! datasets/<id>.runs    the run table of its newest head
+//! journal/<run>         what a run has done so far
+//! catalog.sqlite        rebuildable
+//! ```
+//!
+//! Losing the folder loses no snapshot: secrets are in every head, sealed; the chain begins anew as a new incarnation.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use exclave_model::{DatasetId, Incarnation, RecordHash, RunEntry, RunId};
+use exclave_seal::{DatasetSecret, Entropy, KeyFile, KeyFileError, KeyKind, NoEntropy, SigningKey, entropy::draw};
+use minicbor::{Decode, Encode};
+
+use crate::local::{self, LocalError, Lock, Patience};
+
+/// Why the state folder is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A file.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// No writer's key: the folder was never set up.
+    #[error("{} holds no writer's key", .0.display())]
+    NotSetUp(PathBuf),
+    /// The writer's key does not open.
+    #[error("the writer's key in {} does not open", path.display())]
+    Key {
+        /// The key file.
+        path: PathBuf,
+        /// Why.
+        source: KeyFileError,
+    },
+    /// A key is there already.
+    #[error("{} belongs to a writer already", .0.display())]
+    SetUpAlready(PathBuf),
+    /// Two datasets of one name, or one in another class.
+    #[error("dataset {name:?} is in class {found}, not in {wanted}")]
+    OtherClass {
+        /// The dataset.
+        name: String,
+        /// Its class.
+        found: u32,
+        /// The class asked for.
+        wanted: u32,
+    },
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+}
+
+/// The state folder of one agent.
+#[derive(Debug, Clone)]
+pub struct AgentState {
+    folder: PathBuf,
+}
+
+/// A writer's place in its chain of heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Chain {
+    /// Which life of the writer.
+    #[n(0)]
+    pub incarnation: Incarnation,
+    /// The seq of the next head.
+    #[n(1)]
+    pub next_seq: u64,
+    /// The last head.
+    #[n(2)]
+    pub previous: Option<RecordHash>,
+}
+
+/// A dataset as its agent knows it.
+pub struct Dataset {
+    /// Its opaque id.
+    pub id: DatasetId,
+    /// Its name.
+    pub name: String,
+    /// Its class.
+    pub class: u32,
+    /// Derives chunk ids, cuts and page boundaries.
+    pub secret: DatasetSecret,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct DatasetFile {
+    #[n(0)]
+    version: u8,
+    #[n(1)]
+    id: DatasetId,
+    #[n(2)]
+    name: String,
+    #[n(3)]
+    class: u32,
+    #[cbor(n(4), with = "minicbor::bytes")]
+    secret: [u8; 32],
+}
+
+impl AgentState {
+    /// Sets a folder up for a writer.
+    pub fn set_up(folder: &Path, key: &SigningKey, entropy: &mut dyn Entropy) -> Result<Self, StateError> {
+        let state = Self {
+            folder: folder.to_owned(),
+        };
+        for folder in [
+            state.folder.clone(),
+            state.folder.join("datasets"),
+            state.folder.join("journal"),
+        ] {
+            local::create_folder(&folder)?;
+        }
+        if local::read(&state.key_path())?.is_some() {
+            return Err(StateError::SetUpAlready(folder.to_owned()));
+        }
+        state.begin_incarnation(entropy)?;
+        let text = KeyFile::for_writer(key).to_text().map_err(|source| StateError::Key {
+            path: state.key_path(),
+            source,
+        })?;
+        local::replace(&state.key_path(), text.as_bytes())?;
+        Ok(state)
+    }
+
+    /// Opens a folder that was set up.
+    pub fn open(folder: &Path) -> Result<Self, StateError> {
+        let state = Self {
+            folder: folder.to_owned(),
+        };
+        match local::read(&state.key_path())? {
+            Some(_) => Ok(state),
+            None => Err(StateError::NotSetUp(folder.to_owned())),
+        }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the catalog lies.
+    pub fn catalog_path(&self) -> PathBuf {
+        self.folder.join("catalog.sqlite")
+    }
+
+    fn key_path(&self) -> PathBuf {
+        self.folder.join("writer.key")
+    }
+
+    fn chain_path(&self) -> PathBuf {
+        self.folder.join("chain")
+    }
+
+    /// The writer's signing key.
+    pub fn writer_key(&self) -> Result<SigningKey, StateError> {
+        let path = self.key_path();
+        let bytes = local::read(&path)?.ok_or_else(|| StateError::NotSetUp(self.folder.clone()))?;
+        let bytes = zeroize::Zeroizing::new(bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        KeyFile::parse(&text)
+            .and_then(|file| file.open_signing(KeyKind::Writer, None))
+            .map_err(|source| StateError::Key { path, source })
+    }
+
+    /// Begins a new life of the writer: a chain of its own.
+    pub fn begin_incarnation(&self, entropy: &mut dyn Entropy) -> Result<Chain, StateError> {
+        let chain = Chain {
+            incarnation: Incarnation::from_bytes(draw(entropy)?),
+            next_seq: 0,
+            previous: None,
+        };
+        self.save_chain(&chain)?;
+        Ok(chain)
+    }
+
+    /// The writer's place in its chain.
+    pub fn chain(&self) -> Result<Chain, StateError> {
+        let path = self.chain_path();
+        let bytes = local::read(&path)?.ok_or_else(|| StateError::NotSetUp(self.folder.clone()))?;
+        decode(&path, &bytes)
+    }
+
+    /// Notes the writer's place in its chain.
+    pub fn save_chain(&self, chain: &Chain) -> Result<(), StateError> {
+        Ok(local::replace(&self.chain_path(), &encode(chain))?)
+    }
+
+    /// Holds the chain while a head is written; waits for another dataset's head.
+    pub fn lock_chain(&self) -> Result<Lock, StateError> {
+        Ok(Lock::take(
+            &self.folder.join("chain.lock"),
+            "the chain of heads",
+            Patience::Wait,
+        )?)
+    }
+
+    /// The dataset with a name, made when it is new, and the lock on it.
+    pub fn lock_dataset(
+        &self,
+        name: &str,
+        class: u32,
+        entropy: &mut dyn Entropy,
+    ) -> Result<(Dataset, Lock), StateError> {
+        let naming = Lock::take(
+            &self.folder.join("datasets.lock"),
+            "the list of datasets",
+            Patience::Wait,
+        )?;
+        let known = self.datasets()?.into_iter().find(|dataset| dataset.name == name);
+        let dataset = match known {
+            Some(known) if known.class != class => {
+                return Err(StateError::OtherClass {
+                    name: known.name,
+                    found: known.class,
+                    wanted: class,
+                });
+            }
+            Some(known) => known,
+            None => {
+                let id = DatasetId::from_bytes(draw(entropy)?);
+                let dataset = Dataset {
+                    id,
+                    name: name.to_owned(),
+                    class,
+                    secret: DatasetSecret::generate(entropy)?,
+                };
+                self.save_dataset(&dataset)?;
+                dataset
+            }
+        };
+        drop(naming);
+        let path = self.dataset_path(dataset.id, "lock");
+        let lock = Lock::take(&path, &format!("dataset {name:?}"), Patience::Refuse)?;
+        Ok((dataset, lock))
+    }
+
+    /// Takes a dataset over from a head that was opened: a new agent goes on deduplicating.
+    pub fn save_dataset(&self, dataset: &Dataset) -> Result<(), StateError> {
+        let file = DatasetFile {
+            version: 1,
+            id: dataset.id,
+            name: dataset.name.clone(),
+            class: dataset.class,
+            secret: *dataset.secret.to_bytes(),
+        };
+        Ok(local::replace(
+            &self.dataset_path(dataset.id, "dataset"),
+            &encode(&file),
+        )?)
+    }
+
+    /// Every dataset of this agent, by name.
+    pub fn datasets(&self) -> Result<Vec<Dataset>, StateError> {
+        let mut datasets = Vec::new();
+        for path in self.files_in("datasets")? {
+            if path.extension().is_none_or(|extension| extension != "dataset") {
+                continue;
+            }
+            let bytes = zeroize::Zeroizing::new(local::read(&path)?.unwrap_or_default());
+            let file: DatasetFile = decode(&path, &bytes)?;
+            datasets.push(Dataset {
+                id: file.id,
+                name: file.name,
+                class: file.class,
+                secret: DatasetSecret::from_bytes(file.secret),
+            });
+        }
+        datasets.sort_by(|left, right| left.name.cmp(&right.name));
+        Ok(datasets)
+    }
+
+    fn dataset_path(&self, id: DatasetId, extension: &str) -> PathBuf {
+        self.folder
+            .join("datasets")
+            .join(format!("{}.{extension}", id.to_hex()))
+    }
+
+    /// The run table of the dataset's newest head; empty when there is none here.
+    pub fn run_table(&self, id: DatasetId) -> Result<Vec<RunEntry>, StateError> {
+        let path = self.dataset_path(id, "runs");
+        match local::read(&path)? {
+            Some(bytes) => decode(&path, &bytes),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Notes the run table of the dataset's newest head.
+    pub fn save_run_table(&self, id: DatasetId, runs: &Vec<RunEntry>) -> Result<(), StateError> {
+        Ok(local::replace(&self.dataset_path(id, "runs"), &encode(runs))?)
+    }
+
+    /// Where a run's journal lies.
+    pub fn journal_path(&self, run: RunId) -> PathBuf {
+        self.folder.join("journal").join(run.to_hex())
+    }
+
+    /// Journals that are there: of dead runs, and of runs that go on.
+    pub fn journals(&self) -> Result<Vec<PathBuf>, StateError> {
+        self.files_in("journal")
+    }
+
+    fn files_in(&self, folder: &str) -> Result<Vec<PathBuf>, StateError> {
+        let folder = self.folder.join(folder);
+        let listed = fs::read_dir(&folder).and_then(|entries| {
+            entries
+                .map(|entry| entry.map(|entry| entry.path()))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        let mut paths = listed.map_err(local::failed("list", &folder))?;
+        paths.sort();
+        Ok(paths)
+    }
+}
+
+fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
+    // Writing to memory can't fail, and our encoders raise no errors of their own.
+    minicbor::to_vec(value).unwrap_or_default()
+}
+
+fn decode<T: for<'b> Decode<'b, ()>>(path: &Path, bytes: &[u8]) -> Result<T, StateError> {
+    minicbor::decode(bytes).map_err(|error| {
+        LocalError::Damaged {
+            path: path.to_owned(),
+            why: error.to_string(),
+        }
+        .into()
+    })
+}
