@@ -6,7 +6,7 @@ It shares no code with rescue.py but the BLAKE3 compression function; parity is 
 than by the matrix, so that each checks the other.
 """
 
-import hashlib, os
+import hashlib
 from pathlib import Path
 
 import zstandard
@@ -400,6 +400,23 @@ def demo(forge: Forge) -> dict[str, bytes]:
     counts = [6, 3, 2, sum(map(len, files.values())), 0, 0, 0]
     publish_head(forge, head_value(forge, second, 1, old, [table], sealed_value(forge, root, 1, 1_750_000_200, counts)))
     return files
+
+
+def small(forge: Forge, make_entries, change_ledger=None) -> Run:
+    """One run, one head, one page: `make_entries(put)` gives the entries, put(raw) a reference for them."""
+    forge.charter()
+    run = Run(forge, "small")
+    entries = make_entries(lambda raw: local(run.put(raw), [run.id]))
+    root = run.put(page(0, entries, [run.id]), 2)
+    line = run.publish()
+    if change_ledger:
+        part = change_ledger({0: 1, 1: forge.anchor, 2: run.id, 3: 1, 4: [[0, forge.site_ids]], 5: run.stripes})
+        forge.add(f"runs/{run.id.hex()}/ledger", part)
+        line[3].append(h(part))
+    table = cbor({0: 1, 1: forge.anchor, 2: [line]})
+    forge.add(f"runs/{run.id.hex()}/live", table)
+    publish_head(forge, head_value(forge, run, 0, None, [table], sealed_value(forge, root, 0, 1_750_000_000, [0] * 7)))
+    return run
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ stripe: the rest is restored, the lost paths are listed and the exit code is 4.
 Exit codes: 0 done, 1 failed, 2 usage, 3 done with findings, 4 something is lost, 5 refused, 6 an older snapshot was taken.
 """
 
-import argparse, base64, datetime, getpass, hashlib, hmac, io, json, os, re, stat, sys, tomllib
+import argparse, datetime, getpass, hashlib, hmac, json, os, re, stat, sys, tomllib
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
@@ -92,6 +92,10 @@ class Refused(Exception):
         assert kind in KINDS, kind
         super().__init__(f"{kind}: {message}")
         self.kind, self.message = kind, message
+
+
+class Usage(Exception):
+    """The command can't be carried out as it was given."""
 
 
 def need(condition, kind: str, message: str):
@@ -561,13 +565,16 @@ def decode(k: int, shards: dict[int, bytes]) -> list[bytes]:
     return [shards[j] if j in shards else combine(solve[j], [shards[i] for i in chosen]) for j in range(k)]
 
 
-def rebuild(k: int, hashes: list[bytes], shards: dict[int, bytes]) -> bytes:
-    """The sealed stripe, from shards and the ledger's hashes. Fetched and rebuilt data shards are all checked."""
+def rebuild(k: int, hashes: list[bytes | None], shards: dict[int, bytes]) -> bytes:
+    """The sealed stripe, from shards and the ledger's hashes. Fetched and rebuilt data shards are all checked.
+
+    A hash is None only when there is no ledger (see from_headers).
+    """
     for i, payload in shards.items():
         need(i < len(hashes) and hash_of(payload) == hashes[i], "bad-hash", f"shard {i} isn't the ledger's")
     data = decode(k, shards)
     for j in range(k):
-        need(j in shards or hash_of(data[j]) == hashes[j], "bad-parity", f"data shard {j}, rebuilt, isn't the ledger's")
+        need(j in shards or hashes[j] in (None, hash_of(data[j])), "bad-parity", f"data shard {j}, rebuilt, isn't the ledger's")
     return b"".join(data)
 
 
@@ -803,7 +810,7 @@ def read_sealed_head(run_key: bytes, box: bytes) -> dict:
 class Stripe(NamedTuple):
     context: Context
     commitment: bytes
-    hashes: list[bytes]
+    hashes: list[bytes | None]
 
 
 def read_ledger(data: bytes, anchor: bytes, run: bytes) -> dict[int, Stripe]:
@@ -1022,6 +1029,8 @@ class Archive:
         """Any k shards that are the ledger's, data shards first."""
         context, shards = stripe.context, {}
         for index, digest in enumerate(stripe.hashes):
+            if digest is None:
+                continue
             for path in self.stores.shards(context.run, context.ordinal, index, digest):
                 payload = self.stores.read_payload(path, context.payload)
                 if hash_of(payload) == digest:
@@ -1127,7 +1136,7 @@ class Target:
     def __init__(self, folder: str):
         os.makedirs(folder, exist_ok=True)
         if os.listdir(folder):
-            raise SystemExit(f"rescue: {folder} isn't empty")
+            raise Usage(f"{folder} isn't empty")
         self.root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         self.owner = os.geteuid() == 0
 
@@ -1276,9 +1285,9 @@ def passphrase_from(options):
 def open_archive(options) -> Archive:
     key = read_keyfile(Path(options.identity).read_bytes(), passphrase_from(options))
     need(key.kind == "recovery", "bad-keyfile", f"a {key.kind} key opens nothing; a recovery key is needed")
-    anchor = bytes.fromhex(options.anchor) if options.anchor else key.archive
+    anchor = options.anchor or key.archive
     if anchor is None or len(anchor) != 32:
-        raise SystemExit("rescue: the key file names no archive; give --anchor, 64 hex digits")
+        raise Usage("the key file names no archive; give --anchor, 64 hex digits")
     archive = Archive(options.site, anchor, XWing(key.secret))
     for name, why in archive.ignored:
         note(f"ignored {name}: {why}")
@@ -1321,8 +1330,8 @@ def candidates(archive: Archive, dataset: bytes):
 def choose(archive: Archive, options) -> tuple[Snapshot, bool]:
     """The snapshot to restore, and whether a newer one was passed over."""
     if options.head:
-        head = archive.heads.get(bytes.fromhex(options.head))
-        need(head, "not-found", f"no valid head {options.head}")
+        head = archive.heads.get(options.head)
+        need(head, "not-found", f"no valid head {options.head.hex()}")
         return Snapshot(archive, head), False
     found = []
     for dataset in sorted({h.dataset for h in archive.heads.values()}):
@@ -1341,7 +1350,7 @@ def choose(archive: Archive, options) -> tuple[Snapshot, bool]:
                 break
     need(found, "not-found", "no snapshot of that dataset can be opened" if options.dataset else "no snapshot can be opened")
     if len(found) > 1:
-        raise SystemExit("rescue: several datasets, choose with --dataset: " + ", ".join(json.dumps(s.sealed[1]) for s, _ in found))
+        raise Usage("several datasets, choose with --dataset: " + ", ".join(json.dumps(s.sealed[1]) for s, _ in found))
     best, tops = found[0]
     for a, b in archive.forks:
         need(best.head.hash not in (a.hash, b.hash), "fork", "the newest head is one of two of its seq; choose one with --head")
@@ -1361,7 +1370,7 @@ def command_restore(options) -> int:
 
 def command_stripe(options) -> int:
     """One stripe of one run, by the ledgers that lie under the run, or else by the shards' own headers."""
-    archive, run, ordinal = open_archive(options), bytes.fromhex(options.run), options.ordinal
+    archive, run, ordinal = open_archive(options), options.run, options.ordinal
     envelope = archive.run_key(run, None)
     described = []
     for _, data in archive.stores.matching(f"runs/{run.hex()}/ledger.*", RECORD_CAP):
@@ -1393,7 +1402,7 @@ def from_headers(archive: Archive, run: bytes, ordinal: int) -> list[Stripe]:
         except Refused as why:
             note(f"{name}: {why}")
     note("no ledger describes the stripe; going by the shards' headers")
-    return [Stripe(context, commitment, [found.get(i, bytes(32)) for i in range(max(found) + 1)])
+    return [Stripe(context, commitment, [found.get(i) for i in range(max(context.k, max(found) + 1))])
             for (context, commitment), found in groups.items()]
 
 
@@ -1421,16 +1430,16 @@ def main(arguments=None) -> int:
     keyed = argparse.ArgumentParser(add_help=False)
     keyed.add_argument("--site", nargs="+", action="extend", required=True, metavar="DIR", help="one site's store")
     keyed.add_argument("--identity", required=True, metavar="KEY", help="recovery key file")
-    keyed.add_argument("--anchor", metavar="HEX", help="the archive's anchor, when the key file doesn't hold it")
+    keyed.add_argument("--anchor", metavar="HEX", type=bytes.fromhex, help="the archive's anchor, when the key file doesn't hold it")
     keyed.add_argument("--passphrase-file", metavar="FILE")
     commands.add_parser("heads", parents=[keyed], help="list snapshots").set_defaults(run_command=command_heads)
     sub = commands.add_parser("restore", parents=[keyed], help="restore a snapshot")
     sub.add_argument("--dataset", metavar="NAME|ID")
-    sub.add_argument("--head", metavar="HASH")
+    sub.add_argument("--head", metavar="HASH", type=bytes.fromhex)
     sub.add_argument("--to", required=True, metavar="DIR")
     sub.set_defaults(run_command=command_restore)
     sub = commands.add_parser("stripe", parents=[keyed], help="open one stripe and print its directory")
-    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("run", metavar="RUN", type=bytes.fromhex)
     sub.add_argument("ordinal", metavar="ORDINAL", type=int)
     sub.set_defaults(run_command=command_stripe)
     for name, command, what in (("inspect", command_inspect, "print a shard's header"), ("vector", command_vector, "evaluate a test vector")):
@@ -1443,6 +1452,9 @@ def main(arguments=None) -> int:
     except Refused as why:
         note(str(why))
         return 4 if why.kind in ("not-found", "too-few-shards") else 5
+    except Usage as error:
+        note(str(error))
+        return 2
     except OSError as error:
         note(str(error))
         return 1

@@ -1,0 +1,183 @@
+"""vector_runner.py: evaluate one file of tests/vectors with rescue.py's own functions. The format is in tests/vectors/README.md.
+
+Each function below is one layer of the README and does, in the same order, what the README says. An outcome is `success`,
+a kind of rescue.KINDS, or `wrong-output` when the evaluation succeeds but the bytes it gives aren't those expected.
+"""
+
+import base64, itertools, re, zlib
+from pathlib import Path
+
+import rescue
+from rescue import Refused, need
+
+
+class Vector:
+    def __init__(self, source: str):
+        head, _, body = source.partition("\n\n")
+        self.fields: dict[str, list[str]] = {}
+        for line in re.sub(r"\n ", "", head).split("\n"):
+            key, colon, value = line.partition(": ")
+            assert colon, f"not a header line: {line!r}"
+            self.fields.setdefault(key, []).append(value)
+        self.used = {"comment", "expect", "layer", "output", "encoding"}
+        data = "".join(body.split())
+        encoding = self.text("encoding")
+        self.body = {"hex": bytes.fromhex, "base64": base64.b64decode, "zlib": lambda d: zlib.decompress(base64.b64decode(d))}[encoding](data)
+
+    def all(self, key: str) -> list[str]:
+        self.used.add(key)
+        return self.fields.get(key, [])
+
+    def text(self, key: str) -> str | None:
+        values = self.all(key)
+        assert len(values) <= 1, f"{key} stands twice"
+        return values[0] if values else None
+
+    def hex(self, key: str) -> bytes | None:
+        value = self.text(key)
+        return None if value is None else bytes.fromhex(value)
+
+    def number(self, key: str) -> int | None:
+        value = self.text(key)
+        return None if value is None else int(value)
+
+    def writers(self) -> dict[bytes, bytes]:
+        keys = [bytes.fromhex(v) for v in self.all("public-key")]
+        return {rescue.hash_of(key): key for key in keys}
+
+
+def same(found, expected, kind: str):
+    need(expected is None or found == expected, kind, f"{found!r} where {expected!r} was expected")
+
+
+def compare_context(v: Vector, found: rescue.Context):
+    same(found.anchor, v.hex("anchor"), "wrong-archive")
+    same(found.run, v.hex("run"), "wrong-run")
+    same(found.ordinal, v.number("ordinal"), "wrong-stripe")
+
+
+def context(v: Vector):
+    compare_context(v, rescue.read_context(v.body))
+    return v.body
+
+
+def stripe(v: Vector):
+    return rescue.open_stripe(v.hex("run-key"), rescue.read_context(v.hex("context")), v.hex("commitment"), v.body)
+
+
+def directory(v: Vector):
+    chunks = rescue.read_directory(v.body)
+    return b"".join(c.id for c in chunks)
+
+
+def chunk(v: Vector):
+    return rescue.read_chunk(v.body, v.number("codec"), v.number("raw-length"), v.hex("chunk-id"), v.hex("dedup-key"))
+
+
+def shard(v: Vector):
+    if v.text("trust") == "ledger":
+        payload = v.body[152:152 + v.number("payload-length")]
+        same(rescue.hash_of(payload), v.hex("payload-hash"), "bad-hash")
+        return payload
+    found = rescue.read_shard(v.body)
+    compare_context(v, found.context)
+    same(found.index, v.number("index"), "wrong-index")
+    same(found.commitment, v.hex("commitment"), "bad-commitment")
+    same(rescue.hash_of(found.payload), v.hex("payload-hash"), "bad-hash")
+    return found.payload
+
+
+def code(v: Vector):
+    k, n, present, hashes = v.number("k"), v.number("n"), v.text("present"), v.hex("hashes")
+    size = len(v.body) // n
+    shards = [v.body[i * size:(i + 1) * size] for i in range(n)]
+    if present is not None:
+        hashes = [hashes[i:i + 32] for i in range(0, 32 * n, 32)]
+        return rescue.rebuild(k, hashes, {int(i): shards[int(i)] for i in present.split(",")})
+    for subset in itertools.combinations(range(n), k):
+        need(rescue.decode(k, {i: shards[i] for i in subset}) == shards[:k], "bad-parity", f"from shards {subset}")
+    return b"".join(shards[:k])
+
+
+def record(v: Vector):
+    shape = v.text("shape")
+    if shape is None:
+        rescue.cbor(v.body)
+    else:
+        need(len(v.body) <= rescue.RECORD_CAP, "too-long", "a record")
+        value = rescue.record(v.body, {"plate": rescue.PLATE, "reuse": rescue.REUSE, "close": rescue.CLOSE}[shape])
+        for _, live in value[3] if shape == "reuse" else []:
+            rescue.LiveSet(live)
+    return v.body
+
+
+def signed(v: Vector):
+    return rescue.open_signed(v.body, rescue.RECORD_CAP, v.text("type"), v.writers())[0]
+
+
+def charter(v: Vector):
+    return rescue.read_charter(v.body, v.hex("anchor")).anchor
+
+
+def envelope(v: Vector):
+    set_id, epoch = map(int, v.text("recipient-set").split(","))
+    recipients = {(set_id, epoch): [bytes.fromhex(r) for r in v.text("recipients").split(",")]}
+    identity = rescue.XWing(v.hex("identity"))
+    return rescue.read_envelope(v.body, v.hex("anchor"), v.hex("run"), v.writers(), recipients, v.hex("run-commitment"), identity).run_key
+
+
+def ledger(v: Vector):
+    rescue.read_ledger(v.body, v.hex("anchor"), v.hex("run"))
+    return v.body
+
+
+def head(v: Vector):
+    found, run_key = rescue.read_head(v.body, v.hex("anchor"), v.writers()), v.hex("run-key")
+    return found.hash if run_key is None else rescue.read_sealed_head(run_key, found.value[14])[10]
+
+
+def chain(v: Vector):
+    heads = [rescue.read_head(data, v.hex("anchor"), v.writers()) for data in rescue.cbor(v.body)]
+    heads = {h.hash: h for h in heads}
+    need(not rescue.find_forks(heads), "fork", "two heads of one seq")
+    return b"".join(sorted(h.hash for h in rescue.newest(heads, v.hex("dataset"))))
+
+
+def runs(v: Vector):
+    table = rescue.read_runs(rescue.cbor(v.body), v.hex("anchor"))
+    return b"".join(table)
+
+
+def manifest(v: Vector):
+    live = {}
+    for item in filter(None, (v.text("live") or "").split(";")):
+        run, _, numbers = item.partition("=")
+        live[bytes.fromhex(run)] = rescue.LiveSet([int(x) for x in numbers.split(",")])
+    items = rescue.read_page(v.body, v.number("level"), live)
+    same(items[0][0], v.hex("first"), "bad-order")
+    return v.body
+
+
+def keyfile(v: Vector):
+    passphrase = v.hex("passphrase")
+    return rescue.read_keyfile(v.body, lambda: passphrase).secret
+
+
+LAYERS = {f.__name__: f for f in (context, stripe, directory, chunk, shard, code, record, signed, charter, envelope, ledger,
+                                  head, chain, runs, manifest, keyfile)}
+
+
+def run(path: Path) -> tuple[str, str]:
+    """(outcome, what the file expects)"""
+    v = Vector(path.read_text("ascii"))
+    expected = v.text("expect")
+    assert expected == "success" or expected in rescue.KINDS, f"unknown kind {expected}"
+    try:
+        given = LAYERS[v.text("layer")](v)
+        wanted = v.hex("output")
+        outcome = "success" if wanted in (None, rescue.hash_of(given)) else "wrong-output"
+    except Refused as why:
+        outcome = why.kind
+    unused = v.fields.keys() - v.used
+    assert not unused or outcome != "success", f"header lines that nothing reads: {unused}"
+    return outcome, expected
