@@ -2,7 +2,28 @@
 
 use std::{fs::File, io, ops::Range};
 
+use exclave_model::{ChunkRef, Extent};
 use rustix::{fs::SeekFrom, io::Errno};
+
+/// Joins pieces, ascending by offset, into the extents of their file: a gap is a hole.
+pub fn extents_of(pieces: impl IntoIterator<Item = (u64, ChunkRef)>) -> Vec<Extent> {
+    let mut extents: Vec<Extent> = Vec::new();
+    for (offset, chunk) in pieces {
+        let length = u64::from(chunk.raw);
+        match extents.last_mut() {
+            Some(last) if last.offset.checked_add(last.length) == Some(offset) => {
+                last.length += length;
+                last.refs.push(chunk);
+            }
+            _ => extents.push(Extent {
+                offset,
+                length,
+                refs: vec![chunk],
+            }),
+        }
+    }
+    extents
+}
 
 /// A shorter hole is read as zeros: it would cost a chunk boundary and an extent, and zeros compress to almost nothing.
 pub(super) const HOLE_BYTES_MIN: u64 = 64 << 10;
@@ -105,6 +126,25 @@ mod tests {
         let metadata = file.metadata().unwrap();
         let mut extents = DataExtents::new(metadata.len(), metadata.blocks());
         std::iter::from_fn(|| extents.next(file).unwrap()).collect()
+    }
+
+    #[test]
+    fn pieces_join_into_extents() {
+        let chunk = |raw| ChunkRef {
+            run: exclave_model::RunId::from_bytes([0; 16]),
+            ordinal: 0,
+            offset: 0,
+            stored: raw,
+            raw,
+            codec: exclave_model::Codec::Raw,
+            id: exclave_model::ChunkId::from_bytes([0; 32]),
+        };
+        let joined = extents_of([(5, chunk(3)), (8, chunk(2)), (11, chunk(1)), (u64::MAX, chunk(1))]);
+        let spans: Vec<_> = joined
+            .iter()
+            .map(|extent| (extent.offset, extent.length, extent.refs.len()))
+            .collect();
+        assert_eq!(spans, [(5, 5, 2), (11, 1, 1), (u64::MAX, 1, 1)]);
     }
 
     #[test]

@@ -162,6 +162,7 @@ impl FileReader {
             extents: DataExtents::new(metadata.stat.size, statx.stx_blocks),
             extent: 0..0,
             piece_at: 0,
+            ended: false,
             size: metadata.stat.size,
             metadata,
             file,
@@ -204,6 +205,7 @@ pub struct Pieces<'r> {
     extent: Range<u64>,
     piece_at: u64,
     size: u64,
+    ended: bool,
 }
 
 impl Pieces<'_> {
@@ -231,6 +233,7 @@ impl Pieces<'_> {
                 }
                 Ok(None) => {
                     self.extent = 0..0;
+                    self.ended = true;
                     return Ok(None);
                 }
                 Err(source) => return Err(self.failed(source)),
@@ -238,11 +241,11 @@ impl Pieces<'_> {
         }
     }
 
-    /// Compares the file with what it was at the beginning. To be called when [`next_piece`](Self::next_piece) has
-    /// given `None`.
+    /// Compares the file with what it was at the beginning. Before [`next_piece`](Self::next_piece) has given `None`, the
+    /// read is no state of the file at all, and never stable.
     pub fn finish(self) -> Result<Outcome, ReadError> {
         let statx = stat_descriptor(self.file.as_fd()).map_err(|errno| self.failed(errno.into()))?;
-        let consistency = if FileStat::of(&statx).same_state(&self.metadata.stat) {
+        let consistency = if self.ended && FileStat::of(&statx).same_state(&self.metadata.stat) {
             Consistency::Stable
         } else {
             Consistency::Changed
@@ -356,6 +359,43 @@ mod tests {
         let joined: Vec<u8> = data.range(900 << 30..).flat_map(|(_, raw)| raw.clone()).collect();
         assert!(joined.starts_with(&tail));
         assert!(data.contains_key(&(900 << 30)), "an extent begins a chunk");
+    }
+
+    #[test]
+    fn a_read_that_was_not_finished_is_not_stable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        fs::write(&path, noise(100_000, 1)).unwrap();
+        let (_, opener) = found(&path);
+        let mut reader = FileReader::new(small());
+        let mut pieces = reader.open(&opener).unwrap();
+        assert!(pieces.next_piece().unwrap().is_some());
+        assert_eq!(pieces.finish().unwrap().consistency, Consistency::Changed);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn any_layout_of_data_and_holes_is_read_exactly(
+            writes in proptest::collection::vec((0u64..3_000_000, 1usize..90_000, 1u8..), 0..8),
+            size in 0u64..3_500_000,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("f");
+            let file = File::create(&path).unwrap();
+            for (at, length, byte) in &writes {
+                file.write_all_at(&vec![*byte; *length], *at).unwrap();
+            }
+            file.set_len(size).unwrap();
+            let (_, opener) = found(&path);
+            let (pieces, read, outcome) = content(&mut FileReader::new(small()), &opener);
+            proptest::prop_assert!(read == fs::read(&path).unwrap());
+            proptest::prop_assert_eq!(outcome.consistency, Consistency::Stable);
+            let ends = pieces.iter().map(|piece| piece.offset + piece.raw.len() as u64);
+            let starts = pieces.iter().skip(1).map(|piece| piece.offset);
+            proptest::prop_assert!(ends.zip(starts).all(|(end, start)| end <= start));
+        }
     }
 
     #[test]

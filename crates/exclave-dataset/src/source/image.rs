@@ -43,6 +43,7 @@ pub struct ImageReader {
     extent_end: u64,
     /// The next block to read.
     position: u64,
+    ended: bool,
 }
 
 /// Why an image can't be read.
@@ -109,6 +110,7 @@ impl ImageReader {
             extents: DataExtents::new(size, blocks),
             extent_end: 0,
             position: 0,
+            ended: false,
         })
     }
 
@@ -145,7 +147,10 @@ impl ImageReader {
                         self.extent_end = extent.end;
                         continue;
                     }
-                    Ok(None) => return Ok(None),
+                    Ok(None) => {
+                        self.ended = true;
+                        return Ok(None);
+                    }
                     Err(source) => return Err(self.failed(source)),
                 }
             }
@@ -175,11 +180,13 @@ impl ImageReader {
         Ok(raw)
     }
 
-    /// Compares a file with what it was at the beginning; a device is believed.
+    /// Compares a file with what it was at the beginning; a device is believed. Before
+    /// [`next_piece`](Self::next_piece) has given `None`, nothing is stable.
     pub fn finish(self) -> Result<Consistency, ImageError> {
         let now = stat_descriptor(self.file.as_fd()).map_err(|errno| self.failed(errno.into()))?;
         let same = FileStat::of(&now).same_state(&FileStat::of(&self.statx));
         Ok(match self.kind {
+            _ if !self.ended => Consistency::Changed,
             EntryKind::File if !same => Consistency::Changed,
             _ => Consistency::Stable,
         })
@@ -244,6 +251,31 @@ mod tests {
         assert!(content == fs::read(&path).unwrap());
         assert_eq!(offsets.len(), 4);
         assert!(offsets.iter().all(|offset| offset.is_multiple_of(BLOCK as u64)));
+    }
+
+    #[test]
+    #[ignore = "needs root and a loop device"]
+    fn a_block_device_is_read() {
+        use std::process::Command;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image");
+        let mut input = vec![0; 4 << 20];
+        input[(1 << 20) + 5..][..100_000].copy_from_slice(&noise(100_000, 1));
+        fs::write(&path, &input).unwrap();
+        let attached = Command::new("losetup")
+            .args(["--find", "--show", "--read-only"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        let device = String::from_utf8(attached.stdout).unwrap();
+        assert!(attached.status.success() && !device.is_empty());
+        let (offsets, content, consistency) = read(Path::new(device.trim()));
+        Command::new("losetup")
+            .args(["--detach", device.trim()])
+            .status()
+            .unwrap();
+        assert!(content == input && consistency == Consistency::Stable);
+        assert_eq!(offsets.len(), 25, "zeros are holes");
     }
 
     #[test]

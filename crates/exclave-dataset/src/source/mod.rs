@@ -20,6 +20,7 @@ mod stream;
 
 pub use self::{
     command::{CommandError, CommandFailure, CommandSpec, CommandStream, EmptyCommand, Environment},
+    extents::extents_of,
     file::{Consistency, FileReader, Metadata, Outcome, Pieces, ReadError, StableError},
     image::{ImageError, ImageReader},
     process::Killer,

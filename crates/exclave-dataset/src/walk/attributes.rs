@@ -108,4 +108,53 @@ mod tests {
         assert!(of_name(directory.as_fd(), b"l").unwrap().pairs.is_empty());
         assert!(of_name(directory.as_fd(), b"gone").is_err());
     }
+
+    #[test]
+    fn access_lists_and_capabilities_are_kept_when_the_system_has_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        File::create(&path).unwrap();
+        // Version 2: owner rw-, user 1000 r--, group r--, mask r--, others ---; (tag, permissions, id) each.
+        let mut list = 2u32.to_le_bytes().to_vec();
+        let no_id = u32::MAX;
+        for (tag, permissions, id) in [
+            (1u16, 6u16, no_id),
+            (2, 4, 1000),
+            (4, 4, no_id),
+            (16, 4, no_id),
+            (32, 0, no_id),
+        ] {
+            list.extend(tag.to_le_bytes());
+            list.extend(permissions.to_le_bytes());
+            list.extend(id.to_le_bytes());
+        }
+        // Version 2, effective: cap_net_bind_service.
+        let mut capability = 0x0200_0001u32.to_le_bytes().to_vec();
+        capability.extend([1u32 << 10, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()));
+        let wanted = [("security.capability", capability), ("system.posix_acl_access", list)];
+        let set: Vec<_> = wanted
+            .iter()
+            .filter(|(name, value)| xattr::set(&path, name, value).is_ok())
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.clone()))
+            .collect();
+        let directory = File::open(folder.path()).unwrap();
+        assert_eq!(of_name(directory.as_fd(), b"f").unwrap().pairs, set);
+    }
+
+    #[test]
+    fn attributes_over_the_cap_are_counted() {
+        let folder = tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
+        let path = folder.path().join("f");
+        let file = File::create(&path).unwrap();
+        let mut set = 0;
+        for number in 0..5 {
+            set += usize::from(xattr::set(&path, format!("user.{number}"), &vec![1; 20_000]).is_ok());
+        }
+        let attributes = of_descriptor(file.as_fd()).unwrap();
+        // File systems differ in what they store; what they stored is here or counted.
+        assert_eq!(attributes.pairs.len() + attributes.left_out, set);
+        assert_eq!(attributes.pairs.len(), set.min(3));
+    }
 }

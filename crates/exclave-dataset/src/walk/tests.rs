@@ -330,3 +330,44 @@ fn a_root_that_is_a_link_is_followed_and_a_file_refused() {
     assert!(Walk::new(&folder.path().join("real/f"), WalkOptions::default()).is_err());
     assert!(Walk::new(&folder.path().join("none"), WalkOptions::default()).is_err());
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn any_tree_is_found_whole_and_in_order(
+        names in proptest::collection::btree_set("[ab .\u{e9}]{1,3}x(/[ab.]{1,2}x){0,3}", 0..30),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut expected = std::collections::BTreeSet::from([EntryPath::root()]);
+        for name in &names {
+            let file = folder.path().join(name);
+            // Where a file is in the way of a directory or the other way round, the first one stays.
+            if fs::create_dir_all(file.parent().unwrap()).is_ok() && !file.exists() {
+                fs::write(&file, b"").unwrap();
+            }
+            if file.exists() {
+                let mut at = Some(path(name.as_bytes()));
+                while let Some(path) = at {
+                    at = path.parent();
+                    expected.insert(path);
+                }
+            }
+        }
+        let (found, findings, _) = walk(folder.path(), WalkOptions::default());
+        let found: Vec<_> = found.into_iter().map(|found| found.entry.path).collect();
+        proptest::prop_assert_eq!(&found, &expected.into_iter().collect::<Vec<_>>());
+        proptest::prop_assert!(findings.is_empty());
+
+        // A list of everything, directories alone, is the same walk.
+        let mut list = Vec::new();
+        for path in found.iter().rev() {
+            list.extend_from_slice(if path.is_root() { b"." } else { path.as_bytes() });
+            list.push(0);
+        }
+        let (again, findings, _) = walk(folder.path(), listed(&list, ListedDirectory::Alone));
+        let again: Vec<_> = again.into_iter().map(|found| found.entry.path).collect();
+        proptest::prop_assert_eq!(again, found);
+        proptest::prop_assert!(findings.is_empty());
+    }
+}
