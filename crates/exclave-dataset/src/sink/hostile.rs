@@ -224,6 +224,57 @@ fn hostile_trees_change_nothing_outside() {
     }
 }
 
+/// The next number of a linear congruential generator (Knuth, MMIX).
+fn roll(state: &mut u64, sides: u64) -> u64 {
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) % sides
+}
+
+fn random_entries(sandbox: &Sandbox, seed: u64) -> Vec<Entry> {
+    let mut state = seed;
+    let mut entries = Vec::new();
+    for _ in 0..40 {
+        let depth = 1 + roll(&mut state, 4);
+        let parts: Vec<_> = (0..depth)
+            .map(|_| ["a", "b", "c", "..", "."][roll(&mut state, 5) as usize])
+            .collect();
+        let thing = match roll(&mut state, 8) {
+            0..3 => Dir,
+            3 => Link("@/dir"),
+            4 => Link(".."),
+            5 => Named("a/a"),
+            6 => Node(EntryKind::Fifo),
+            _ => File,
+        };
+        entries.extend(build(sandbox, parts.join("/").as_bytes(), thing));
+    }
+    if roll(&mut state, 4) > 0 {
+        entries.sort_by(|left, right| left.path.cmp(&right.path));
+    }
+    entries
+}
+
+#[test]
+fn random_trees_change_nothing_outside() {
+    let sandbox = Sandbox::new();
+    let outside = picture(&sandbox.outside());
+    for seed in 0..300 {
+        // Each is restored over what the one before left.
+        let options = Options {
+            existing: Existing::Replace,
+            special_nodes: SpecialNodes::Create,
+            ..Options::default()
+        };
+        let entries = random_entries(&sandbox, seed);
+        let summary = restore_into(TreeWriter::create(&sandbox.target(), options).unwrap(), &entries).unwrap();
+        let made = summary.files + summary.hard_links + summary.directories + summary.symlinks + summary.specials;
+        assert_eq!(made + summary.problems_count, entries.len() as u64, "seed {seed}");
+        assert_eq!(picture(&sandbox.outside()), outside, "seed {seed}");
+    }
+}
+
 #[test]
 fn a_full_house_is_refused() {
     let sandbox = Sandbox::new();

@@ -17,8 +17,9 @@ use rustix::io::Errno;
 use super::{
     Comparer, Difference, Existing, Options, Placed, Refusal, SinkError, SpecialModes, SpecialNodes, TreeWriter,
     Xattrs,
+    beneath::lists_exactly,
     file::part_name,
-    testing::{data, directory, entry, file, member, path, picture, restore, symlink},
+    testing::{data, directory, entry, file, member, path, picture, restore, restore_into, symlink},
 };
 
 mod tar;
@@ -360,6 +361,28 @@ fn a_further_name_never_comes_to_mean_an_older_file() {
         b"old",
         "what was there stays"
     );
+}
+
+#[test]
+fn where_names_fold_only_the_same_bytes_are_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("d")).unwrap();
+    fs::write(folder.path().join("d/a"), "old").unwrap();
+    let mut tree = TreeWriter::create(folder.path(), replace()).unwrap();
+    tree.pretend_folded_names();
+    let entries = [
+        directory(b"d"),
+        Entry {
+            size: 3,
+            ..file(b"d/a")
+        },
+        file(b"e"),
+    ];
+    assert_eq!(restore_into(tree, &entries).unwrap().problems, []);
+    assert_eq!(fs::read(folder.path().join("d/a")).unwrap(), b"d/a");
+
+    let parent = fs::File::open(folder.path()).unwrap();
+    assert!(lists_exactly(&parent, b"d").unwrap() && !lists_exactly(&parent, b"D").unwrap());
 }
 
 /// A small file system in memory; needs privilege.

@@ -289,6 +289,13 @@ impl TreeWriter {
     }
 
     #[cfg(test)]
+    pub(super) fn pretend_folded_names(&mut self) {
+        Arc::get_mut(&mut self.shared)
+            .expect("nothing is being written yet")
+            .folds_names = true;
+    }
+
+    #[cfg(test)]
     pub(super) fn resolve_step_by_step(&mut self) {
         let shared = Arc::get_mut(&mut self.shared).expect("nothing is being written yet");
         shared.target.set_resolver(super::beneath::Resolver::StepByStep);
