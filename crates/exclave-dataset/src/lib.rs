@@ -9,13 +9,14 @@
 //! * [`page`] writes and reads the manifest, page by page;
 //! * [`sink`] writes a tree, a tar stream or raw bytes back, and nothing outside.
 //!
-//! Plain threads, no async. No secret is seen here: the gear table arrives opaque. Nothing here asks for the time.
+//! Plain threads, no async. No secret is seen here: the gear table arrives opaque. Nothing here asks for the date; only a
+//! command's timeout watches a monotonic clock.
 
 #![forbid(unsafe_code)]
 
 pub mod cut; // divide
 pub mod pack; // one chunk's stored form, and back
-pub mod page;
+pub mod page; // the manifest
 pub mod sink; // write back
 pub mod source; // read
-pub mod walk; // find // the manifest
+pub mod walk; // find

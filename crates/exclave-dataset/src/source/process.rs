@@ -200,7 +200,7 @@ impl Drop for Process {
     }
 }
 
-/// Ends a command from another thread; its stream then fails with [`CommandFailure::Signalled`].
+/// Ends a command from another thread; its stream then fails with [`CommandFailure::Signalled`](super::CommandFailure::Signalled).
 #[derive(Clone)]
 pub struct Killer(Arc<Mutex<Option<Pid>>>);
 
