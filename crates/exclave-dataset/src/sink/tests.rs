@@ -7,7 +7,6 @@ use std::{
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
     },
     path::Path,
-    process::Command,
     sync::Arc,
 };
 
