@@ -402,20 +402,27 @@ def demo(forge: Forge) -> dict[str, bytes]:
     return files
 
 
-def small(forge: Forge, make_entries, change_ledger=None) -> Run:
-    """One run, one head, one page: `make_entries(put)` gives the entries, put(raw) a reference for them."""
+def small(forge: Forge, make_entries, change_ledger=None, change_line=None, first: bytes | None = None, padding: bytes = b"") -> Run:
+    """One run, one head, one page: `make_entries(put)` gives the entries, put(raw) a reference for them.
+
+    What may be wrong: a second ledger part, the run table's line, the path an index page gives for the page, the padding.
+    """
     forge.charter()
     run = Run(forge, "small")
-    entries = make_entries(lambda raw: local(run.put(raw), [run.id]))
-    root = run.put(page(0, entries, [run.id]), 2)
+    entries = make_entries(lambda raw, kind=1: local(run.put(raw, kind), [run.id]))
+    root, level = run.put(page(0, entries, [run.id]), 2), 0
+    if first is not None:
+        root, level = run.put(page(1, [[first, local(root, [run.id])]], [run.id]), 2), 1
+    run.stored += padding
     line = run.publish()
+    line = change_line(line) if change_line else line
     if change_ledger:
         part = change_ledger({0: 1, 1: forge.anchor, 2: run.id, 3: 1, 4: [[0, forge.site_ids]], 5: run.stripes})
         forge.add(f"runs/{run.id.hex()}/ledger", part)
         line[3].append(h(part))
     table = cbor({0: 1, 1: forge.anchor, 2: [line]})
     forge.add(f"runs/{run.id.hex()}/live", table)
-    publish_head(forge, head_value(forge, run, 0, None, [table], sealed_value(forge, root, 0, 1_750_000_000, [0] * 7)))
+    publish_head(forge, head_value(forge, run, 0, None, [table], sealed_value(forge, root, level, 1_750_000_000, [0] * 7)))
     return run
 
 

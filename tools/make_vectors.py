@@ -344,6 +344,8 @@ def signatures():
         ("map", "bad-record", "a map instead of an array", cbor({0: 1, 1: body, 2: [[key_id, ed, ml]]}), keys),
         ("record-text", "bad-record", "the record is a text", cbor([1, "record", [[key_id, ed, ml]]]), keys),
         ("signatures-map", "bad-record", "the signatures are a map", cbor([1, body, {0: [key_id, ed, ml]}]), keys),
+        ("signature-map", "bad-record", "a signature that is a map", made({0: key_id, 1: ed, 2: ml}), keys),
+        ("signature-number", "bad-record", "a number where the Ed25519 signature belongs", made([key_id, 5, ml]), keys),
         ("extra", "bad-record", "a fourth element", cbor([1, body, [[key_id, ed, ml]], 0]), keys),
         ("trailing", "not-canonical", "a byte after the object", made([key_id, ed, ml]) + b"\0", keys),
         ("long-form", "not-canonical", "the record's length in a longer form", cbor([1, Raw(b"\x59" + len(body).to_bytes(2) + body), [[key_id, ed, ml]]]), keys)]:
@@ -396,6 +398,7 @@ def charters():
         ("liars", "bad-geometry", "as many liars as k", klass(k=2, parity=6, liars=2)), ("losses", "bad-geometry", "k + f + b is above n", klass(losses=2)),
         ("payload", "bad-geometry", "a payload length of 1,000", klass(payload=1000)), ("code", "bad-suite", "code 2", klass(code=2)),
         ("site-name", "bad-record", "a site's name in upper case", but(value, f7=[{0: f.site_ids[0], 1: "Site", 2: 0, 3: 0}])),
+        ("site-array", "bad-record", "a site that is an array", but(value, f7=[[f.site_ids[0], "site", 0, 0]])),
         ("hosting", "bad-record", "hosting class 5", but(value, f7=[{0: f.site_ids[0], 1: "site", 2: 5, 3: 0}])),
         ("null", "not-canonical", "an optional text is null", but(value, f7=[{0: f.site_ids[0], 1: "site", 2: 0, 3: 0, 4: Raw(b"\xf6")}])),
         ("recipients-33", "too-long", "33 recipients in a set", but(value, f6=[[3, 1, [bytes([i]) * 1216 for i in range(33)]]]))]:
@@ -630,6 +633,7 @@ def run_tables():
     whole = [page(small[i:i + 256]) for i in range(0, 4097, 256)]
     case("4096", "success", "4,096 runs in 16 pages", *whole[:16])
     case("4097", "too-long", "4,097 runs in 17 pages", *whole)
+    case("too-long", "too-long", "a page of 16 MiB and a byte", bytes((16 << 20) + 1))
     case("257", "too-long", "257 runs in a page", page([[bytes(14) + i.to_bytes(2), bytes(32), [0, 1], [bytes(32)]] for i in range(257)]))
 
 
@@ -701,6 +705,9 @@ def manifests():
     case("link-no-target", "bad-record", "a symbolic link without a target", entry(b"l", 2, 0))
     case("link-target-nul", "bad-path", "a symbolic link's target with a NUL", entry(b"l", 2, 0, _11=b"a\0b"))
     case("link-target-empty", "bad-path", "a symbolic link's target of no bytes", entry(b"l", 2, 0, _11=b""))
+    case("link-target-longest", "success", "a symbolic link's target of 4,096 bytes", entry(b"l", 2, 0, _11=b"t" * 4096))
+    case("link-target-long", "too-long", "a symbolic link's target of 4,097 bytes", entry(b"l", 2, 0, _11=b"t" * 4097))
+    case("entry-array", "bad-record", "an entry that is an array", [b"f", 0, 0])
     case("link-extents", "bad-record", "a symbolic link with extents", entry(b"l", 2, 0, _11=b"x", _14=[[0, 100, [ref()]]]))
     case("device-no-number", "bad-record", "a device without its number", entry(b"d", 5, 0))
     case("group-dot-dot", "bad-path", "a link group that leaves the target", file(b"link", _13=b"../first"))

@@ -1333,7 +1333,7 @@ def choose(archive: Archive, options) -> tuple[Snapshot, bool]:
         head = archive.heads.get(options.head)
         need(head, "not-found", f"no valid head {options.head.hex()}")
         return Snapshot(archive, head), False
-    found = []
+    found, last = [], None
     for dataset in sorted({h.dataset for h in archive.heads.values()}):
         tops, rest = candidates(archive, dataset)
         snapshots = []
@@ -1343,12 +1343,14 @@ def choose(archive: Archive, options) -> tuple[Snapshot, bool]:
                     snapshots.append(Snapshot(archive, head))
                 except Refused as why:
                     note(f"head {head.hash.hex()} can't be opened: {why}")
+                    last = why
             if snapshots:
                 best = max(snapshots, key=lambda s: (s.sealed[4], s.head.hash))
                 if options.dataset in (None, dataset.hex(), best.sealed[1]):
                     found.append((best, tops))
                 break
-    need(found, "not-found", "no snapshot of that dataset can be opened" if options.dataset else "no snapshot can be opened")
+    if not found:
+        raise last or Refused("not-found", "no snapshot of that dataset" if options.dataset else "no valid head at any site")
     if len(found) > 1:
         raise Usage("several datasets, choose with --dataset: " + ", ".join(json.dumps(s.sealed[1]) for s, _ in found))
     best, tops = found[0]

@@ -84,6 +84,10 @@ class Vectors(unittest.TestCase):
         # These two are about whole archives: see Restore below.
         self.assertEqual(set(rescue.KINDS) - kinds, {"ledger-conflict", "not-found"})
 
+    def test_the_readme_lists_the_kinds(self):
+        rows = [f"| `{kind}` | {meaning} |" for kind, meaning in rescue.KINDS.items()]
+        self.assertIn("\n".join(rows), (VECTORS / "README.md").read_text())
+
     def test_damaged_vectors_are_refused_or_read_but_never_crash(self):
         dice = random.Random(1)
         for path in sorted(VECTORS.glob("*.vec")):
@@ -106,12 +110,13 @@ class Restore(unittest.TestCase):
 
     def setUp(self):
         self.folder = Path(tempfile.mkdtemp(prefix="rescue-test-"))
-        self.addCleanup(shutil.rmtree, self.folder)
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.runs = 0
         os.environ["EXCLAVE_PASSPHRASE"] = "demo"
 
     def lay(self, forged: forge.Forge):
         self.forge = forged
+        self.folder.mkdir(exist_ok=True)
         forged.write(self.folder)
         recipient = forged.recipients[0]
         (self.folder / "key.toml").write_bytes(forge.keyfile("recovery", recipient.public, recipient.seed, b"demo", bytes(16), forged.anchor))
@@ -318,10 +323,60 @@ class Restore(unittest.TestCase):
         self.assertEqual(code, 4)
         self.assertIn("ledger-conflict", out)
 
-    def lay_small(self, make_entries):
+    def lay_small(self, make_entries, **wrong):
         forged = forge.Forge("small")
-        forge.small(forged, make_entries)
+        forge.small(forged, make_entries, **wrong)
         self.lay(forged)
+
+    ROOT = staticmethod(lambda put: [forge.entry(b"", 1, 0o755)])
+
+    def test_a_run_table_that_does_not_hold_what_the_head_needs(self):
+        for change, kind in ((lambda line: line[:2] + [[9, 1]] + line[3:], "outside-live-set"), (lambda line: [bytes(16)] + line[1:], "wrong-run"),
+                             (lambda line: [line[0], bytes(32)] + line[2:], "bad-commitment")):
+            with self.subTest(kind):
+                self.lay_small(self.ROOT, change_line=change)
+                code, _, err = self.restore()
+                self.assertEqual((code, f"rescue: {kind}" in err), (5, True), err)
+                shutil.rmtree(self.folder)
+
+    def test_a_run_key_is_compared_each_time(self):
+        self.lay_demo()
+        recipient = self.forge.recipients[0]
+        archive = rescue.Archive([str(self.folder / "site0")], self.forge.anchor, rescue.XWing(recipient.seed))
+        run = forge.Run(self.forge, "first")
+        self.assertEqual(archive.run_key(run.id, run.commitment).run_key, run.key)
+        with self.assertRaisesRegex(rescue.Refused, "bad-commitment"):
+            archive.run_key(run.id, bytes(32))
+
+    def test_an_index_page_must_name_its_pages_rightly(self):
+        self.lay_small(self.ROOT, first=b"")
+        self.assertEqual(self.restore()[0], 0)
+        shutil.rmtree(self.folder)
+        self.lay_small(self.ROOT, first=b"a")
+        code, out, _ = self.restore()
+        self.assertEqual((code, "bad-order" in out), (4, True))
+
+    def test_a_whole_stripe_is_held_to_its_rules(self):
+        self.lay_small(self.ROOT, padding=b"x")
+        code, out, _ = self.restore()
+        self.assertEqual((code, "bad-padding" in out), (4, True))
+
+    def test_pages_of_extents_are_held_to_the_size(self):
+        def entries(put):
+            pieces = [[0, 4, [put(b"abcd")]], [4, 4, [put(b"efgh")]]]
+            run = forge.Run(self.forge_of_small, "small").id
+            ref = put(forge.page(255, pieces, [run]), 2)
+            return [forge.entry(b"long", 0, 0o644, _10=8, _15=[ref]), forge.entry(b"short", 0, 0o644, _10=7, _15=[ref])]
+        self.forge_of_small = forge.Forge("small")
+        self.lay_small(entries)
+        code, out, _ = self.restore()
+        self.assertEqual((code, (self.out / "long").read_bytes(), (self.out / "short").exists()), (4, b"abcdefgh", False))
+        self.assertIn("LOST short: bad-extents", out)
+
+    def test_a_head_that_is_not_there(self):
+        self.lay_small(self.ROOT)
+        code, _, err = self.restore("--head", "00" * 32)
+        self.assertEqual((code, "not-found" in err), (4, True))
 
     def test_no_file_is_written_through_a_link(self):
         outside = self.folder / "outside"
@@ -382,9 +437,13 @@ class Restore(unittest.TestCase):
         for name, archive in (("stranger.toml", anchor), ("lost.toml", None)):
             (self.folder / name).write_bytes(forge.keyfile("recovery", stranger.public, stranger.seed, b"wrong", bytes(16), archive))
         code, _, err = self.restore(key="stranger.toml")
-        self.assertEqual((code, "not-a-recipient" in err), (4, True))
+        self.assertEqual((code, "not-a-recipient" in err), (5, True))
         self.assertEqual(self.restore(key="lost.toml")[0], 2)
-        self.assertEqual(self.restore("--anchor", anchor.hex(), key="lost.toml")[0], 4)
+        self.assertEqual(self.restore("--anchor", anchor.hex(), key="lost.toml")[0], 5)
+        root = self.forge.roots[0]
+        (self.folder / "root.toml").write_bytes(forge.keyfile("root", root.public, root.seed, b"wrong", bytes(16), anchor))
+        code, _, err = self.restore(key="root.toml")
+        self.assertEqual((code, "a recovery key is needed" in err), (5, True))
 
     def test_a_target_that_is_not_empty_is_left_alone(self):
         self.lay_demo()
