@@ -347,6 +347,7 @@ mod tests {
         let layout = Layout::from_sites([5, 1, 3, 4].map(site).to_vec()).unwrap();
         let candidates = [
             candidate(1, Primary, Reachable),
+            candidate(3, Primary, Reachable), // holds a shard already: no spare
             candidate(8, Contingency, Reachable),
             candidate(9, Alternate, Reachable),
             candidate(7, Alternate, Unreachable),
