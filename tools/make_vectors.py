@@ -484,6 +484,7 @@ def ledgers():
         ("no-layouts", "bad-record", "no layouts", but(value, f4=[])),
         ("order", "bad-order", "stripes descend", but(value, f5=[line(6), line(5)])), ("twice", "bad-order", "a stripe stands twice", but(value, f5=[line(5), line(5)])),
         ("layout-order", "bad-order", "layouts descend", but(value, f4=[[6, f.site_ids], [0, f.site_ids]])),
+        ("layout-descends", "bad-order", "layouts descend, and all begin before the first stripe", but(value, f4=[[3, f.site_ids], [0, f.site_ids]])),
         ("layout-late", "bad-order", "the first layout begins after the first stripe", but(value, f4=[[6, f.site_ids]])),
         ("field-archive", "wrong-archive", "field 1 is another archive, the contexts are right", but(value, f1=OTHER_ANCHOR)),
         ("field-run", "wrong-run", "field 2 is another run, the contexts are right", but(value, f2=OTHER_RUN)),
