@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -114,4 +115,52 @@ pub trait Site: fmt::Debug + Send + Sync {
 pub trait Destroy: fmt::Debug + Send + Sync {
     /// Deletes an object. What isn't there is deleted already. On a versioned store this may only hide it.
     async fn delete(&self, name: &ObjectName) -> Result<(), SiteError>;
+}
+
+/// A shared site is a site: layers go around what [`crate::open`] returns.
+#[async_trait]
+impl<S: Site + ?Sized> Site for Arc<S> {
+    async fn put(&self, name: &ObjectName, body: Body, mode: PutMode) -> Result<Stored, SiteError> {
+        (**self).put(name, body, mode).await
+    }
+
+    async fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Bytes, SiteError> {
+        (**self).get(name, bytes_max).await
+    }
+
+    async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, SiteError> {
+        (**self).get_range(name, range).await
+    }
+
+    async fn length(&self, name: &ObjectName) -> Result<u64, SiteError> {
+        (**self).length(name).await
+    }
+
+    async fn list(&self, prefix: &Prefix, entries_max: usize) -> Result<Listing, SiteError> {
+        (**self).list(prefix, entries_max).await
+    }
+
+    async fn list_children(&self, prefix: &Prefix, entries_max: usize) -> Result<Children, SiteError> {
+        (**self).list_children(prefix, entries_max).await
+    }
+
+    async fn flush(&self) -> Result<(), SiteError> {
+        (**self).flush().await
+    }
+
+    async fn date(&self) -> Option<i64> {
+        (**self).date().await
+    }
+
+    fn address(&self) -> &SiteAddress {
+        (**self).address()
+    }
+}
+
+/// As for [`Site`].
+#[async_trait]
+impl<S: Destroy + ?Sized> Destroy for Arc<S> {
+    async fn delete(&self, name: &ObjectName) -> Result<(), SiteError> {
+        (**self).delete(name).await
+    }
 }

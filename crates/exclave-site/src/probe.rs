@@ -11,7 +11,7 @@ use exclave_model::{ObjectName, Prefix, hex};
 use serde::Serialize;
 
 use crate::contract::{Destroy, PutMode, Site, Stored};
-use crate::layer::faulty::SplitMix64;
+use crate::layer::script::SplitMix64;
 use crate::{Body, Class, SiteError};
 
 /// Bytes of the object whose transfer is timed: one shard's usual payload.

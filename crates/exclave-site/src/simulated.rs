@@ -1,6 +1,7 @@
 //! The site of simulations: memory, with faults.
 
-use crate::layer::faulty::{Faulty, Steps};
+use crate::layer::faulty::Faulty;
+use crate::layer::script::Steps;
 use crate::{BadAddress, MemorySite, MemoryStore};
 
 /// A site in memory that misbehaves on command and keeps a log. Clones share store, rules and log: hand one to the

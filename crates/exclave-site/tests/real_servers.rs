@@ -14,6 +14,11 @@
 //! region = "garage"
 //! credentials = { s3 = { access_key = "k", secret_key = "s" } }
 //! ```
+//!
+//! A site with `refused = "unreachable"` (or another class) isn't checked but has to fail so: a server whose certificate isn't
+//! signed by the authority in `ca_pem`, for example.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at its first surprise")]
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -38,6 +43,7 @@ struct Server {
     #[serde(default)]
     deviations: BTreeMap<String, String>,
     create_only: Option<String>,
+    refused: Option<String>,
     settings: SiteSettings,
 }
 
@@ -67,9 +73,21 @@ async fn check(server: &Server) -> Vec<String> {
         address,
         deviations,
         create_only,
+        refused,
         settings,
     } = server;
     let site = open(address, settings).unwrap();
+    if let Some(wanted) = refused {
+        let error = site.length(&ObjectName::parse("a").unwrap()).await.unwrap_err();
+        println!("{name}: {error}: {}", std::error::Error::source(&error).unwrap());
+        let class = toml::Value::try_from(error.class()).unwrap();
+        let as_wanted = class.as_str() == Some(wanted);
+        return if as_wanted {
+            Vec::new()
+        } else {
+            vec![format!("{name}: refused as {class}, known is {wanted}")]
+        };
+    }
     let destroy = open_destroy(address, settings).unwrap();
     // The servers are fresh for each run; the process number keeps runs by hand apart.
     let root = ObjectName::parse(&format!("conformance/{}", std::process::id())).unwrap();

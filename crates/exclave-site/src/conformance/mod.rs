@@ -152,6 +152,8 @@ impl From<SiteError> for Deviation {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{Durability, Fault, FileSite, MemorySite, SimulatedSite, SiteAddress, Steps, When};
 
@@ -184,9 +186,9 @@ mod tests {
     async fn layers_conform() {
         let settings: crate::SiteSettings = toml::from_str("requests_in_flight_max = 3").unwrap();
         let site = crate::open(&SiteAddress::parse("memory://one").unwrap(), &settings).unwrap();
-        conforms(&*site).await;
-        let inner = MemorySite::new("one").unwrap();
-        conforms(&crate::Retrying::new(inner, crate::Patience::default(), |_| 0)).await;
+        conforms(&crate::Faulty::new(Arc::clone(&site), 1, &Steps::new())).await;
+        let site = crate::open(&SiteAddress::parse("memory://two").unwrap(), &settings).unwrap();
+        conforms(&crate::Retrying::new(site, crate::Patience::default(), |_| 0)).await;
     }
 
     /// Every lie is caught by the check that is there for it.

@@ -13,7 +13,7 @@
 //!
 //! Two repairs on the way, for what `object_store` 0.14 can't bear: names in a listing that it would refuse are blanked, or one
 //! stray key would hide the whole page (see [`listing`]); `MKCOL` of a directory that another put has just made counts
-//! as made (RFC 4918 section 9.3.1: 405 says that it exists).
+//! as made (RFC 4918 section 9.3.1: 405 says that it exists), and directories are made one after the other.
 
 pub(crate) mod listing;
 mod watch;
@@ -91,6 +91,7 @@ struct Inner {
     credentials: Credentials,
     silence_max: Duration,
     date: AtomicI64,
+    directories: tokio::sync::Mutex<()>,
 }
 
 impl Transport {
@@ -116,6 +117,7 @@ impl Transport {
             credentials: settings.credentials.clone(),
             silence_max: settings.silence_max.0,
             date: AtomicI64::new(NO_DATE),
+            directories: tokio::sync::Mutex::new(()),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -167,6 +169,11 @@ impl HttpConnector for Transport {
 impl HttpService for Transport {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let about = About::of(&request);
+        // One at a time: servers lock a path while they work on it and answer 423 to the other (seen with rclone).
+        let _turn = match about.makes_directory {
+            true => Some(self.0.directories.lock().await),
+            false => None,
+        };
         let progress = Progress::default();
         let request = self.0.prepare(request, &progress)?;
         let silence_max = self.0.silence_max;

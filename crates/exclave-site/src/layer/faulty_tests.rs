@@ -1,4 +1,5 @@
 use super::*;
+use crate::Class;
 use crate::SimulatedSite;
 
 fn name(text: &str) -> ObjectName {

@@ -6,6 +6,7 @@
 pub mod faulty;
 pub mod limited;
 pub mod retrying;
+pub mod script;
 pub mod timed;
 
 #[cfg(test)]
