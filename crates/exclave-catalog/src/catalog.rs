@@ -30,8 +30,9 @@ const WAL_BYTES_MAX: u32 = 64 << 20;
 const LOCK_WAIT: Duration = Duration::from_secs(30);
 /// Statements kept prepared per connection: about forty fixed ones, and eight widths of each batch.
 const STATEMENTS: usize = 128;
-/// Rows that a connection's thread reads ahead; states may weigh a MiB each.
-const ROWS_AHEAD: usize = 16;
+/// Rows that a connection's thread reads ahead: fewer make it wait for every few rows of a look-up, and a row of file
+/// states may weigh 64 KiB.
+const ROWS_AHEAD: usize = 128;
 
 /// A rebuildable memory; clones share it.
 #[derive(Debug, Clone)]

@@ -18,8 +18,8 @@ use crate::{
 /// Ids in one look-up statement. Callers gain nothing from larger batches, and lose much with small ones.
 pub const LOOKUP_BATCH: usize = 1024;
 
-/// Rows in one insert statement.
-const INSERT_ROWS: usize = 64;
+/// Rows in one insert statement: SQLite walks the list of named parameters for each, so more are slower.
+const INSERT_ROWS: usize = 32;
 
 /// Rows that one step of a sweep looks at.
 const SWEEP_ROWS: i64 = 4096;
@@ -76,7 +76,7 @@ impl Catalog {
         wanted.sort_unstable();
         wanted.dedup();
         let mut found = HashMap::with_capacity(wanted.len());
-        for piece in pieces(&wanted, LOOKUP_BATCH) {
+        for piece in wanted.chunks(LOOKUP_BATCH) {
             for row in select_chunks(&mut connection, &numbers, piece).await? {
                 let chunk = chunk_of(&row)?;
                 found.insert(chunk.id, chunk);
@@ -115,7 +115,7 @@ impl Catalog {
     async fn try_insert_chunks(&self, chunks: &[ChunkRef]) -> Result<(), Fault> {
         // Per run and in index order; of two places of one chunk the last one given stays.
         let mut sorted: Vec<&ChunkRef> = chunks.iter().collect();
-        sorted.sort_by(|left, right| (left.run, left.id).cmp(&(right.run, right.id)));
+        sorted.sort_by_key(|chunk| (chunk.run, chunk.id));
         let mut transaction = self.write().await?;
         for of_run in sorted.chunk_by(|left, right| left.run == right.run) {
             let Some(first) = of_run.first() else { continue };
@@ -161,23 +161,31 @@ impl Catalog {
     }
 }
 
+/// The statement of a look-up of `count` ids. `CROSS JOIN` is the standard's, and keeps SQLite from beginning with any
+/// table but the index of chunks: it has no statistics to know better by.
+pub(crate) fn lookup_text(count: usize) -> String {
+    format!(
+        "SELECT c.id, r.run, c.ordinal, c.start, c.stored, c.raw, c.codec
+        FROM chunks c CROSS JOIN runs r CROSS JOIN stripes s
+        WHERE c.scope = $3 AND c.id IN ({}) AND r.no = c.run AND s.run = c.run AND s.ordinal = c.ordinal AND {REUSABLE}",
+        parameters(4, count)
+    )
+}
+
 async fn select_chunks(
     connection: &mut SqliteConnection,
     numbers: &RunNumbers,
     ids: &[ChunkId],
 ) -> Result<Vec<SqliteRow>, Fault> {
-    let text = format!(
-        "SELECT c.id, r.run, c.ordinal, c.start, c.stored, c.raw, c.codec
-        FROM chunks c JOIN runs r ON r.no = c.run JOIN stripes s ON s.run = c.run AND s.ordinal = c.ordinal
-        WHERE c.scope = $3 AND c.id IN ({}) AND {REUSABLE}",
-        parameters(4, ids.len())
-    );
-    let mut query = sqlx::query(AssertSqlSafe(text))
+    // Filled up with the last id, so that few different statements are ever prepared.
+    let width = ids.len().next_power_of_two();
+    let mut query = sqlx::query(AssertSqlSafe(lookup_text(width)))
         .bind(numbers.run)
         .bind(numbers.reuse_from)
         .bind(numbers.scope);
-    for id in ids {
-        query = query.bind(id.as_bytes().as_slice());
+    for at in 0..width {
+        let id = ids.get(at).or(ids.last());
+        query = query.bind(id.map(|id| id.as_bytes().as_slice()));
     }
     Ok(query.fetch_all(connection).await?)
 }

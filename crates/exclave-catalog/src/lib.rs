@@ -52,6 +52,9 @@ mod state;
 mod stripe;
 mod upkeep;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::{
     catalog::Catalog,
     chunk::LOOKUP_BATCH,

@@ -2,7 +2,7 @@
 //!
 //! A run writes a whole new *generation* beside the one that is read, then swaps them in one transaction: a crash leaves
 //! the old one. Rows stand under the path with `/` replaced by NUL, which no name can hold, so the order of bytes is
-//! [`EntryPath`]'s order, component by component, and a walk and a cursor can be merged. An entry over a MiB is split
+//! [`EntryPath`]'s order, component by component, and a walk and a cursor can be merged. An entry over 64 KiB is split
 //! over several rows.
 
 use exclave_model::{DatasetId, EntryPath, RunId};
@@ -17,8 +17,8 @@ use crate::{
 
 /// Longest entry of one file: a manifest's extents are paged long before.
 pub const ENTRY_BYTES_MAX: usize = 64 << 20;
-/// Bytes of an entry in one row.
-const PART_BYTES: usize = 1 << 20;
+/// Bytes of an entry in one row: a connection reads 128 rows ahead, and that must stay small. A file of a gigabyte fits one.
+const PART_BYTES: usize = 64 << 10;
 /// A page of a cursor ends once it holds this much, whatever number was asked for.
 const PAGE_BYTES: usize = 8 << 20;
 /// Rows in one insert statement.
