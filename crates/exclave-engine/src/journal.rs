@@ -15,7 +15,10 @@ use std::{
 use exclave_model::{Commitment, DatasetId, Incarnation, RecordHash, RunId, SiteId, StripeRecord};
 use minicbor::{Decode, Encode};
 
-use crate::local::{self, LocalError};
+use crate::{
+    local::{self, LocalError},
+    state::RunNote,
+};
 
 /// Longest entry: a head with its run pages.
 const ENTRY_BYTES_MAX: usize = 64 << 20;
@@ -104,6 +107,12 @@ pub struct JournalledHead {
     /// The sites it must be at: every layout that the snapshot refers to.
     #[n(3)]
     pub layouts: Vec<Vec<SiteId>>,
+    /// How many of each layout must hold it.
+    #[n(4)]
+    pub quorum: u8,
+    /// The runs that the snapshot refers to.
+    #[n(5)]
+    pub runs: Vec<RunNote>,
 }
 
 /// A journal that is being written.

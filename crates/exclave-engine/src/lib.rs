@@ -11,16 +11,28 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod debt;
+pub mod fetch;
 pub mod init;
 pub mod journal;
 pub mod local;
 pub mod publish;
+pub mod replicate;
+pub mod snapshot;
 pub mod state;
 pub mod surroundings;
+pub mod survey;
+
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use self::{
     archive::{Archive, ArchiveError, SiteHandle},
     init::{DEFAULT_CLASS, InitError, NewArchive, init},
+    replicate::{
+        NamedStream, ReplicateError, ReplicateReport, ReplicateRequest, RunOutcome, Source, SourceError, StreamInput,
+        replicate,
+    },
     state::{AgentState, Chain, Dataset, StateError},
     surroundings::{Clock, EntropySource, Progress, Surroundings},
 };

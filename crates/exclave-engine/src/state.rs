@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use exclave_model::{DatasetId, Incarnation, RecordHash, RunEntry, RunId};
+use exclave_model::{Commitment, DatasetId, Incarnation, LayoutFrom, RecordHash, RunId, SiteId};
 use exclave_seal::{DatasetSecret, Entropy, KeyFile, KeyFileError, KeyKind, NoEntropy, SigningKey, entropy::draw};
 use minicbor::{Decode, Encode};
 
@@ -78,6 +78,32 @@ pub struct Chain {
     /// The last head.
     #[n(2)]
     pub previous: Option<RecordHash>,
+}
+
+/// What an agent must know of a run to refer to its stripes again. All of it is public, and at the sites too.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct RunNote {
+    /// The run.
+    #[n(0)]
+    pub run: RunId,
+    /// Commitment to its key.
+    #[n(1)]
+    pub commitment: Commitment,
+    /// Its ledger parts.
+    #[n(2)]
+    pub ledgers: Vec<RecordHash>,
+    /// Where its shards were meant to lie.
+    #[n(3)]
+    pub layouts: Vec<LayoutFrom>,
+}
+
+impl RunNote {
+    /// The sites of a stripe's shards.
+    pub fn layout_of(&self, ordinal: u32) -> &[SiteId] {
+        let behind = self.layouts.partition_point(|layout| layout.first_ordinal <= ordinal);
+        behind.checked_sub(1).map_or(&[], |at| &self.layouts[at].sites)
+    }
 }
 
 /// A dataset as its agent knows it.
@@ -285,8 +311,8 @@ impl AgentState {
             .join(format!("{}.{extension}", id.to_hex()))
     }
 
-    /// The run table of the dataset's newest head; empty when there is none here.
-    pub fn run_table(&self, id: DatasetId) -> Result<Vec<RunEntry>, StateError> {
+    /// What is known of the runs that the dataset's newest head refers to; empty when there is none here.
+    pub fn run_notes(&self, id: DatasetId) -> Result<Vec<RunNote>, StateError> {
         let path = self.dataset_path(id, "runs");
         match local::read(&path)? {
             Some(bytes) => decode(&path, &bytes),
@@ -294,8 +320,8 @@ impl AgentState {
         }
     }
 
-    /// Notes the run table of the dataset's newest head.
-    pub fn save_run_table(&self, id: DatasetId, runs: &Vec<RunEntry>) -> Result<(), StateError> {
+    /// Notes the runs that the dataset's newest head refers to.
+    pub fn save_run_notes(&self, id: DatasetId, runs: &Vec<RunNote>) -> Result<(), StateError> {
         Ok(local::replace(&self.dataset_path(id, "runs"), &encode(runs))?)
     }
 

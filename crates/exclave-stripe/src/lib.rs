@@ -29,5 +29,5 @@ pub use self::{
     buffer::BufferPool,
     pack::{PackedStripe, StripeBuilder, StripeShape},
     seal::{SealError, SealedStripe, Sealer, Shard},
-    tree::{GroupHash, payload_root},
+    tree::{GroupHash, payload_root, trailer_of},
 };

@@ -35,6 +35,15 @@ impl GroupHash {
     }
 }
 
+/// The trailer of a whole payload.
+pub fn trailer_of(payload: &[u8]) -> Vec<u8> {
+    let groups = payload.len() / SEGMENT_BYTES;
+    let blocks = payload.chunks_exact(SEGMENT_BYTES).enumerate();
+    blocks
+        .flat_map(|(group, block)| GroupHash::of(block, group, groups).0)
+        .collect()
+}
+
 /// The payload's hash from its groups; a payload has at least one.
 pub fn payload_root(groups: &[GroupHash]) -> PayloadHash {
     let root = match groups {

@@ -1,0 +1,394 @@
+//! From stored stripes to a committed head (DESIGN section 6, steps 4 to 8).
+//!
+//! The machine of `exclave-plan` says what may come next; every step here asks it. The head's exact bytes are fsynced in
+//! the journal before the first put, so a crash in between leads to the same bytes again, never to two heads of one seq.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use exclave_catalog::Catalog;
+use exclave_model::{
+    Head, LiveSet, ManifestRoot, Record, RecordHash, ReuseClaim, RunEntry, RunId, RunObject, RunPage, RunStripes,
+    SealedHead, Tag, Version1,
+    limit::{RUNS_PER_HEAD_MAX, RUNS_PER_PAGE},
+};
+use exclave_plan::{Layout, Quorums, RunCommit, RunEvent, Verdict};
+use exclave_seal::{RunKey, SigningKey, sealed_box::seal_head};
+
+use super::{ReplicateError, pack::Packed, ship::publish_record};
+use crate::{
+    archive::Archive,
+    journal::{Journal, JournalEntry, JournalledHead},
+    publish::publish,
+    state::{AgentState, Dataset, RunNote},
+    surroundings::Surroundings,
+};
+
+/// How long a shard that was seen counts without being looked for again.
+const SEEN_SECONDS: i64 = 24 * 3600;
+/// Most shards of one run that are listed at one site.
+const LISTED_MAX: usize = 10_000_000;
+
+/// What finishing needs.
+pub(super) struct Finish<'a> {
+    pub(super) archive: &'a Archive,
+    pub(super) state: &'a AgentState,
+    pub(super) catalog: &'a Catalog,
+    pub(super) surroundings: &'a Surroundings,
+    pub(super) dataset: &'a Dataset,
+    pub(super) key: &'a SigningKey,
+    pub(super) run: RunId,
+    pub(super) run_key: &'a RunKey,
+    pub(super) quorums: Quorums,
+    /// Runs that may be referred to, this one not among them.
+    pub(super) notes: &'a BTreeMap<RunId, RunNote>,
+    pub(super) tips: Vec<RecordHash>,
+}
+
+/// What became of the head.
+pub(super) struct Finished {
+    pub(super) verdict: Verdict,
+    pub(super) seq: u64,
+    pub(super) hash: RecordHash,
+    pub(super) sites: usize,
+}
+
+impl Finish<'_> {
+    /// Claims what is reused, and counts how much of it is there.
+    pub(super) fn claim_reused(
+        &self,
+        commit: &mut RunCommit,
+        live: &BTreeMap<RunId, LiveSet>,
+    ) -> Result<(), ReplicateError> {
+        let reused: Vec<RunStripes> = live
+            .iter()
+            .filter(|(run, _)| **run != self.run)
+            .map(|(run, stripes)| RunStripes {
+                run: *run,
+                stripes: stripes.clone(),
+            })
+            .collect();
+        if reused.is_empty() {
+            return Ok(());
+        }
+        // Every layout that the snapshot refers to must hold the claim, so all of them are known first.
+        for stripes in &reused {
+            for ordinal in stripes.stripes.iter() {
+                self.layout(stripes.run, ordinal)
+                    .map(|layout| commit.add_layout(layout, self.quorums))
+                    .transpose()?;
+            }
+        }
+        let claim = ReuseClaim {
+            format: Version1,
+            anchor: self.archive.anchor,
+            run: self.run,
+            stripes: reused,
+        };
+        let object = Bytes::from(
+            self.key
+                .sign(&claim, &mut *self.surroundings.entropy.entropy())?
+                .to_bytes(),
+        );
+        let name = self
+            .archive
+            .names
+            .run_object(self.run, RunObject::Reuse, Tag::of(&object));
+        commit.handle(RunEvent::ReuseClaimMade)?;
+        for site in self
+            .surroundings
+            .runtime
+            .block_on(publish(&self.archive.sites, &name, &object))
+            .sites
+        {
+            commit.handle(RunEvent::ReuseClaimAt(site))?;
+        }
+        self.read_marks(commit)?;
+        for stripes in &claim.stripes {
+            self.count_reused(commit, stripes)?;
+        }
+        Ok(())
+    }
+
+    /// Looks for collection marks after the claim lies at its quorum: of a collector and us, one sees the other.
+    ///
+    /// This charter names no collection authority, so no mark can be valid and none is obeyed; the prefix is read all the
+    /// same, since a site that can't be read must not count.
+    fn read_marks(&self, commit: &mut RunCommit) -> Result<(), ReplicateError> {
+        let prefix = self.archive.names.marks_prefix();
+        let (listings, _) = self
+            .surroundings
+            .runtime
+            .block_on(self.archive.list_everywhere(&prefix, LISTED_MAX));
+        for (at, listing) in listings {
+            match self.archive.sites.get(at).and_then(|handle| handle.id) {
+                Some(site) if listing.complete => commit.handle(RunEvent::MarksReadFrom(site))?,
+                Some(_) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn layout(&self, run: RunId, ordinal: u32) -> Option<Layout> {
+        Layout::from_sites(self.notes.get(&run)?.layout_of(ordinal).to_vec())
+    }
+
+    fn count_reused(&self, commit: &mut RunCommit, stripes: &RunStripes) -> Result<(), ReplicateError> {
+        let RunStripes { run, stripes } = stripes;
+        let since = self.surroundings.clock.now_unix_seconds() - SEEN_SECONDS;
+        let mut seen = self.seen(*run, since)?;
+        let needed = self.quorums.shards_at_commit();
+        if stripes
+            .iter()
+            .any(|ordinal| seen.get(&ordinal).is_none_or(|count| *count < needed))
+        {
+            self.look_for_shards(*run, stripes)?;
+            seen = self.seen(*run, since)?;
+        }
+        for ordinal in stripes.iter() {
+            let Some(layout) = self.layout(*run, ordinal) else {
+                return Err(ReplicateError::UnknownLayout { run: *run, ordinal });
+            };
+            let layout = commit.add_layout(layout, self.quorums)?;
+            let verified = seen.get(&ordinal).copied().unwrap_or(0);
+            if verified < self.quorums.data() {
+                // Never referred to again: the next run writes these chunks anew from the source.
+                let lost: LiveSet = [ordinal].into_iter().collect();
+                self.surroundings
+                    .runtime
+                    .block_on(self.catalog.mark_stripes(*run, &lost))?;
+            }
+            commit.handle(RunEvent::StripeReused { layout, verified })?;
+        }
+        Ok(())
+    }
+
+    /// Shards of each stripe that were seen since a time.
+    fn seen(&self, run: RunId, since: i64) -> Result<BTreeMap<u32, u8>, ReplicateError> {
+        let health = self
+            .surroundings
+            .runtime
+            .block_on(self.catalog.stripe_health(run, 0..u32::MAX, since))?;
+        Ok(health.into_iter().map(|stripe| (stripe.ordinal, stripe.seen)).collect())
+    }
+
+    /// Lists a run's shards at every site and notes which are there, under the name that their hash gives them.
+    fn look_for_shards(&self, run: RunId, stripes: &LiveSet) -> Result<(), ReplicateError> {
+        let now = self.surroundings.clock.now_unix_seconds();
+        let runtime = &self.surroundings.runtime;
+        let receipts = runtime.block_on(self.catalog.receipts(run, 0..u32::MAX))?;
+        let prefix = self.archive.names.shards_prefix(run);
+        let (listings, _) = runtime.block_on(self.archive.list_everywhere(&prefix, LISTED_MAX));
+        for (at, listing) in listings {
+            let Some(site) = self.archive.sites.get(at).and_then(|handle| handle.id) else {
+                continue;
+            };
+            let listed: std::collections::HashSet<_> = listing.entries.iter().map(|entry| &entry.name).collect();
+            let there = receipts.iter().filter(|(ordinal, receipt)| {
+                let name = self.archive.names.shard(&exclave_model::ShardName {
+                    run,
+                    ordinal: *ordinal,
+                    index: receipt.index,
+                    tag: Tag::of_hash(receipt.payload.as_bytes()),
+                    attempt: receipt.attempt,
+                });
+                receipt.site == site && stripes.contains(*ordinal) && listed.contains(&name)
+            });
+            let there: LiveSet = there.map(|(ordinal, _)| *ordinal).collect();
+            runtime.block_on(self.catalog.set_seen(run, &there, site, now))?;
+        }
+        Ok(())
+    }
+
+    /// Brings the records of runs that are referred to up to their quorum.
+    pub(super) fn refresh_records(
+        &self,
+        commit: &mut RunCommit,
+        live: &BTreeMap<RunId, LiveSet>,
+    ) -> Result<(), ReplicateError> {
+        for note in live.keys().filter_map(|run| self.notes.get(run)) {
+            for hash in &note.ledgers {
+                let tag = Tag::of_hash(hash.as_bytes());
+                let name = self.archive.names.run_object(note.run, RunObject::Ledger, tag);
+                let bytes_max = exclave_model::limit::RECORD_BYTES_MAX;
+                let fetched = self
+                    .surroundings
+                    .runtime
+                    .block_on(self.archive.fetch(&name, bytes_max, |bytes| {
+                        (RecordHash::of(bytes) == *hash).then(|| bytes.clone())
+                    }));
+                let Some(bytes) = fetched.0 else {
+                    return Err(ReplicateError::LedgerGone { run: note.run });
+                };
+                publish_record(
+                    self.archive,
+                    self.surroundings,
+                    note.run,
+                    RunObject::Ledger,
+                    &bytes,
+                    Some(commit),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the run table; its pages' hashes, in order, and the notes that the next run begins with.
+    pub(super) fn write_run_table(
+        &self,
+        commit: &mut RunCommit,
+        live: &BTreeMap<RunId, LiveSet>,
+        own: RunNote,
+    ) -> Result<(Vec<RecordHash>, Vec<RunNote>), ReplicateError> {
+        let mut notes = vec![own];
+        for run in live.keys().filter(|run| **run != self.run) {
+            let note = self
+                .notes
+                .get(run)
+                .ok_or(ReplicateError::UnknownLayout { run: *run, ordinal: 0 })?;
+            notes.push(note.clone());
+        }
+        if notes.len() > RUNS_PER_HEAD_MAX {
+            return Err(ReplicateError::TooManyRuns(notes.len()));
+        }
+        notes.sort_by_key(|note| note.run);
+        let entries: Vec<RunEntry> = notes
+            .iter()
+            .map(|note| {
+                let live = live.get(&note.run).cloned().unwrap_or_default();
+                let ledgers = if live.is_empty() {
+                    Vec::new()
+                } else {
+                    note.ledgers.clone()
+                };
+                RunEntry {
+                    run: note.run,
+                    commitment: note.commitment,
+                    live,
+                    ledgers,
+                }
+            })
+            .collect();
+        let mut hashes = Vec::new();
+        for runs in entries.chunks(RUNS_PER_PAGE) {
+            let page = RunPage {
+                format: Version1,
+                anchor: self.archive.anchor,
+                runs: runs.to_vec(),
+            };
+            let bytes = Bytes::from(page.to_bytes()?);
+            hashes.push(publish_record(
+                self.archive,
+                self.surroundings,
+                self.run,
+                RunObject::Live,
+                &bytes,
+                Some(commit),
+            )?);
+        }
+        Ok((hashes, notes))
+    }
+
+    /// The sealed part of the head.
+    pub(super) fn seal(&self, packed: &Packed, described: Described<'_>) -> Result<Vec<u8>, ReplicateError> {
+        let sealed = SealedHead {
+            name: self.dataset.name.clone(),
+            label: described.label.to_owned(),
+            started: described.started,
+            finished: self.surroundings.clock.now_unix_seconds(),
+            source: described.source,
+            source_digest: described.source_digest,
+            counts: packed.counts,
+            root: ManifestRoot {
+                level: packed.root.level,
+                page: packed.root.page,
+            },
+            dataset_secret: *self.dataset.secret.to_bytes(),
+            cutter: described.cutter,
+        };
+        Ok(seal_head(
+            self.run_key,
+            &sealed,
+            &mut *self.surroundings.entropy.entropy(),
+        )?)
+    }
+
+    /// Journals the head, puts it everywhere, reads it back.
+    pub(super) fn put_head(
+        &self,
+        commit: &mut RunCommit,
+        journal: &mut Journal,
+        sealed: Vec<u8>,
+        run_pages: Vec<RecordHash>,
+        notes: &[RunNote],
+    ) -> Result<Finished, ReplicateError> {
+        commit.allows(exclave_plan::RunStep::JournalHead)?;
+        let safety = commit.safety().ok_or(ReplicateError::NothingStored)?;
+        let _chain_lock = self.state.lock_chain()?;
+        let mut chain = self.state.chain()?;
+        let head = Head {
+            format: Version1,
+            anchor: self.archive.anchor,
+            dataset: self.dataset.id,
+            writer: self.key.id(),
+            incarnation: chain.incarnation,
+            seq: chain.next_seq,
+            previous: chain.previous,
+            tips: self.tips.clone(),
+            charter_version: self.archive.charter.version,
+            verified_min: safety.verified_min,
+            state: safety.state,
+            debt: safety.debt,
+            run: self.run,
+            run_pages,
+            sealed,
+        };
+        let object = self.key.sign(&head, &mut *self.surroundings.entropy.entropy())?;
+        let hash = object.record_hash();
+        let bytes = Bytes::from(object.to_bytes());
+        let mut layouts: Vec<_> = notes
+            .iter()
+            .flat_map(|note| note.layouts.iter().map(|layout| layout.sites.clone()))
+            .collect();
+        layouts.sort();
+        layouts.dedup();
+        journal.append(&JournalEntry::Head(JournalledHead {
+            seq: head.seq,
+            hash,
+            object: bytes.to_vec(),
+            layouts,
+            quorum: self.quorums.heads(),
+            runs: notes.to_vec(),
+        }))?;
+        commit.handle(RunEvent::HeadJournalled)?;
+        chain.next_seq += 1;
+        chain.previous = Some(hash);
+        self.state.save_chain(&chain)?;
+        let name = self
+            .archive
+            .names
+            .head(head.writer, head.incarnation, head.seq, Tag::of(&bytes));
+        let published = self
+            .surroundings
+            .runtime
+            .block_on(publish(&self.archive.sites, &name, &bytes));
+        for site in &published.sites {
+            commit.handle(RunEvent::HeadAt(*site))?;
+        }
+        Ok(Finished {
+            verdict: commit.verdict(),
+            seq: head.seq,
+            hash,
+            sites: published.count(),
+        })
+    }
+}
+
+/// What the request says about the snapshot.
+pub(super) struct Described<'a> {
+    pub(super) label: &'a str,
+    pub(super) started: i64,
+    pub(super) source: exclave_model::SourceKind,
+    pub(super) source_digest: [u8; 32],
+    pub(super) cutter: String,
+}

@@ -1,0 +1,482 @@
+//! First thread: what the source holds, in the order of the manifest, as events in batches.
+//!
+//! An unchanged file is recognised by merging the sorted walk with the catalog's sorted states of the newest snapshot,
+//! and is not read. A file that changes while it is read is read again; only the pieces of the last attempt count.
+
+use std::{collections::HashSet, io::Read, num::NonZeroU32, path::PathBuf, sync::mpsc::SyncSender};
+
+use exclave_catalog::{Catalog, FileState, StateCursor};
+use exclave_dataset::{
+    cut::Cutter,
+    source::{
+        CommandError, CommandSpec, CommandStream, Consistency, FileReader, ImageError, ImageReader, OutputRule, Piece,
+        StableError, StreamError, StreamReader, stream_entry,
+    },
+    walk::{BadFile, BadRoot, FileStat, Finding, Found, LinkRole, Walk, WalkOptions, Walked, find_file, unchanged},
+};
+use exclave_model::{BadPath, DatasetId, Entry, EntryKind, EntryPath, RunId, SourceKind, Timestamp};
+
+use super::{
+    flow::{Flow, Stopped},
+    remembered::Remembered,
+};
+use crate::surroundings::{Progress, Surroundings};
+
+/// A batch is sent on when it holds this many bytes ...
+const BATCH_BYTES: usize = 8 << 20;
+/// ... or this many events, so that look-ups come in batches of some hundreds.
+const BATCH_EVENTS: usize = 1024;
+
+/// What is replicated.
+pub enum Source {
+    /// A directory tree.
+    Tree {
+        /// Its root.
+        root: PathBuf,
+        /// What of it.
+        options: WalkOptions,
+    },
+    /// A single file.
+    File(PathBuf),
+    /// A block device or disk image, cut in blocks of a fixed size.
+    Image {
+        /// The device or file.
+        path: PathBuf,
+        /// Bytes of a block.
+        block_bytes: usize,
+    },
+    /// The output of commands, or standard input: named streams.
+    Streams(Vec<NamedStream>),
+}
+
+/// One stream of a snapshot.
+pub struct NamedStream {
+    /// Its path in the snapshot.
+    pub name: Vec<u8>,
+    /// Where it comes from.
+    pub input: StreamInput,
+}
+
+/// Where a stream comes from.
+pub enum StreamInput {
+    /// A command's standard output.
+    Command(CommandSpec),
+    /// Something that is open already, such as standard input.
+    Reader(Box<dyn Read + Send>, OutputRule),
+}
+
+impl Source {
+    /// What the head calls it.
+    pub fn kind(&self) -> SourceKind {
+        match self {
+            Self::Tree { .. } => SourceKind::Tree,
+            Self::File(_) => SourceKind::File,
+            Self::Image { .. } => SourceKind::Image,
+            Self::Streams(_) => SourceKind::Command,
+        }
+    }
+}
+
+/// Why a source could not be taken in. Single files that can't be read are findings instead.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The root of a tree.
+    #[error(transparent)]
+    Root(#[from] BadRoot),
+    /// A single file.
+    #[error(transparent)]
+    File(#[from] BadFile),
+    /// A single file that can't be read.
+    #[error("the file can't be read: {0}")]
+    Unreadable(Finding),
+    /// A block image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A block image that changed while it was read.
+    #[error("the image changed while it was read; take a snapshot of it and replicate that")]
+    ImageChanged,
+    /// A command.
+    #[error("command {name:?} failed")]
+    Command {
+        /// The stream's name.
+        name: String,
+        /// How.
+        #[source]
+        error: Box<CommandError>,
+    },
+    /// A stream.
+    #[error("stream {name:?} failed")]
+    Stream {
+        /// The stream's name.
+        name: String,
+        /// How.
+        #[source]
+        error: StreamError,
+    },
+    /// A name that can't stand in a manifest.
+    #[error("a stream can't be called that")]
+    Name(#[from] BadPath),
+    /// Two streams of one name.
+    #[error("two streams are called {0:?}")]
+    SameName(String),
+    /// A file name that is not in a tree.
+    #[error("{} has no file name", .0.display())]
+    NoFileName(PathBuf),
+}
+
+/// What the intake says, in order.
+pub(super) enum Event {
+    /// An entry that is complete, content included.
+    Whole(Box<Remembered>),
+    /// A piece of the file whose entry comes next; pieces of earlier attempts don't count.
+    Piece(u32, Piece),
+    /// The entry of the pieces before.
+    FileEnd {
+        /// Without content.
+        entry: Box<Entry>,
+        /// The attempt that counts.
+        attempts: u32,
+        /// What tells its state from another; `None` for streams.
+        stat: Option<FileStat>,
+        /// Its place among the names of one file.
+        link: LinkRole,
+    },
+    /// Another name of a file that came before.
+    Later(Box<Entry>),
+    /// The pieces before belong to nothing.
+    Dropped,
+    /// Something that could not be seen.
+    Finding(Finding),
+}
+
+/// Events with their place in the order.
+pub(super) struct Batch {
+    pub(super) number: u64,
+    pub(super) events: Vec<Event>,
+}
+
+/// What the intake knows when it is through.
+pub(super) struct Taken {
+    /// Entries that rules left out.
+    pub(super) excluded: u64,
+}
+
+/// The first thread's work.
+pub(super) struct Intake<'a> {
+    pub(super) flow: &'a Flow,
+    pub(super) surroundings: &'a Surroundings,
+    pub(super) catalog: &'a Catalog,
+    pub(super) dataset: DatasetId,
+    pub(super) cutter: Cutter,
+    pub(super) attempts: NonZeroU32,
+    /// Runs that unchanged files may refer to.
+    pub(super) reusable: HashSet<RunId>,
+    pub(super) started: Timestamp,
+    pub(super) out: SyncSender<Batch>,
+}
+
+impl Intake<'_> {
+    pub(super) fn run(self, source: Source) -> Result<Taken, Stopped> {
+        let mut sender = Sender {
+            out: self.out.clone(),
+            events: Vec::new(),
+            bytes: 0,
+            number: 0,
+        };
+        let taken = match source {
+            Source::Tree { root, options } => self.tree(&root, options, &mut sender)?,
+            Source::File(path) => self.file(&path, &mut sender)?,
+            Source::Image { path, block_bytes } => self.image(&path, block_bytes, &mut sender)?,
+            Source::Streams(streams) => self.streams(streams, &mut sender)?,
+        };
+        sender.flush()?;
+        Ok(taken)
+    }
+
+    fn fail<E: Into<SourceError>>(&self, error: E) -> Stopped {
+        self.flow.fail(error.into().into())
+    }
+
+    fn tree(&self, root: &std::path::Path, options: WalkOptions, sender: &mut Sender) -> Result<Taken, Stopped> {
+        let mut walk = Walk::new(root, options).map_err(|error| self.fail(error))?;
+        let mut previous = self.previous_states()?;
+        let mut reader = FileReader::new(self.cutter.clone());
+        for walked in &mut walk {
+            if self.surroundings.progress.stop_asked() {
+                return Err(self
+                    .flow
+                    .fail(super::ReplicateError::Interrupted { durable_stripes: 0 }));
+            }
+            match walked {
+                Walked::Finding(finding) => sender.send(Event::Finding(finding), 0)?,
+                Walked::Found(found) => {
+                    let state = previous
+                        .as_mut()
+                        .map(|previous| previous.at(&found.entry.path))
+                        .transpose()?
+                        .flatten();
+                    self.found(*found, state, &mut reader, sender)?;
+                }
+            }
+        }
+        Ok(Taken {
+            excluded: walk.counts().excluded,
+        })
+    }
+
+    fn previous_states(&self) -> Result<Option<Previous<'_>>, Stopped> {
+        let runtime = &self.surroundings.runtime;
+        let cursor = self.flow.check(runtime.block_on(self.catalog.states(self.dataset)))?;
+        let Some(run) = cursor.run() else { return Ok(None) };
+        let known = self.flow.check(runtime.block_on(self.catalog.run(run)))?;
+        Ok(known.map(|known| Previous {
+            intake: self,
+            scan_started: Timestamp {
+                secs: known.record.started,
+                nanos: 0,
+            },
+            cursor,
+            page: Vec::new().into_iter().peekable(),
+            ended: false,
+        }))
+    }
+
+    fn found(
+        &self,
+        found: Found,
+        previous: Option<(FileState, Timestamp)>,
+        reader: &mut FileReader,
+        sender: &mut Sender,
+    ) -> Result<(), Stopped> {
+        Progress::add(&self.surroundings.progress.entries, 1);
+        let Found {
+            mut entry,
+            stat,
+            link,
+            opener,
+        } = found;
+        if link == LinkRole::Later {
+            return sender.send(Event::Later(Box::new(entry)), 0);
+        }
+        let Some(opener) = opener else {
+            return sender.send(Event::Whole(Box::new(Remembered::without_content(entry))), 0);
+        };
+        if let Some(remembered) = previous.and_then(|(state, scan)| self.unchanged(&entry, &stat, &state, scan)) {
+            Progress::add(&self.surroundings.progress.bytes, stat.size);
+            Progress::add(&self.surroundings.progress.bytes_reused, stat.size);
+            return sender.send(Event::Whole(Box::new(remembered)), 0);
+        }
+        let outcome = reader.read_stable(&opener, self.attempts, |attempt, piece| {
+            if self.surroundings.progress.stop_asked() {
+                return Err(self
+                    .flow
+                    .fail(super::ReplicateError::Interrupted { durable_stripes: 0 }));
+            }
+            sender.piece(self.surroundings, attempt, piece)
+        });
+        match outcome {
+            Ok(outcome) => {
+                if outcome.consistency == Consistency::Changed {
+                    let (path, attempts) = (entry.path.clone(), outcome.attempts);
+                    sender.send(Event::Finding(Finding::ChangedWhileRead { path, attempts }), 0)?;
+                }
+                let stat = (outcome.consistency == Consistency::Stable).then_some(outcome.metadata.stat);
+                outcome.metadata.apply_to(&mut entry);
+                sender.send(
+                    Event::FileEnd {
+                        entry: Box::new(entry),
+                        attempts: outcome.attempts,
+                        stat,
+                        link,
+                    },
+                    0,
+                )
+            }
+            Err(StableError::Read(error)) => {
+                sender.send(Event::Dropped, 0)?;
+                sender.send(Event::Finding(error.to_finding(entry.path)), 0)
+            }
+            Err(StableError::Taken(stopped)) => Err(stopped),
+        }
+    }
+
+    /// The entry with the content it had, when nothing says that it changed and its chunks may be referred to.
+    fn unchanged(&self, entry: &Entry, stat: &FileStat, state: &FileState, scan: Timestamp) -> Option<Remembered> {
+        let before = super::remembered::stat_of(state);
+        if !unchanged(&before, stat, scan) {
+            return None;
+        }
+        let mut remembered = Remembered::from_bytes(&state.entry)?;
+        let reusable = remembered.runs().all(|run| self.reusable.contains(&run));
+        if !reusable || remembered.entry.path != entry.path || remembered.entry.kind != EntryKind::File {
+            return None;
+        }
+        // Everything but the content is as the walk sees it now.
+        let content = std::mem::take(&mut remembered.entry.content);
+        remembered.entry = entry.clone();
+        remembered.entry.content = content;
+        remembered.stat = Some(*stat);
+        Some(remembered)
+    }
+
+    fn file(&self, path: &std::path::Path, sender: &mut Sender) -> Result<Taken, Stopped> {
+        let (found, findings) = find_file(path).map_err(|error| self.fail(error))?;
+        for finding in findings {
+            sender.send(Event::Finding(finding), 0)?;
+        }
+        let mut reader = FileReader::new(self.cutter.clone());
+        self.found(found, None, &mut reader, sender)?;
+        Ok(Taken { excluded: 0 })
+    }
+
+    fn image(&self, path: &std::path::Path, block_bytes: usize, sender: &mut Sender) -> Result<Taken, Stopped> {
+        let mut image = ImageReader::open(path, block_bytes).map_err(|error| self.fail(error))?;
+        let name = path
+            .file_name()
+            .ok_or_else(|| self.fail(SourceError::NoFileName(path.to_owned())))?;
+        let name = std::os::unix::ffi::OsStrExt::as_bytes(name);
+        let entry = image.entry(EntryPath::parse(name).map_err(|error| self.fail(error))?);
+        while let Some(piece) = image.next_piece().map_err(|error| self.fail(error))? {
+            sender.piece(self.surroundings, 1, piece)?;
+        }
+        if image.finish().map_err(|error| self.fail(error))? == Consistency::Changed {
+            return Err(self.fail(SourceError::ImageChanged));
+        }
+        sender.end_of_stream(entry)?;
+        Ok(Taken { excluded: 0 })
+    }
+
+    fn streams(&self, mut streams: Vec<NamedStream>, sender: &mut Sender) -> Result<Taken, Stopped> {
+        let parsed = streams
+            .iter()
+            .map(|stream| EntryPath::parse(&stream.name))
+            .collect::<Result<Vec<_>, _>>();
+        let mut names = parsed.map_err(|error| self.fail(error))?;
+        names.sort();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(self.fail(SourceError::SameName(pair[0].to_string())));
+        }
+        for path in names {
+            let Some(at) = streams.iter().position(|stream| stream.name == path.as_bytes()) else {
+                continue;
+            };
+            let bytes = self.stream(path.to_string(), streams.swap_remove(at).input, sender)?;
+            sender.end_of_stream(stream_entry(path, bytes, self.started))?;
+        }
+        Ok(Taken { excluded: 0 })
+    }
+
+    fn stream(&self, name: String, input: StreamInput, sender: &mut Sender) -> Result<u64, Stopped> {
+        match input {
+            StreamInput::Command(command) => {
+                let failed = |error| {
+                    self.fail(SourceError::Command {
+                        name: name.clone(),
+                        error: Box::new(error),
+                    })
+                };
+                let mut stream = CommandStream::start(&command, self.cutter.clone()).map_err(failed)?;
+                while let Some(piece) = stream.next_piece().map_err(failed)? {
+                    sender.piece(self.surroundings, 1, piece)?;
+                }
+                Ok(stream.bytes())
+            }
+            StreamInput::Reader(input, rule) => {
+                let failed = |error| {
+                    self.fail(SourceError::Stream {
+                        name: name.clone(),
+                        error,
+                    })
+                };
+                let mut stream = StreamReader::new(input, self.cutter.clone(), rule);
+                while let Some(piece) = stream.next_piece().map_err(failed)? {
+                    sender.piece(self.surroundings, 1, piece)?;
+                }
+                Ok(stream.bytes())
+            }
+        }
+    }
+}
+
+/// The states of the newest snapshot, read page by page alongside the walk.
+struct Previous<'a> {
+    intake: &'a Intake<'a>,
+    scan_started: Timestamp,
+    cursor: StateCursor,
+    page: std::iter::Peekable<std::vec::IntoIter<FileState>>,
+    ended: bool,
+}
+
+impl Previous<'_> {
+    /// The state at a path; paths must ascend.
+    fn at(&mut self, path: &EntryPath) -> Result<Option<(FileState, Timestamp)>, Stopped> {
+        loop {
+            while self.page.next_if(|state| state.path < *path).is_some() {}
+            if let Some(state) = self.page.next_if(|state| state.path == *path) {
+                return Ok(Some((state, self.scan_started)));
+            }
+            if self.page.peek().is_some() || self.ended {
+                return Ok(None);
+            }
+            let page = self
+                .intake
+                .surroundings
+                .runtime
+                .block_on(self.cursor.next_page(BATCH_EVENTS));
+            let page = self.intake.flow.check(page)?;
+            self.ended = page.is_empty();
+            self.page = page.into_iter().peekable();
+        }
+    }
+}
+
+/// Collects events into batches.
+struct Sender {
+    out: SyncSender<Batch>,
+    events: Vec<Event>,
+    bytes: usize,
+    number: u64,
+}
+
+impl Sender {
+    fn send(&mut self, event: Event, bytes: usize) -> Result<(), Stopped> {
+        self.events.push(event);
+        self.bytes += bytes;
+        if self.bytes >= BATCH_BYTES || self.events.len() >= BATCH_EVENTS {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn piece(&mut self, surroundings: &Surroundings, attempt: u32, piece: Piece) -> Result<(), Stopped> {
+        let bytes = piece.raw.len();
+        Progress::add(&surroundings.progress.bytes, bytes as u64);
+        self.send(Event::Piece(attempt, piece), bytes)
+    }
+
+    fn end_of_stream(&mut self, entry: Entry) -> Result<(), Stopped> {
+        self.send(
+            Event::FileEnd {
+                entry: Box::new(entry),
+                attempts: 1,
+                stat: None,
+                link: LinkRole::Single,
+            },
+            0,
+        )
+    }
+
+    fn flush(&mut self) -> Result<(), Stopped> {
+        if self.events.is_empty() {
+            return Ok(());
+        }
+        let batch = Batch {
+            number: self.number,
+            events: std::mem::take(&mut self.events),
+        };
+        self.number += 1;
+        self.bytes = 0;
+        // A closed channel means that someone else has failed and said why.
+        self.out.send(batch).map_err(|_| Stopped)
+    }
+}

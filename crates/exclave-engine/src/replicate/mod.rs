@@ -1,0 +1,816 @@
+//! Takes a dataset abroad: one run, from the walk to the committed head.
+//!
+//! ```text
+//! intake ─ batches ─> workers (name, look up, compress) ─> packer ─ full stripes ─> sealing ─ uploads ─> settling
+//! one thread          one per core                         one        in order      one per core   tokio   one: journal, catalog
+//! ```
+//!
+//! All channels are bounded; stripes between packer and settling share one in-flight budget, so memory is bounded whatever
+//! the source. Around the pipeline stands the commit protocol of DESIGN section 6: recovery of dead runs and debts first,
+//! then the envelope, then shards, then the reuse claim, the ledger and the run table, and the head last.
+
+mod chunks;
+mod finish;
+mod flow;
+mod intake;
+mod pack;
+mod recover;
+mod remembered;
+mod ship;
+mod upload;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    num::NonZeroU32,
+    sync::{Arc, Mutex, mpsc},
+};
+
+use bytes::Bytes;
+use exclave_catalog::{Catalog, CatalogError, RunRecord, RunState};
+use exclave_dataset::{
+    cut::{ChunkSizes, Cutter, GearTable},
+    pack::{CompressError, CompressionLevel, Compressor},
+    page::WriteError,
+    walk::Finding,
+};
+use exclave_model::{
+    ChunkRef, ClassPolicy, Counts, DatasetId, Envelope, RecordError, RecordHash, RunId, RunObject, SiteId, Tag,
+    Timestamp, Version1,
+};
+use exclave_plan::{
+    Candidate, Layout, NotYet, Quorums, RefusedQuorum, RunCommit, RunEvent, Verdict,
+    layout::{Reachability, TooFewSites},
+};
+use exclave_seal::{
+    BoxError, EnvelopeError, NoEntropy, RunKey, SigningKey, entropy::draw, envelope::wrap, sealed_box::seal_label,
+    signing::SignError,
+};
+use exclave_stripe::{BufferPool, SealError, Sealer, StripeShape};
+
+pub use self::intake::{NamedStream, Source, SourceError, StreamInput};
+pub(crate) use self::upload::chain_text;
+use self::{
+    chunks::Workers,
+    finish::{Described, Finish},
+    flow::{Flow, Stopped},
+    intake::Intake,
+    pack::{ChunkStore, OnTheWay, Packed, Packer, StoreParts},
+    recover::{DeadRun, Recovered},
+    ship::{Settled, Settling, Shipping},
+    upload::Standing,
+};
+use crate::{
+    archive::Archive,
+    debt::{Paid, pay_debts},
+    journal::{Begun, Journal, JournalEntry},
+    local::{self, LocalError},
+    publish::publish,
+    state::{AgentState, Dataset, RunNote, StateError},
+    surroundings::Surroundings,
+};
+
+/// Stripes that may be in flight at once, in bytes of shards.
+pub const IN_FLIGHT_BYTES_DEFAULT: usize = 256 << 20;
+
+/// What to replicate, and how.
+pub struct ReplicateRequest {
+    /// Name of the dataset.
+    pub dataset: String,
+    /// Its class.
+    pub class: u32,
+    /// Its label.
+    pub label: String,
+    /// Where it comes from.
+    pub source: Source,
+    /// Digest of the source's definition, so that a restorer sees when it changed.
+    pub source_digest: [u8; 32],
+    /// Bounds of its chunks.
+    pub chunk_sizes: ChunkSizes,
+    /// How hard chunks are compressed.
+    pub compression: CompressionLevel,
+    /// How often a file that changes is read.
+    pub read_attempts: NonZeroU32,
+    /// In-flight budget.
+    pub in_flight_bytes: usize,
+    /// Sites that were probed and keep what they have when a name is taken.
+    pub create_only: BTreeSet<SiteId>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunOutcome {
+    /// Committed and as safe as its class demands.
+    Committed,
+    /// Committed, with fewer shards than its class demands.
+    Provisional,
+    /// The head lies at too few sites. It is journalled: the next replicate of the dataset puts it again first.
+    BelowQuorum,
+}
+
+/// What a replication did.
+#[derive(Debug)]
+pub struct ReplicateReport {
+    /// How it ended.
+    pub outcome: RunOutcome,
+    /// The dataset.
+    pub dataset: DatasetId,
+    /// The run.
+    pub run: RunId,
+    /// The head's record.
+    pub head: RecordHash,
+    /// Its place in the chain.
+    pub seq: u64,
+    /// Sites that hold the head, of all.
+    pub head_sites: usize,
+    /// What the snapshot holds.
+    pub counts: Counts,
+    /// Stored bytes that were new, before coding.
+    pub bytes_new: u64,
+    /// Stripes that this run wrote.
+    pub stripes: u64,
+    /// Least verified shards of a stripe; n of the class.
+    pub verified_min: u8,
+    /// Shards that are owed, over all stripes.
+    pub debt: u64,
+    /// Shards owed by earlier runs that were paid first.
+    pub debts_paid: u64,
+    /// Stripes of dead runs that were taken over, and heads of dead runs that were completed.
+    pub recovered_stripes: u64,
+    /// See above.
+    pub recovered_heads: u64,
+    /// A new incarnation began, because the sites were ahead of our journal.
+    pub new_incarnation: bool,
+    /// What the source would not show.
+    pub findings: Vec<Finding>,
+    /// How many of these there were.
+    pub findings_total: u64,
+    /// Sites that failed, and what they said.
+    pub site_troubles: Vec<(String, String)>,
+    /// Things that must not happen at an honest site.
+    pub alarms: Vec<String>,
+}
+
+/// Why there is no new snapshot. The one before stays the newest.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicateError {
+    /// The charter has no such class.
+    #[error("the charter has no class {0}")]
+    NoSuchClass(u32),
+    /// The writer may not write this class.
+    #[error("this agent's key may not write class {class}")]
+    NotAWriter {
+        /// The class.
+        class: u32,
+    },
+    /// The class's numbers are impossible.
+    #[error("class {class} can't be met")]
+    Class {
+        /// The class.
+        class: u32,
+        /// Why.
+        source: RefusedQuorum,
+    },
+    /// Too few sites for the class.
+    #[error("too few sites")]
+    Sites(#[from] TooFewSites),
+    /// The class's stripes are too small for the chunks.
+    #[error("a chunk of up to {chunk} bytes does not fit a stripe, which takes {stripe}")]
+    ChunkTooLarge {
+        /// Greatest chunk.
+        chunk: usize,
+        /// What an empty stripe takes.
+        stripe: usize,
+    },
+    /// The source.
+    #[error("the source can't be taken in")]
+    Source(#[from] SourceError),
+    /// A stripe reached too few sites.
+    #[error("stripe {ordinal}: {verified} of {sites} shards verified, {needed} needed")]
+    StripeFailed {
+        /// The stripe.
+        ordinal: u32,
+        /// Shards that count.
+        verified: u8,
+        /// k.
+        needed: u8,
+        /// n.
+        sites: u8,
+    },
+    /// The protocol does not allow what comes next.
+    #[error("too few sites for a commit")]
+    NotYet(#[from] NotYet),
+    /// Nothing was stored, so nothing can be committed.
+    #[error("nothing was stored")]
+    NothingStored,
+    /// A reused run whose layout is not known.
+    #[error("run {run} is referred to, but where its stripe {ordinal} lies is not known here")]
+    UnknownLayout {
+        /// The run.
+        run: RunId,
+        /// The stripe.
+        ordinal: u32,
+    },
+    /// No site has a ledger that is referred to.
+    #[error("no site has the ledger of run {run}, which the snapshot would refer to")]
+    LedgerGone {
+        /// The run.
+        run: RunId,
+    },
+    /// More runs than a head may refer to.
+    #[error("the snapshot would refer to {0} runs, at most {max} are allowed", max = exclave_model::limit::RUNS_PER_HEAD_MAX)]
+    TooManyRuns(usize),
+    /// Someone asked to stop.
+    #[error("interrupted; {durable_stripes} stripes of this run are durable and will be used by the next one")]
+    Interrupted {
+        /// Stripes that are durable.
+        durable_stripes: u64,
+    },
+    /// Local files.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The agent's state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The catalog.
+    #[error("the catalog failed")]
+    Catalog(#[from] CatalogError),
+    /// A stripe could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A manifest page could not be written.
+    #[error("the manifest can't be written")]
+    Manifest(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Compression.
+    #[error(transparent)]
+    Compress(#[from] CompressError),
+    /// A record breaks its own law.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Signing.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// Wrapping the run key.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// A sealed part.
+    #[error(transparent)]
+    Box(#[from] BoxError),
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    /// A thread could not be followed to its end.
+    #[error("a thread of the run ended without a word; please report this")]
+    ThreadLost,
+}
+
+impl From<WriteError<Stopped>> for ReplicateError {
+    fn from(error: WriteError<Stopped>) -> Self {
+        Self::Manifest(Box::new(error))
+    }
+}
+
+/// Takes a dataset abroad.
+pub fn replicate(
+    archive: &Archive,
+    state: &AgentState,
+    catalog: &Catalog,
+    request: ReplicateRequest,
+    surroundings: &Surroundings,
+) -> Result<ReplicateReport, ReplicateError> {
+    let mut entropy = surroundings.entropy.entropy();
+    let key = state.writer_key()?;
+    let terms = Terms::of(archive, &key, &request)?;
+    let (dataset, _dataset_lock) = state.lock_dataset(&request.dataset, request.class, &mut *entropy)?;
+    let recovered = recover::recover(archive, state, catalog, dataset.id, &key, surroundings)?;
+    let preflight = preflight(archive, state, &key, &mut *entropy, surroundings)?;
+    let (candidates, layout) = choose_layout(archive, &preflight, terms.quorums)?;
+    let mut notes: BTreeMap<RunId, RunNote> = state
+        .run_notes(dataset.id)?
+        .into_iter()
+        .map(|note| (note.run, note))
+        .collect();
+    notes.extend(recovered.dead.iter().map(|dead| (dead.note.run, dead.note.clone())));
+    let debts = pay_debts(archive, catalog, &notes, surroundings)?;
+    let run = begin(
+        archive,
+        state,
+        catalog,
+        &dataset,
+        &request,
+        &terms,
+        &key,
+        layout,
+        surroundings,
+    )?;
+    Job {
+        archive,
+        state,
+        catalog,
+        surroundings,
+        dataset,
+        key,
+        terms,
+        notes,
+        candidates,
+        recovered,
+        preflight,
+        debts,
+    }
+    .run(run, request)
+}
+
+/// What the charter demands of the dataset's class.
+struct Terms {
+    policy: ClassPolicy,
+    quorums: Quorums,
+    recipients: exclave_model::RecipientSet,
+}
+
+impl Terms {
+    fn of(archive: &Archive, key: &SigningKey, request: &ReplicateRequest) -> Result<Self, ReplicateError> {
+        let charter = &archive.charter;
+        let class = charter
+            .class(request.class)
+            .ok_or(ReplicateError::NoSuchClass(request.class))?;
+        let writer = charter
+            .writer(key.id())
+            .filter(|writer| writer.classes.contains(&request.class));
+        writer.ok_or(ReplicateError::NotAWriter { class: request.class })?;
+        let policy = class
+            .policy()
+            .map_err(|rule| RecordError::Unlawful { kind: "charter", rule })?;
+        let quorums = Quorums::new(policy.geometry, Some(policy.losses), policy.liars).map_err(|source| {
+            ReplicateError::Class {
+                class: request.class,
+                source,
+            }
+        })?;
+        let recipients = charter
+            .recipients_of(class)
+            .ok_or(ReplicateError::NoSuchClass(request.class))?
+            .clone();
+        let shape = StripeShape {
+            geometry: policy.geometry,
+            payload: policy.payload,
+        };
+        let (chunk, stripe) = (request.chunk_sizes.max(), shape.chunk_bytes_max());
+        if chunk > stripe {
+            return Err(ReplicateError::ChunkTooLarge { chunk, stripe });
+        }
+        Ok(Self {
+            policy,
+            quorums,
+            recipients,
+        })
+    }
+
+    fn shape(&self) -> StripeShape {
+        StripeShape {
+            geometry: self.policy.geometry,
+            payload: self.policy.payload,
+        }
+    }
+}
+
+/// What was learnt from the sites before anything was written.
+struct Preflight {
+    reachable: BTreeSet<SiteId>,
+    troubles: Vec<(String, String)>,
+    new_incarnation: bool,
+}
+
+/// Most heads of one incarnation that are listed.
+const CHAIN_LISTED_MAX: usize = 1_000_000;
+
+/// Asks every site for our own chain. Sites that are ahead of our journal mean that this state folder was rolled back or
+/// cloned: the writer goes on as a new incarnation.
+fn preflight(
+    archive: &Archive,
+    state: &AgentState,
+    key: &SigningKey,
+    entropy: &mut dyn exclave_seal::Entropy,
+    surroundings: &Surroundings,
+) -> Result<Preflight, ReplicateError> {
+    let _chain_lock = state.lock_chain()?;
+    let chain = state.chain()?;
+    let prefix = archive.names.chain_prefix(key.id(), chain.incarnation);
+    let (listings, troubles) = surroundings
+        .runtime
+        .block_on(archive.list_everywhere(&prefix, CHAIN_LISTED_MAX));
+    let seq_of = |name: &exclave_model::ObjectName| name.file_name().split('.').next()?.parse::<u64>().ok();
+    let ahead = listings
+        .values()
+        .flat_map(|listing| &listing.entries)
+        .filter_map(|entry| seq_of(&entry.name))
+        .any(|seq| seq >= chain.next_seq);
+    if ahead {
+        state.begin_incarnation(entropy)?;
+    }
+    Ok(Preflight {
+        reachable: listings.keys().filter_map(|at| archive.sites.get(*at)?.id).collect(),
+        troubles: troubles
+            .iter()
+            .map(|trouble| (trouble.site.clone(), chain_text(&trouble.error)))
+            .collect(),
+        new_incarnation: ahead,
+    })
+}
+
+fn choose_layout(
+    archive: &Archive,
+    preflight: &Preflight,
+    quorums: Quorums,
+) -> Result<(Vec<Candidate>, Layout), ReplicateError> {
+    let candidates: Vec<Candidate> = archive
+        .charter
+        .sites
+        .iter()
+        .map(|site| {
+            let reachable = preflight.reachable.contains(&site.id);
+            Candidate::of(
+                site,
+                if reachable {
+                    Reachability::Reachable
+                } else {
+                    Reachability::Unreachable
+                },
+            )
+        })
+        .collect();
+    let layout = Layout::choose(&candidates, quorums.sites())?;
+    Ok((candidates, layout))
+}
+
+/// A run that has its key, its journal and its envelope at the sites.
+struct Run {
+    id: RunId,
+    key: RunKey,
+    started: i64,
+    journal: Journal,
+    commit: RunCommit,
+    layout: Layout,
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a part of the world that a run begins in, used once"
+)]
+fn begin(
+    archive: &Archive,
+    state: &AgentState,
+    catalog: &Catalog,
+    dataset: &Dataset,
+    request: &ReplicateRequest,
+    terms: &Terms,
+    key: &SigningKey,
+    layout: Layout,
+    surroundings: &Surroundings,
+) -> Result<Run, ReplicateError> {
+    let mut entropy = surroundings.entropy.entropy();
+    let id = RunId::from_bytes(draw(&mut *entropy)?);
+    let run_key = RunKey::generate(&mut *entropy)?;
+    let started = surroundings.clock.now_unix_seconds();
+    let incarnation = state.chain()?.incarnation;
+    let envelope = Envelope {
+        format: Version1,
+        anchor: archive.anchor,
+        run: id,
+        dataset: dataset.id,
+        class: request.class,
+        charter_version: archive.charter.version,
+        recipient_set: terms.recipients.id,
+        crypto_epoch: terms.recipients.crypto_epoch,
+        commitment: run_key.commitment(),
+        label: seal_label(&run_key, &request.label, &mut *entropy)?,
+        stanzas: wrap(&run_key, &archive.anchor, &id, &terms.recipients.keys, &mut *entropy)?,
+        incarnation,
+    };
+    let object = Bytes::from(key.sign(&envelope, &mut *entropy)?.to_bytes());
+    let record = RunRecord {
+        run: id,
+        dataset: dataset.id,
+        class: request.class,
+        label_digest: *blake3::hash(request.label.as_bytes()).as_bytes(),
+        crypto_epoch: terms.recipients.crypto_epoch,
+        writer: key.id(),
+        incarnation,
+        started,
+    };
+    let mut journal = Journal::create(&state.journal_path(id))?;
+    journal.append(&JournalEntry::Begun(Begun {
+        run: id,
+        dataset: dataset.id,
+        incarnation,
+        class: request.class,
+        crypto_epoch: record.crypto_epoch,
+        label_digest: record.label_digest,
+        commitment: envelope.commitment,
+        started,
+        envelope: object.to_vec(),
+    }))?;
+    surroundings.runtime.block_on(catalog.begin_run(&record))?;
+    let mut commit = RunCommit::new(layout.clone(), terms.quorums);
+    let name = archive.names.run_object(id, RunObject::Envelope, Tag::of(&object));
+    for site in surroundings
+        .runtime
+        .block_on(publish(&archive.sites, &name, &object))
+        .sites
+    {
+        commit.handle(RunEvent::EnvelopeAt(site))?;
+    }
+    commit.allows(exclave_plan::RunStep::PutShards(RunCommit::FIRST_LAYOUT))?;
+    Ok(Run {
+        id,
+        key: run_key,
+        started,
+        journal,
+        commit,
+        layout,
+    })
+}
+
+/// One replication with everything it stands on.
+struct Job<'a> {
+    archive: &'a Archive,
+    state: &'a AgentState,
+    catalog: &'a Catalog,
+    surroundings: &'a Surroundings,
+    dataset: Dataset,
+    key: SigningKey,
+    terms: Terms,
+    notes: BTreeMap<RunId, RunNote>,
+    candidates: Vec<Candidate>,
+    recovered: Recovered,
+    preflight: Preflight,
+    debts: Paid,
+}
+
+impl Job<'_> {
+    fn run(mut self, mut run: Run, request: ReplicateRequest) -> Result<ReplicateReport, ReplicateError> {
+        let ReplicateRequest {
+            label,
+            source,
+            source_digest,
+            chunk_sizes,
+            ..
+        } = &request;
+        let (label, source_kind, source_digest) = (label.clone(), source.kind(), *source_digest);
+        let cutter = Cutter::content_defined(
+            &GearTable::from_le_bytes(self.dataset.secret.gear_bytes().as_bytes()),
+            *chunk_sizes,
+        );
+        let cutter_text = cutter.to_string();
+        let standing = Arc::new(Standing::default());
+        let (packed, settled) = self.pipeline(&mut run, request, cutter, &standing)?;
+        let Settled {
+            mut commit,
+            mut ledger,
+            stripes,
+        } = settled;
+        ledger.publish(self.archive, self.surroundings, Some(&mut commit))?;
+        let own = RunNote {
+            run: run.id,
+            commitment: run.key.commitment(),
+            ledgers: ledger.parts,
+            layouts: if ledger.layouts.is_empty() {
+                vec![first_layout(&run.layout)]
+            } else {
+                ledger.layouts
+            },
+        };
+        let finish = Finish {
+            archive: self.archive,
+            state: self.state,
+            catalog: self.catalog,
+            surroundings: self.surroundings,
+            dataset: &self.dataset,
+            key: &self.key,
+            run: run.id,
+            run_key: &run.key,
+            quorums: self.terms.quorums,
+            notes: &self.notes,
+            tips: Vec::new(),
+        };
+        finish.claim_reused(&mut commit, &packed.live)?;
+        finish.refresh_records(&mut commit, &packed.live)?;
+        let (run_pages, notes) = finish.write_run_table(&mut commit, &packed.live, own)?;
+        let described = Described {
+            label: &label,
+            started: run.started,
+            source: source_kind,
+            source_digest,
+            cutter: cutter_text,
+        };
+        let sealed = finish.seal(&packed, described)?;
+        let finished = finish.put_head(&mut commit, &mut run.journal, sealed, run_pages, &notes)?;
+        let (outcome, verified_min, debt) = match &finished.verdict {
+            Verdict::Committed { debt } => (
+                RunOutcome::Committed,
+                commit.safety().map_or(0, |s| s.verified_min),
+                *debt,
+            ),
+            Verdict::Provisional { debt, verified_min } => (RunOutcome::Provisional, *verified_min, *debt),
+            Verdict::HeadBelowQuorum(_) => (
+                RunOutcome::BelowQuorum,
+                commit.safety().map_or(0, |s| s.verified_min),
+                0,
+            ),
+            Verdict::NoHead(missing) => return Err((*missing).into()),
+        };
+        let (counts, bytes_new) = (packed.counts, packed.bytes_new);
+        let (findings, findings_total) = (packed.findings, packed.findings_total);
+        if outcome != RunOutcome::BelowQuorum {
+            self.settle_locally(&mut run, outcome, &notes, packed.states)?;
+        }
+        let mut site_troubles = std::mem::take(&mut self.preflight.troubles);
+        site_troubles.extend(
+            standing
+                .said()
+                .into_iter()
+                .map(|(site, said)| (self.archive.site_name(site), said)),
+        );
+        Ok(ReplicateReport {
+            outcome,
+            dataset: self.dataset.id,
+            run: run.id,
+            head: finished.hash,
+            seq: finished.seq,
+            head_sites: finished.sites,
+            counts,
+            bytes_new,
+            stripes,
+            verified_min,
+            debt,
+            debts_paid: self.debts.shards,
+            recovered_stripes: self.recovered.stripes,
+            recovered_heads: self.recovered.heads_completed,
+            new_incarnation: self.preflight.new_incarnation,
+            findings,
+            findings_total,
+            site_troubles,
+            alarms: standing.alarms(),
+        })
+    }
+
+    /// After the commit: what the next run will want to know, and last words for the runs that are over.
+    fn settle_locally(
+        &mut self,
+        run: &mut Run,
+        outcome: RunOutcome,
+        notes: &[RunNote],
+        states: Option<exclave_catalog::StateWriter>,
+    ) -> Result<(), ReplicateError> {
+        run.journal.append(&JournalEntry::Committed)?;
+        self.state.save_run_notes(self.dataset.id, &notes.to_vec())?;
+        let state = match outcome {
+            RunOutcome::Committed => RunState::Committed,
+            RunOutcome::Provisional | RunOutcome::BelowQuorum => RunState::Provisional,
+        };
+        self.surroundings.runtime.block_on(async {
+            self.catalog.finish_run(run.id, state).await?;
+            match states {
+                Some(states) => states.commit().await,
+                None => Ok(()),
+            }
+        })?;
+        let dead: Vec<DeadRun> = std::mem::take(&mut self.recovered.dead);
+        for dead in dead {
+            dead.close(self.archive, &self.key, self.surroundings)?;
+        }
+        let incarnation = self.state.chain()?.incarnation;
+        recover::close(self.archive, run.id, incarnation, &self.key, self.surroundings)?;
+        Ok(local::remove(&self.state.journal_path(run.id))?)
+    }
+
+    /// Runs the threads of the module's picture.
+    fn pipeline(
+        &self,
+        run: &mut Run,
+        request: ReplicateRequest,
+        cutter: Cutter,
+        standing: &Arc<Standing>,
+    ) -> Result<(Packed, Settled), ReplicateError> {
+        let threads = self.surroundings.threads.get();
+        let flow = Flow::new(request.in_flight_bytes);
+        let shape = self.terms.shape();
+        let pool = BufferPool::new(8);
+        let on_the_way = Mutex::new(OnTheWay::default());
+        let hasher = self.dataset.secret.chunk_hasher();
+        let label_tag = run.key.label_tag(&request.label);
+        let sealer = Sealer::new(self.archive.anchor, run.id, label_tag, shape, pool.clone());
+        let layout = Mutex::new(run.layout.clone());
+        let (own, notes) = (run.id, &self.notes);
+        let reusable = move |chunk: &ChunkRef| chunk.run == own || notes.contains_key(&chunk.run);
+        let states = match &request.source {
+            Source::Tree { .. } => Some(
+                self.surroundings
+                    .runtime
+                    .block_on(self.catalog.write_states(self.dataset.id, run.id))?,
+            ),
+            Source::File(_) | Source::Image { .. } | Source::Streams(_) => None,
+        };
+        let (batches_out, batches) = mpsc::sync_channel(2);
+        let (named_out, named) = mpsc::sync_channel(2);
+        let (full_out, full) = mpsc::sync_channel(1);
+        let (shipped_out, shipped) = mpsc::channel();
+        let (batches, full) = (Mutex::new(batches), Mutex::new(full));
+        let workers = Workers {
+            flow: &flow,
+            surroundings: self.surroundings,
+            catalog: self.catalog,
+            run: run.id,
+            hasher: &hasher,
+            level: request.compression,
+            reusable: &reusable,
+        };
+        let intake = Intake {
+            flow: &flow,
+            surroundings: self.surroundings,
+            catalog: self.catalog,
+            dataset: self.dataset.id,
+            cutter,
+            attempts: request.read_attempts,
+            reusable: self.notes.keys().copied().collect::<HashSet<_>>(),
+            started: Timestamp {
+                secs: run.started,
+                nanos: 0,
+            },
+            out: batches_out,
+        };
+        let shipping = Shipping {
+            flow: &flow,
+            surroundings: self.surroundings,
+            archive: self.archive,
+            sealer: &sealer,
+            run_key: &run.key,
+            quorums: self.terms.quorums,
+            read_back: self.terms.policy.read_back,
+            create_only: &request.create_only,
+            layout: &layout,
+            candidates: &self.candidates,
+            standing,
+        };
+        let settling = Settling {
+            flow: &flow,
+            surroundings: self.surroundings,
+            archive: self.archive,
+            catalog: self.catalog,
+            on_the_way: &on_the_way,
+            quorums: self.terms.quorums,
+            run: run.id,
+        };
+        let store = ChunkStore::new(StoreParts {
+            flow: &flow,
+            surroundings: self.surroundings,
+            catalog: self.catalog,
+            run: run.id,
+            shape,
+            pool,
+            on_the_way: &on_the_way,
+            hasher: &hasher,
+            compressor: Compressor::new(request.compression)?,
+            reusable: &reusable,
+            out: full_out,
+        });
+        let page_bytes_max = shape.chunk_bytes_max().min(exclave_model::limit::PAGE_BYTES_MAX);
+        let packer = Packer::new(store, &self.dataset.secret.page_boundary_key(), page_bytes_max, states);
+        let (commit, journal) = (run.commit.clone(), &mut run.journal);
+        let (taken, packed, settled) = std::thread::scope(|scope| {
+            let settled = scope.spawn(|| settling.work(shipped, journal, commit));
+            for _ in 0..threads {
+                let out = shipped_out.clone();
+                scope.spawn(|| shipping.work(&full, out));
+                let out = named_out.clone();
+                scope.spawn(|| workers.work(&batches, out));
+            }
+            drop((shipped_out, named_out));
+            let taken = scope.spawn(|| intake.run(request.source));
+            let packed = packer.run(named);
+            (taken.join(), packed, settled.join())
+        });
+        let durable_stripes = settled
+            .as_ref()
+            .ok()
+            .and_then(|s| s.as_ref().ok())
+            .map_or(0, |s| s.stripes);
+        match flow.into_failure() {
+            Some(ReplicateError::Interrupted { .. }) => return Err(ReplicateError::Interrupted { durable_stripes }),
+            Some(failure) => return Err(failure),
+            None => {}
+        }
+        match (taken, packed, settled) {
+            (Ok(Ok(taken)), Ok(mut packed), Ok(Ok(settled))) => {
+                packed.counts.excluded = taken.excluded;
+                Ok((packed, settled))
+            }
+            _ => Err(ReplicateError::ThreadLost),
+        }
+    }
+}
+
+fn first_layout(layout: &Layout) -> exclave_model::LayoutFrom {
+    exclave_model::LayoutFrom {
+        first_ordinal: 0,
+        sites: layout.sites().to_vec(),
+    }
+}
