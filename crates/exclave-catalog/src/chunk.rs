@@ -15,8 +15,14 @@ use crate::{
     sql::{bytes, number, parameters, pieces, values},
 };
 
-/// Ids in one look-up statement. Callers gain nothing from larger batches, and lose much with small ones.
+/// Ids worth asking for at once: a call costs a switch of threads, so single look-ups are several times slower
+/// (`examples/measure.rs`).
 pub const LOOKUP_BATCH: usize = 1024;
+
+/// Ids in one look-up statement. A temporary table is a sixth faster than `IN`, but writes, and so would keep look-ups
+/// from read-only connections; a join with `VALUES` depends on the planner's mood. Longer lists are slower: SQLite walks
+/// the list of named parameters for each of them.
+const LOOKUP_IDS: usize = 512;
 
 /// Rows in one insert statement: SQLite walks the list of named parameters for each, so more are slower.
 const INSERT_ROWS: usize = 32;
@@ -76,7 +82,7 @@ impl Catalog {
         wanted.sort_unstable();
         wanted.dedup();
         let mut found = HashMap::with_capacity(wanted.len());
-        for piece in wanted.chunks(LOOKUP_BATCH) {
+        for piece in wanted.chunks(LOOKUP_IDS) {
             for row in select_chunks(&mut connection, &numbers, piece).await? {
                 let chunk = chunk_of(&row)?;
                 found.insert(chunk.id, chunk);

@@ -335,7 +335,7 @@ async fn clearing_forgets_everything_and_goes_on() {
 #[tokio::test]
 async fn look_ups_go_through_the_index() {
     let catalog = one_run().await;
-    let text = crate::chunk::lookup_text(1024);
+    let text = crate::chunk::lookup_text(512);
     let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}")))
         .fetch_all(catalog.readers())
         .await
