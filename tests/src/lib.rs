@@ -1,1 +1,6 @@
-//! Skeleton.
+//! The testkit: a small world of sites, an agent and a source, for tests of the whole system.
+
+#![forbid(unsafe_code)]
+
+pub mod tree;
+pub mod world;
