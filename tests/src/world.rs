@@ -24,7 +24,7 @@ use exclave_model::{
     Anchor, ClassPolicy, Geometry, Hosting, Pace, PayloadLength, ReadBack, SiteId, SiteRecord, limit::SEGMENT_BYTES,
 };
 use exclave_plan::Quorums;
-use exclave_seal::{Entropy, RecoveryIdentity, SeededEntropy, SigningKey};
+use exclave_seal::{Entropy, KeyFile, Passphrase, RecoveryIdentity, SeededEntropy, SigningKey, key_file::Cost};
 use exclave_site::{SimulatedSite, Site, Steps};
 
 /// Whatever goes wrong in a test.
@@ -287,5 +287,19 @@ impl World {
             folders.push(folder);
         }
         Ok(folders)
+    }
+}
+
+/// What the key file of a world's identity is protected by.
+pub const PASSPHRASE: &str = "correct horse";
+
+impl World {
+    /// Writes the identity's key file, as `exclave init` leaves it.
+    pub fn write_identity(&self, path: &Path) -> Result<(), Whatever> {
+        let passphrase = Passphrase::new(PASSPHRASE.to_owned()).ok_or("the passphrase is empty")?;
+        let mut entropy = self.surroundings.entropy.entropy();
+        let mut file = KeyFile::for_recovery(&self.identity, &passphrase, Cost::TEST, &mut *entropy)?;
+        file.set_archive(self.anchor);
+        Ok(std::fs::write(path, file.to_text()?.as_bytes())?)
     }
 }
