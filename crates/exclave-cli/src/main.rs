@@ -1,2 +1,47 @@
-//! The `exclave` command.
-fn main() {}
+//! The `exclave` command: everything around the engine that people and scripts touch.
+//!
+//! In the order a call takes: [`arguments`] say what is wanted, [`environment`] and [`config`] what holds here,
+//! [`keys`], [`credentials`] and [`sites`] open what is needed, [`surroundings`] hands the engine clock, randomness and
+//! threads, [`command`] has one file for each verb, [`progress`] draws while it works, and [`output`], [`error`] and
+//! [`exit`] say how it went.
+//!
+//! **Architecture Invariant:** clock, randomness and environment enter the program in this crate only.
+//!
+//! **Architecture Invariant:** no secret is taken from a command line, and none is printed.
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod command;
+mod config;
+mod credentials;
+mod environment;
+mod error;
+mod exit;
+mod format;
+mod hardening;
+mod interrupt;
+mod keys;
+mod names;
+mod output;
+mod private_file;
+mod progress;
+mod sites;
+mod surroundings;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = match arguments::parse() {
+        Ok(arguments) => arguments,
+        Err(exit) => return exit.into(),
+    };
+    match command::run(arguments) {
+        Ok(exit) => exit.into(),
+        Err(trouble) => {
+            // Whoever closed standard error does not want to know; the code says it too.
+            let _ = trouble.print(&mut std::io::stderr().lock());
+            trouble.exit().into()
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The command line: what clap is told, and nothing else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
+
+use crate::{command, exit::Exit, keys::PassphraseSource};
+
+/// Ends the first page of help.
+const EXAMPLE: &str = "\
+Example: three stores, any two restore
+  exclave key generate --out recovery.key
+  exclave init --site file:///mnt/a --site file:///mnt/b --site s3://bucket/prefix --recovery recovery.key
+  exclave replicate ~/land-register
+  exclave restore --identity recovery.key --site file:///mnt/a --site file:///mnt/b --to ./restored";
+
+/// Keep critical data alive abroad: sealed, coded and spread over stores of which any sufficient subset restores
+#[derive(Debug, Parser)]
+#[command(name = "exclave", version, about, after_help = EXAMPLE, max_term_width = 110, disable_help_subcommand = true)]
+pub struct Arguments {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What holds for every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Global {
+    /// Read settings from FILE instead of ./exclave.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON: one document, or one a line for listings
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print errors and what was asked for, nothing else
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// The commands, in the order one meets them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make and show keys
+    #[command(subcommand)]
+    Key(command::key::Command),
+    /// Found an archive at a number of sites
+    Init(command::init::Arguments),
+    /// List sites, and check what they can do
+    #[command(subcommand)]
+    Site(command::site::Command),
+    /// Show what the sites survive, and what they share
+    Plan(command::plan::Arguments),
+    /// Inspect single shards, without keys
+    #[command(subcommand)]
+    Shard(command::shard::Command),
+    /// Print completions for a shell
+    Completions(command::completions::Arguments),
+    /// Print the manual, or write its pages into a directory
+    Man(command::man::Arguments),
+}
+
+/// How passphrases are given when nobody is there to type.
+#[derive(Debug, Clone, Args)]
+pub struct PassphraseArguments {
+    /// Read the passphrase from the first line of FILE (mode 0600, or a pipe) instead of asking
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+impl PassphraseArguments {
+    /// Where passphrases come from.
+    pub fn source(&self) -> PassphraseSource {
+        PassphraseSource {
+            file: self.passphrase_file.clone(),
+        }
+    }
+}
+
+/// Which sites are asked.
+#[derive(Debug, Clone, Args)]
+pub struct SiteArguments {
+    /// Ask this site instead of those of the configuration; may be repeated
+    #[arg(long = "site", value_name = "[NAME=]URL")]
+    pub sites: Vec<String>,
+    /// Read settings and credentials by URL from FILE (TOML, mode 0600)
+    #[arg(long, value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
+}
+
+impl SiteArguments {
+    /// As the opener of sites wants it.
+    pub fn wanted(&self) -> crate::sites::Wanted<'_> {
+        crate::sites::Wanted {
+            arguments: &self.sites,
+            credentials: self.credentials.as_deref(),
+        }
+    }
+}
+
+/// Parses the process's command line; help, version and mistakes are printed here.
+pub fn parse() -> Result<Arguments, Exit> {
+    Arguments::try_parse().map_err(|error| {
+        // Nothing is left to do when even this can't be printed.
+        let _ = error.print();
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
+            _ => Exit::Usage,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definitions_agree_with_each_other() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,314 @@
+//! `exclave init`: founds an archive.
+//!
+//! Order: everything that can be refused is refused before anything is written. Then the charter goes to every site,
+//! then the root key, the agent's state, the anchors in the identity files and the configuration are written, in this
+//! order: an interrupted `init` leaves an archive that nobody uses, never one whose root key is lost.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use exclave_engine::{AgentState, InitError, NewArchive};
+use exclave_model::{RecipientKey, SiteId};
+use exclave_seal::{KeyKind, SigningKey, entropy::draw};
+use serde::Serialize;
+
+use super::{
+    World,
+    plan::{self, ClassArguments, Plan},
+};
+use crate::{
+    arguments::{PassphraseArguments, SiteArguments},
+    config::{Config, Found, SiteConfig, locate},
+    error::{Context as _, Trouble},
+    exit::Exit,
+    keys,
+    output::Report,
+    private_file, sites,
+    surroundings::{self, Edge, OsEntropy},
+};
+
+/// `init`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    sites: SiteArguments,
+    /// A recovery identity that will open what is replicated (its public half suffices); may be repeated
+    #[arg(long, value_name = "FILE", required = true)]
+    recovery: Vec<PathBuf>,
+    #[command(flatten)]
+    class: ClassArguments,
+    /// Write the root key, which vouches for the charter, to FILE
+    #[arg(long, value_name = "FILE", default_value = "exclave-root.key")]
+    root: PathBuf,
+    /// Keep the writer's key, journal and catalog in DIR
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArguments,
+    /// Show what would be founded; write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Founds the archive.
+pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
+    surroundings::self_tests()?;
+    let target = Target::find(arguments, world)?;
+    let chosen = sites::choose(&arguments.sites.wanted(), &target.config)?;
+    let recipients = recipients(&arguments.recovery)?;
+    let mut entropy = OsEntropy;
+    let no_randomness = || Trouble::failed("no archive can be founded");
+    let mut records = Vec::new();
+    for site in &chosen {
+        records.push(plan::record(
+            site,
+            SiteId::from_bytes(draw(&mut entropy).because(no_randomness)?),
+        ));
+    }
+    let plan = Plan::make(&chosen, &records, &arguments.class.over(&target.config.class))?;
+    if arguments.dry_run {
+        world.output.report(&plan)?;
+        return Ok(Exit::Done);
+    }
+    let open = sites::open_all(chosen.clone(), &world.environment)?;
+    let passphrase = arguments
+        .passphrase
+        .source()
+        .new_one("the root key", &world.environment)?;
+    let root = SigningKey::generate(&mut entropy).because(no_randomness)?;
+    let writer = SigningKey::generate(&mut entropy).because(no_randomness)?;
+    let root_file = keys::root_file(&root, &passphrase, &world.environment)?;
+
+    let edge = Edge::start(target.config.threads)?;
+    let new = NewArchive {
+        root: &root,
+        writer: writer.public().clone(),
+        recipients,
+        sites: records
+            .into_iter()
+            .zip(open.into_iter().map(|site| site.site))
+            .collect(),
+        policy: plan.policy(),
+    };
+    let archive = exclave_engine::init(new, &edge.surroundings).map_err(refused)?;
+
+    keys::create(&arguments.root, &root_file)?;
+    AgentState::set_up(&target.state_dir, &writer, &mut entropy)
+        .because(|| Trouble::failed(format!("the state can't be set up in {}", target.state_dir.display())))?;
+    for path in &arguments.recovery {
+        keys::set_archive(path, archive.anchor)?;
+    }
+    target.write(&archive.anchor.to_hex(), &chosen, arguments)?;
+    world.output.report(&Founded {
+        archive: archive.anchor.to_hex(),
+        sites: chosen.iter().map(|site| site.name.clone()).collect(),
+        promise: plan.promise().to_owned(),
+        warnings: plan.warnings().map(str::to_owned).collect(),
+        config: target.file.display().to_string(),
+        state_dir: target.state_dir.display().to_string(),
+        root_key: arguments.root.display().to_string(),
+        identities: arguments
+            .recovery
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect(),
+    })?;
+    Ok(Exit::Done)
+}
+
+/// The files that will be written.
+struct Target {
+    config: Config,
+    /// The configuration's file.
+    file: PathBuf,
+    /// Its text, when it is there already.
+    text: Option<String>,
+    state_dir: PathBuf,
+}
+
+impl Target {
+    fn find(arguments: &Arguments, world: &World) -> Result<Self, Trouble> {
+        let named = world.global.config.as_deref();
+        let file = match locate(named, &world.environment)? {
+            Found::File(file) => file,
+            Found::Nothing => PathBuf::from("exclave.toml"),
+        };
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(
+                    Trouble::usage(format!("the configuration {} can't be read", file.display())).source(error),
+                );
+            }
+        };
+        let config = Config::parse(text.as_deref().unwrap_or_default(), Some(file.clone()))?;
+        if let Some(archive) = config.archive {
+            return Err(
+                Trouble::usage(format!("{} belongs to archive {archive} already", file.display()))
+                    .hint("name another file for another archive: --config FILE"),
+            );
+        }
+        if text.is_some() && !arguments.sites.sites.is_empty() {
+            return Err(
+                Trouble::usage(format!("{} is there already, and --site is given", file.display()))
+                    .hint("leave --site out to use the sites of that file, or name another with --config FILE"),
+            );
+        }
+        let state_dir = match &arguments.state_dir {
+            Some(folder) => std::path::absolute(folder).because(|| Trouble::usage("--state-dir is no path"))?,
+            None => config.state_dir(&world.environment),
+        };
+        if AgentState::open(&state_dir).is_ok() {
+            return Err(
+                Trouble::usage(format!("{} belongs to a writer already", state_dir.display()))
+                    .hint("name another folder: --state-dir DIR"),
+            );
+        }
+        refuse_root_in_state(&arguments.root, &state_dir)?;
+        Ok(Self {
+            config,
+            file,
+            text,
+            state_dir,
+        })
+    }
+
+    /// Writes the configuration: a new one, or the archive's line at the top of the one that is there.
+    fn write(&self, anchor: &str, sites: &[SiteConfig], arguments: &Arguments) -> Result<(), Trouble> {
+        let mut text = String::from("# Every key, its default and why: exclave man --settings\n");
+        if self.text.is_some() {
+            text.clear();
+        }
+        text.push_str(&format!("archive = \"{anchor}\"\n"));
+        if self.config.state_dir.is_none() && (arguments.state_dir.is_some() || self.text.is_none()) {
+            let folder = self
+                .file
+                .parent()
+                .and_then(|base| self.state_dir.strip_prefix(base).ok());
+            let folder = folder.unwrap_or(&self.state_dir).display().to_string();
+            text.push_str(&format!("state_dir = {}\n", toml::Value::from(folder)));
+        }
+        match &self.text {
+            Some(before) => text.push_str(before),
+            None => sites.iter().for_each(|site| {
+                text.push_str(&format!(
+                    "\n[[site]]\nname = \"{}\"\naddress = \"{}\"\n",
+                    site.name, site.address
+                ));
+            }),
+        }
+        private_file::replace(&self.file, &text, "configuration")
+    }
+}
+
+/// A root key in the agent's folder would let whoever takes over the agent rewrite the charter.
+fn refuse_root_in_state(root: &Path, state_dir: &Path) -> Result<(), Trouble> {
+    if root.symlink_metadata().is_ok() {
+        return Err(
+            Trouble::usage(format!("the key file {} is there already", root.display()))
+                .hint("a key is never written over; name another file with --root, or move that one away"),
+        );
+    }
+    let folder = private_file::directory_of(root);
+    let folder = folder
+        .canonicalize()
+        .because(|| Trouble::usage(format!("the folder of {} is not there", root.display())))?;
+    // The state folder need not be there yet; then nothing can lie in it.
+    let state = state_dir.canonicalize().or_else(|_| std::path::absolute(state_dir));
+    let inside = state.is_ok_and(|state| folder.starts_with(state));
+    if inside {
+        return Err(Trouble::usage(format!(
+            "the root key {} would lie in the agent's state directory {}",
+            root.display(),
+            state_dir.display()
+        ))
+        .hint("name a place that the agent does not have, best a stick: --root FILE"));
+    }
+    Ok(())
+}
+
+fn recipients(paths: &[PathBuf]) -> Result<Vec<RecipientKey>, Trouble> {
+    let mut recipients: Vec<RecipientKey> = Vec::new();
+    for path in paths {
+        let key = keys::read(path)?;
+        if key.kind() != KeyKind::Recovery {
+            let what = format!(
+                "{} is a {} key, not a recovery identity",
+                path.display(),
+                key.kind().as_str()
+            );
+            return Err(Trouble::usage(what).hint("make one: exclave key generate --out recovery.key"));
+        }
+        if let Some(archive) = key.archive() {
+            return Err(
+                Trouble::usage(format!("{} belongs to archive {archive} already", path.display()))
+                    .hint("make a further one: exclave key generate --out FILE"),
+            );
+        }
+        let recipient = key
+            .recipient()
+            .because(|| Trouble::usage(format!("{} is of no use", path.display())))?;
+        if recipients.contains(&recipient) {
+            return Err(Trouble::usage(format!(
+                "{} holds a key that was given before",
+                path.display()
+            )));
+        }
+        recipients.push(recipient);
+    }
+    recipients.sort_by_key(RecipientKey::id);
+    Ok(recipients)
+}
+
+fn refused(error: InitError) -> Trouble {
+    let trouble = Trouble::failed("the archive was not founded");
+    match &error {
+        InitError::Sites { troubles, .. } => {
+            let said: Vec<String> = troubles.iter().map(ToString::to_string).collect();
+            let hint = troubles.iter().find_map(|trouble| sites::hint(&trouble.error));
+            let trouble = Trouble::failed(format!("the archive was not founded: {error}: {}", said.join("; ")));
+            match hint {
+                Some(hint) => trouble.hint(hint),
+                None => trouble.hint("`exclave site check` tells more; founding needs every site"),
+            }
+        }
+        InitError::Charter(_) | InitError::Entropy(_) => trouble.source(error),
+    }
+}
+
+/// What was founded.
+#[derive(Serialize)]
+struct Founded {
+    archive: String,
+    sites: Vec<String>,
+    promise: String,
+    warnings: Vec<String>,
+    config: String,
+    state_dir: String,
+    root_key: String,
+    identities: Vec<String>,
+}
+
+impl Report for Founded {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "Archive {}", self.archive)?;
+        writeln!(out, "at {}.", self.sites.join(", "))?;
+        writeln!(out, "{}", self.promise)?;
+        for warning in &self.warnings {
+            writeln!(out, "Warning: {warning}")?;
+        }
+        writeln!(out, "\nWrote {} (settings), {} (state)", self.config, self.state_dir)?;
+        writeln!(
+            out,
+            "and {} (root key). Take the root key and {}",
+            self.root_key,
+            self.identities.join(", ")
+        )?;
+        writeln!(out, "away from this machine: it needs neither to replicate.")?;
+        writeln!(out, "\nNext: exclave replicate PATH")
+    }
+}

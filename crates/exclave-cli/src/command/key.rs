@@ -1,0 +1,141 @@
+//! `exclave key generate|show`.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+use exclave_seal::{KeyFile, KeyKind};
+use serde::Serialize;
+
+use super::World;
+use crate::{
+    arguments::PassphraseArguments,
+    error::{Context as _, Trouble},
+    exit::Exit,
+    keys,
+    output::Report,
+    surroundings,
+};
+
+/// `key ..`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a recovery identity: the key that opens what was replicated
+    Generate(Generate),
+    /// Show what a key file holds, without its secret
+    Show(Show),
+}
+
+/// `key generate`.
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// Write the key to FILE, which must not be there; only this user may read it
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Write its public half to FILE as well; `init` needs no more
+    #[arg(long, value_name = "FILE")]
+    public: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArguments,
+}
+
+/// `key show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The key file
+    file: PathBuf,
+}
+
+/// Runs one of them.
+pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
+    match command {
+        Command::Generate(arguments) => generate(arguments, world),
+        Command::Show(arguments) => {
+            let key = keys::read(&arguments.file)?;
+            world.output.report(&Shown::of(&arguments.file, &key)?)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn generate(arguments: &Generate, world: &mut World) -> Result<Exit, Trouble> {
+    surroundings::self_tests()?;
+    for path in std::iter::once(&arguments.out).chain(&arguments.public) {
+        // Asked before the passphrase, so that nobody types in vain; creating it asks again.
+        if path.symlink_metadata().is_ok() {
+            return Err(
+                Trouble::usage(format!("the key file {} is there already", path.display()))
+                    .hint("a key is never written over; name another file or move that one away"),
+            );
+        }
+    }
+    let passphrase = arguments
+        .passphrase
+        .source()
+        .new_one("the recovery identity", &world.environment)?;
+    let key = keys::new_recovery(&passphrase, &world.environment)?;
+    keys::create(&arguments.out, &key)?;
+    if let Some(path) = &arguments.public {
+        keys::create(path, &key.public_part())?;
+    }
+    world.output.report(&Shown::of(&arguments.out, &key)?)?;
+    world
+        .output
+        .note("Keep the file and its passphrase apart, and away from the machine that replicates.");
+    Ok(Exit::Done)
+}
+
+/// A key file, without its secret.
+#[derive(Serialize)]
+struct Shown {
+    file: String,
+    kind: &'static str,
+    /// Recipient id of a recovery identity, key id of a signing key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    holds: &'static str,
+    archive: Option<String>,
+}
+
+impl Shown {
+    fn of(path: &Path, key: &KeyFile) -> Result<Self, Trouble> {
+        let useless = || Trouble::usage(format!("{} is of no use", path.display()));
+        let (recipient, id) = match key.kind() {
+            KeyKind::Recovery => (Some(key.recipient().because(useless)?.id().to_hex()), None),
+            KeyKind::Root | KeyKind::Writer => (None, Some(key.public_key().because(useless)?.id().to_hex())),
+        };
+        let holds = match (key.is_sealed(), key.kind()) {
+            (true, _) => "secret, protected by a passphrase",
+            (false, KeyKind::Writer) => "secret, open",
+            (false, KeyKind::Recovery | KeyKind::Root) => "public half only",
+        };
+        Ok(Self {
+            file: path.display().to_string(),
+            kind: key.kind().as_str(),
+            recipient,
+            key: id,
+            holds,
+            archive: key.archive().map(|anchor| anchor.to_hex()),
+        })
+    }
+}
+
+impl Report for Shown {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{} key in {} ({})", self.kind, self.file, self.holds)?;
+        if let Some(recipient) = &self.recipient {
+            writeln!(out, "recipient {recipient}")?;
+        }
+        if let Some(key) = &self.key {
+            writeln!(out, "key {key}")?;
+        }
+        match &self.archive {
+            Some(archive) => writeln!(out, "archive {archive}"),
+            None => Ok(()),
+        }
+    }
+}

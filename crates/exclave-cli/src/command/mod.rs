@@ -1,0 +1,59 @@
+//! The commands, one file each: arguments, deed, report.
+
+pub mod completions;
+pub mod init;
+pub mod key;
+pub mod man;
+pub mod plan;
+pub mod shard;
+pub mod site;
+
+use crate::{
+    arguments::{Arguments, Command, Global},
+    config::Config,
+    environment::Environment,
+    error::Trouble,
+    exit::Exit,
+    hardening,
+    output::{Form, Output, Talk},
+};
+
+/// What every command is handed.
+pub struct World {
+    /// The options of every command.
+    pub global: Global,
+    /// The process's environment.
+    pub environment: Environment,
+    /// Where results go.
+    pub output: Output,
+}
+
+impl World {
+    /// The settings.
+    pub fn config(&self) -> Result<Config, Trouble> {
+        Config::load(self.global.config.as_deref(), &self.environment)
+    }
+}
+
+/// Runs a command.
+pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
+    hardening::protect_memory()?;
+    let Arguments { global, command } = arguments;
+    let form = if global.json { Form::Json } else { Form::Text };
+    let talk = if global.quiet { Talk::Quiet } else { Talk::Normal };
+    let mut world = World {
+        global,
+        environment: Environment::of_process(),
+        output: Output::new(form, talk),
+    };
+    let world = &mut world;
+    match command {
+        Command::Key(command) => key::run(&command, world),
+        Command::Init(arguments) => init::run(&arguments, world),
+        Command::Site(command) => site::run(&command, world),
+        Command::Plan(arguments) => plan::run(&arguments, world),
+        Command::Shard(command) => shard::run(&command, world),
+        Command::Completions(arguments) => completions::run(&arguments, world),
+        Command::Man(arguments) => man::run(&arguments, world),
+    }
+}

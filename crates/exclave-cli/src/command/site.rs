@@ -1,0 +1,387 @@
+//! `exclave site list|check`: which sites there are, and what they are fit for.
+
+use std::{
+    io::{self, Write},
+    time::Instant,
+};
+
+use clap::{Args, Subcommand};
+use exclave_site::{
+    Class, ProbeInputs, ProbeReport,
+    probe::{CreateOnly, Finding, Kept, Power},
+};
+use futures::future::join_all;
+use serde::Serialize;
+
+use super::World;
+use crate::{
+    config::SiteConfig,
+    credentials::CredentialSource,
+    error::{Context as _, Trouble},
+    exit::Exit,
+    format,
+    output::{Form, Report, aligned, figures, words},
+    sites::{self, OpenSite, Wanted},
+    surroundings::{Edge, OsEntropy},
+};
+
+/// A site's clock that is further off than this is worth a word: cosignatures and locks go by days, TLS by minutes.
+const CLOCK_SKEW_SECONDS_MAX: u64 = 300;
+
+/// `site ..`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the sites of the configuration
+    List,
+    /// Find out what sites can do, what our credentials may do there, and how fast they are
+    Check(Check),
+}
+
+/// `site check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Sites by name or URL; all of the configuration when none is given
+    #[arg(value_name = "NAME|URL")]
+    sites: Vec<String>,
+    /// Read settings and credentials by URL from FILE (TOML, mode 0600)
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<std::path::PathBuf>,
+    /// Do not try to delete; what the check wrote stays there then
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs one of them.
+pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
+    match command {
+        Command::List => list(world),
+        Command::Check(arguments) => check(arguments, world),
+    }
+}
+
+fn list(world: &mut World) -> Result<Exit, Trouble> {
+    let config = world.config()?;
+    let sites = sites::choose(&Wanted::default(), &config)?;
+    let listed: Vec<Listed> = sites.iter().map(Listed::of).collect();
+    let columns = [
+        "NAME",
+        "ADDRESS",
+        "HOSTING",
+        "PACE",
+        "COUNTRY",
+        "OPERATOR",
+        "CREDENTIALS",
+    ]
+    .map(words);
+    world.output.table(&columns, &listed, |site| {
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        vec![
+            site.name.clone(),
+            site.address.clone(),
+            site.hosting.to_owned(),
+            site.pace.to_owned(),
+            or_dash(&site.country),
+            or_dash(&site.operator),
+            site.credentials.clone(),
+        ]
+    })?;
+    Ok(Exit::Done)
+}
+
+/// A site of the configuration.
+#[derive(Serialize)]
+struct Listed {
+    name: String,
+    address: String,
+    hosting: &'static str,
+    pace: &'static str,
+    country: Option<String>,
+    region: Option<String>,
+    operator: Option<String>,
+    legal_reach: Vec<String>,
+    iam_realm: Option<String>,
+    /// Where credentials come from; never what they are.
+    credentials: String,
+}
+
+impl Listed {
+    fn of(site: &SiteConfig) -> Self {
+        let credentials = match &site.credentials {
+            CredentialSource::File(path) => format!("file {}", path.display()),
+            CredentialSource::Systemd(name) => format!("systemd credential {name}"),
+            CredentialSource::Variables(prefix) | CredentialSource::VariablesIfSet(prefix) => format!("${prefix}_*"),
+            CredentialSource::Given(_) => "given".to_owned(),
+        };
+        let domains = site.domains.clone();
+        Self {
+            name: site.name.clone(),
+            address: site.address.to_string(),
+            hosting: site.hosting.as_str(),
+            pace: site.pace.as_str(),
+            country: domains.country,
+            region: domains.region,
+            operator: domains.operator,
+            legal_reach: domains.legal_reach,
+            iam_realm: domains.iam_realm,
+            credentials,
+        }
+    }
+}
+
+fn check(arguments: &Check, world: &mut World) -> Result<Exit, Trouble> {
+    let config = world.config()?;
+    let wanted = Wanted {
+        arguments: &arguments.sites,
+        credentials: arguments.credentials.as_deref(),
+    };
+    let open = sites::open_all(sites::choose(&wanted, &config)?, &world.environment)?;
+    let edge = Edge::start(config.threads)?;
+    let now = edge.surroundings.clock.now_unix_seconds();
+    let start = Instant::now();
+    let probes = open.iter().map(|site| probe(site, start, !arguments.keep));
+    let reports = edge.block_on(join_all(probes));
+    let checked: Result<Vec<Checked>, Trouble> = open
+        .iter()
+        .zip(reports)
+        .map(|(site, report)| report.map(|report| Checked::of(&site.config.name, report, now)))
+        .collect();
+    let checked = checked?;
+    match world.output.form() {
+        // Listings are JSON lines.
+        Form::Json => checked.iter().try_for_each(|site| world.output.item(site))?,
+        Form::Text => world.output.report(&Page(&checked))?,
+    }
+    world.output.finish()?;
+    let unfit = checked
+        .iter()
+        .any(|site| matches!(site.verdict, Verdict::Unfit | Verdict::Unreachable));
+    Ok(if unfit { Exit::Findings } else { Exit::Done })
+}
+
+async fn probe(site: &OpenSite, start: Instant, may_delete: bool) -> Result<ProbeReport, Trouble> {
+    let failed = || Trouble::failed(format!("{} can't be checked", site.config.name));
+    let nonce = exclave_seal::entropy::draw(&mut OsEntropy).because(failed)?;
+    let destroy = may_delete.then(|| exclave_site::open_destroy(&site.config.address, &site.settings));
+    let destroy = destroy.transpose().because(failed)?;
+    let inputs = ProbeInputs {
+        nonce,
+        elapsed: &|| start.elapsed(),
+        destroy: destroy.as_deref(),
+    };
+    Ok(exclave_site::probe(&*site.site, &inputs).await)
+}
+
+/// What a site may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Verdict {
+    /// Everything works, and our credentials can neither overwrite nor delete.
+    Good,
+    /// Everything needed works; see the remarks.
+    Usable,
+    /// Something that every site needs does not work.
+    Unfit,
+    /// It did not answer.
+    Unreachable,
+}
+
+impl Verdict {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Usable => "usable",
+            Self::Unfit => "unfit",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// What was learned about one site, and what follows.
+#[derive(Serialize)]
+struct Checked {
+    name: String,
+    verdict: Verdict,
+    fit_for: Vec<&'static str>,
+    remarks: Vec<String>,
+    probe: ProbeReport,
+}
+
+impl Checked {
+    fn of(name: &str, probe: ProbeReport, now: i64) -> Self {
+        let right = |finding: &Finding<Kept>| *finding == Finding::Known(Kept::Right);
+        let (stores, ranges, lists) = (right(&probe.put_and_get), right(&probe.ranges), right(&probe.listing));
+        let mut fit_for = Vec::new();
+        if stores {
+            fit_for.push("shards");
+        }
+        // Readers find heads, charters and shards of a lost ledger by listing.
+        if stores && lists {
+            fit_for.push("heads");
+        }
+        if stores && ranges {
+            fit_for.push("sampled audits");
+        }
+        let remarks = remarks(&probe, now);
+        let verdict = match &probe.put_and_get {
+            Finding::Failed {
+                class: Class::Slow | Class::Unreachable | Class::Missing,
+                ..
+            } => Verdict::Unreachable,
+            _ if !(stores && ranges && lists) => Verdict::Unfit,
+            _ if remarks.is_empty() => Verdict::Good,
+            _ => Verdict::Usable,
+        };
+        Self {
+            name: name.to_owned(),
+            verdict,
+            fit_for,
+            remarks,
+            probe,
+        }
+    }
+}
+
+fn remarks(probe: &ProbeReport, now: i64) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let mut remark = |text: &str| remarks.push(text.to_owned());
+    if let Finding::Failed { error, .. } = &probe.put_and_get {
+        // The rest fails for the same reason.
+        remark(error);
+        return remarks;
+    }
+    match &probe.put_and_get {
+        Finding::Known(Kept::Wrong) => remark("other bytes came back than were put"),
+        Finding::Known(Kept::Right) | Finding::Unknown | Finding::Failed { .. } => {}
+    }
+    for (finding, text) in [
+        (&probe.ranges, "ranged reads give wrong bytes"),
+        (&probe.listing, "a listing does not show what was just put"),
+    ] {
+        match finding {
+            Finding::Known(Kept::Wrong) => remark(text),
+            Finding::Failed { error, .. } => remark(error),
+            Finding::Known(Kept::Right) | Finding::Unknown => {}
+        }
+    }
+    match &probe.create_only {
+        Finding::Known(CreateOnly::SilentlyOverwrites) => {
+            remark("create-only puts overwrite and claim success; every put is read back");
+        }
+        Finding::Known(CreateOnly::Unsupported) => remark("create-only puts are not supported; plain ones are used"),
+        Finding::Known(CreateOnly::Broken) => remark("create-only puts do something else; every put is read back"),
+        Finding::Failed { error, .. } => remark(error),
+        Finding::Known(CreateOnly::Honoured) | Finding::Unknown => {}
+    }
+    match (&probe.overwrite, &probe.delete) {
+        (Finding::Known(Power::Can), Finding::Known(Power::Can)) => {
+            remark("our credentials can overwrite and delete; whoever steals them can too, unless versions are kept");
+        }
+        (Finding::Known(Power::Can), _) => {
+            remark("our credentials can overwrite; whoever steals them can too, unless versions are kept");
+        }
+        (_, Finding::Known(Power::Can)) => {
+            remark("our credentials can delete; whoever steals them can too, unless versions are kept");
+        }
+        _ => {}
+    }
+    if let Some(date) = probe.date.filter(|date| date.abs_diff(now) > CLOCK_SKEW_SECONDS_MAX) {
+        let away = std::time::Duration::from_secs(date.abs_diff(now));
+        remarks.push(format!("its clock and ours are {} apart", format::span(away)));
+    }
+    remarks
+}
+
+/// All sites for people: a table, then what to know about each.
+struct Page<'a>(&'a [Checked]);
+
+impl Serialize for Page<'_> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
+}
+
+impl Report for Page<'_> {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let columns = [
+            words("SITE"),
+            words("VERDICT"),
+            words("STORES"),
+            words("RANGES"),
+            words("LISTS"),
+            words("CREATE-ONLY"),
+            words("OVERWRITE"),
+            words("DELETE"),
+            figures("ROUND TRIP"),
+            figures("UP"),
+            figures("DOWN"),
+        ];
+        write!(out, "{}", aligned(&columns, self.0.iter().map(row)))?;
+        for site in self.0 {
+            let fit_for = if site.fit_for.is_empty() {
+                "nothing".to_owned()
+            } else {
+                site.fit_for.join(", ")
+            };
+            writeln!(out, "\n{} ({})\n  fit for {fit_for}", site.name, site.probe.site)?;
+            for remark in &site.remarks {
+                writeln!(out, "  {}", format::plain(remark))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Report for Checked {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        Page(std::slice::from_ref(self)).text(out)
+    }
+}
+
+fn row(site: &Checked) -> Vec<String> {
+    let probe = &site.probe;
+    let rate = |rate: &u64| format!("{}/s", format::bytes(*rate));
+    vec![
+        site.name.clone(),
+        site.verdict.as_str().to_owned(),
+        cell(&probe.put_and_get, kept),
+        cell(&probe.ranges, kept),
+        cell(&probe.listing, kept),
+        cell(&probe.create_only, |found| {
+            match found {
+                CreateOnly::Honoured => "honoured",
+                CreateOnly::SilentlyOverwrites => "ignored",
+                CreateOnly::Unsupported => "unsupported",
+                CreateOnly::Broken => "broken",
+            }
+            .to_owned()
+        }),
+        cell(&probe.overwrite, power),
+        cell(&probe.delete, power),
+        cell(&probe.round_trip_us, |us| format!("{:.1} ms", *us as f64 / 1000.0)),
+        cell(&probe.upload_bytes_per_second, rate),
+        cell(&probe.download_bytes_per_second, rate),
+    ]
+}
+
+fn cell<T>(finding: &Finding<T>, known: impl Fn(&T) -> String) -> String {
+    match finding {
+        Finding::Known(value) => known(value),
+        Finding::Failed { .. } => "failed".to_owned(),
+        Finding::Unknown => "-".to_owned(),
+    }
+}
+
+fn kept(found: &Kept) -> String {
+    match found {
+        Kept::Right => "yes".to_owned(),
+        Kept::Wrong => "wrongly".to_owned(),
+    }
+}
+
+fn power(found: &Power) -> String {
+    match found {
+        Power::Can => "can".to_owned(),
+        Power::Cannot => "cannot".to_owned(),
+        Power::SaidSoOnly => "pretended".to_owned(),
+    }
+}

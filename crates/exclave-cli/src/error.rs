@@ -1,0 +1,160 @@
+//! What went wrong, for people: what, why, and what to do next.
+//!
+//! ```text
+//! Error: cannot restore land-register
+//! Caused by: stripe 51c2: 5 shards readable, 6 needed
+//! Hint: luxembourg-1 answered 3 h ago; try again when it is back
+//! ```
+//!
+//! Libraries give precise errors; here they get the deed that failed, a hint, and the exit code, once.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    io::{self, Write},
+};
+
+use crate::{exit::Exit, format::plain};
+
+/// A command that did not succeed.
+#[derive(Debug)]
+pub struct Trouble(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
+    exit: Exit,
+    what: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+    hint: Option<String>,
+    quiet: bool,
+}
+
+impl Trouble {
+    /// A command that ends with this code.
+    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Self(Box::new(Details {
+            exit,
+            what: what.into(),
+            source: None,
+            hint: None,
+            quiet: false,
+        }))
+    }
+
+    /// It failed.
+    pub fn failed(what: impl Into<String>) -> Self {
+        Self::new(Exit::Failed, what)
+    }
+
+    /// The command line or the configuration is wrong.
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, what)
+    }
+
+    /// Whoever read our output went away: nothing to say, and nobody to say it to.
+    pub fn reader_gone() -> Self {
+        let mut trouble = Self::failed("the output was closed");
+        trouble.0.quiet = true;
+        trouble
+    }
+
+    /// Gives the cause.
+    #[must_use]
+    pub fn source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Says what to do next, unless something more precise is said already.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint.get_or_insert(hint.into());
+        self
+    }
+
+    /// How the process ends.
+    pub fn exit(&self) -> Exit {
+        self.0.exit
+    }
+
+    /// What to do next.
+    #[cfg(test)]
+    pub fn hint_text(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// Prints error, causes and hint. Control characters, which may come from a site, are escaped.
+    pub fn print(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.0.quiet {
+            return Ok(());
+        }
+        writeln!(out, "Error: {}", plain(&self.0.what))?;
+        let mut said = self.0.what.clone();
+        let mut cause = self
+            .0
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static));
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Some libraries repeat their source in their own text.
+            if !said.contains(&text) {
+                writeln!(out, "Caused by: {}", plain(&text))?;
+                said = text;
+            }
+            cause = error.source();
+        }
+        match &self.0.hint {
+            Some(hint) => writeln!(out, "Hint: {}", plain(hint)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.what)
+    }
+}
+
+impl StdError for Trouble {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Turns a library's error into trouble.
+pub trait Context<T> {
+    /// Says what was being done; the error becomes the cause.
+    fn because(self, trouble: impl FnOnce() -> Trouble) -> Result<T, Trouble>;
+}
+
+impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Context<T> for Result<T, E> {
+    fn because(self, trouble: impl FnOnce() -> Trouble) -> Result<T, Trouble> {
+        self.map_err(|error| trouble().source(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("reading \u{1b}[31m{0}")]
+    struct Outer(String, #[source] io::Error);
+
+    #[test]
+    fn chains_are_printed_without_repetition_or_escapes() {
+        let inner = io::Error::other("no route");
+        let trouble = Trouble::failed("cannot check lux-1")
+            .source(Outer("head: no route".into(), inner))
+            .hint("try again")
+            .hint("less precise");
+        let mut out = Vec::new();
+        trouble.print(&mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "Error: cannot check lux-1\nCaused by: reading \\u{1b}[31mhead: no route\nHint: try again\n"
+        );
+    }
+}

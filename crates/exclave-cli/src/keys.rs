@@ -1,0 +1,146 @@
+//! Key files and passphrases.
+
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+};
+
+use exclave_model::Anchor;
+use exclave_seal::{KeyFile, KeyKind, Passphrase, RecoveryIdentity, SigningKey, key_file::Cost};
+
+use crate::{
+    environment::Environment,
+    error::{Context as _, Trouble},
+    private_file,
+};
+
+/// The variable that holds a passphrase. For tests and automation: other processes of this user can read it.
+pub const PASSPHRASE_VARIABLE: &str = "EXCLAVE_PASSPHRASE";
+
+/// Where passphrases come from.
+#[derive(Debug, Clone, Default)]
+pub struct PassphraseSource {
+    /// A private file, or a pipe.
+    pub file: Option<PathBuf>,
+}
+
+impl PassphraseSource {
+    /// The passphrase of a key that exists.
+    pub fn existing(&self, what: &str, environment: &Environment) -> Result<Passphrase, Trouble> {
+        match self.given(environment)? {
+            Some(passphrase) => Ok(passphrase),
+            None => prompt(&format!("Passphrase of {what}: ")),
+        }
+    }
+
+    /// A passphrase for a new key: asked for twice.
+    pub fn new_one(&self, what: &str, environment: &Environment) -> Result<Passphrase, Trouble> {
+        if let Some(passphrase) = self.given(environment)? {
+            return Ok(passphrase);
+        }
+        let first = prompt(&format!("New passphrase for {what}: "))?;
+        let second = prompt("The same again: ")?;
+        if first.matches(&second) {
+            Ok(first)
+        } else {
+            Err(Trouble::usage("the passphrases differ; nothing was written"))
+        }
+    }
+
+    fn given(&self, environment: &Environment) -> Result<Option<Passphrase>, Trouble> {
+        if let Some(path) = &self.file {
+            let line = private_file::read_line(path, "passphrase file")?;
+            let passphrase = Passphrase::new(String::clone(&line));
+            let empty = || Trouble::usage(format!("the first line of {} is empty", path.display()));
+            return passphrase.map(Some).ok_or_else(empty);
+        }
+        Ok(environment.text(PASSPHRASE_VARIABLE).and_then(Passphrase::new))
+    }
+}
+
+fn prompt(question: &str) -> Result<Passphrase, Trouble> {
+    let no_terminal = || {
+        Trouble::usage("a passphrase is needed, and there is no terminal to ask at").hint(format!(
+            "give --passphrase-file FILE, or {PASSPHRASE_VARIABLE} in the environment"
+        ))
+    };
+    // rpassword speaks to /dev/tty, also when standard input is a pipe.
+    if !std::io::stderr().is_terminal() && std::fs::File::open("/dev/tty").is_err() {
+        return Err(no_terminal());
+    }
+    let text = rpassword::prompt_password(question).because(no_terminal)?;
+    Passphrase::new(text).ok_or_else(|| Trouble::usage("an empty passphrase protects nothing"))
+}
+
+/// What a passphrase is stretched with. Tests that make many keys set EXCLAVE_TEST_CHEAP_KEYS in debug builds.
+fn cost(environment: &Environment) -> Cost {
+    if cfg!(debug_assertions) && environment.raw("EXCLAVE_TEST_CHEAP_KEYS").is_some() {
+        Cost::TEST
+    } else {
+        Cost::STANDARD
+    }
+}
+
+/// Makes a recovery identity and its file, which isn't written yet.
+pub fn new_recovery(passphrase: &Passphrase, environment: &Environment) -> Result<KeyFile, Trouble> {
+    let failed = || Trouble::failed("no recovery identity could be made");
+    let mut entropy = crate::surroundings::OsEntropy;
+    let identity = RecoveryIdentity::generate(&mut entropy).because(failed)?;
+    KeyFile::for_recovery(&identity, passphrase, cost(environment), &mut entropy).because(failed)
+}
+
+/// Makes a root key's file, which isn't written yet.
+pub fn root_file(key: &SigningKey, passphrase: &Passphrase, environment: &Environment) -> Result<KeyFile, Trouble> {
+    let mut entropy = crate::surroundings::OsEntropy;
+    KeyFile::for_root(key, passphrase, cost(environment), &mut entropy)
+        .because(|| Trouble::failed("the root key can't be protected"))
+}
+
+/// Reads a key file. One that holds a secret must be private; a public one need not.
+pub fn read(path: &Path) -> Result<KeyFile, Trouble> {
+    let text = private_file::read(path, "key file");
+    let text = match text {
+        // A public half may be mode 0644: look what it is before complaining.
+        Err(trouble) => match std::fs::read_to_string(path).ok().map(|text| KeyFile::parse(&text)) {
+            // Of these two kinds only a public half has no seal.
+            Some(Ok(key)) if !key.is_sealed() && key.kind() != KeyKind::Writer => return Ok(key),
+            _ => return Err(trouble),
+        },
+        Ok(text) => text,
+    };
+    KeyFile::parse(&text).because(|| Trouble::usage(format!("{} is of no use", path.display())))
+}
+
+/// Writes a new key file.
+pub fn create(path: &Path, key: &KeyFile) -> Result<(), Trouble> {
+    let text = key
+        .to_text()
+        .because(|| Trouble::failed("the key can't be written down"))?;
+    private_file::create(path, &text, "key file")
+}
+
+/// Writes into a key file which archive it belongs to.
+pub fn set_archive(path: &Path, anchor: Anchor) -> Result<(), Trouble> {
+    let mut key = read(path)?;
+    key.set_archive(anchor);
+    let text = key
+        .to_text()
+        .because(|| Trouble::failed("the key can't be written down"))?;
+    private_file::replace(path, &text, "key file")
+}
+
+/// Opens a recovery identity; says which archive it belongs to.
+pub fn open_recovery(
+    path: &Path,
+    passphrases: &PassphraseSource,
+    environment: &Environment,
+) -> Result<(RecoveryIdentity, Option<Anchor>), Trouble> {
+    let key = read(path)?;
+    let shown = path.display().to_string();
+    let opened = match key.kind() {
+        KeyKind::Recovery if key.is_sealed() => key.open_recovery(Some(&passphrases.existing(&shown, environment)?)),
+        KeyKind::Recovery | KeyKind::Root | KeyKind::Writer => key.open_recovery(None),
+    };
+    let identity = opened.because(|| Trouble::new(crate::exit::Exit::Refused, format!("{shown} can't be opened")))?;
+    Ok((identity, key.archive()))
+}

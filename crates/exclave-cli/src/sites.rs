@@ -1,0 +1,204 @@
+//! From the configuration or a command line to open sites.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use exclave_site::{Site, SiteAddress, SiteError, SiteSettings};
+
+use crate::{
+    config::{Config, SiteConfig},
+    credentials::CredentialSource,
+    environment::Environment,
+    error::{Context as _, Trouble},
+    names, private_file,
+};
+
+/// A site that can be asked.
+pub struct OpenSite {
+    /// What the settings say about it.
+    pub config: SiteConfig,
+    /// Its settings with credentials: what opened it.
+    pub settings: SiteSettings,
+    /// The store.
+    pub site: Arc<dyn Site>,
+}
+
+/// Which sites a command asks.
+#[derive(Debug, Default)]
+pub struct Wanted<'a> {
+    /// `--site` arguments: `URL` or `NAME=URL`, or the name of a configured site.
+    pub arguments: &'a [String],
+    /// `--credentials FILE`.
+    pub credentials: Option<&'a Path>,
+}
+
+/// Chooses the sites: those of the command line, else those of the configuration.
+pub fn choose(wanted: &Wanted<'_>, config: &Config) -> Result<Vec<SiteConfig>, Trouble> {
+    let mut sites: Vec<SiteConfig> = Vec::new();
+    for argument in wanted.arguments {
+        let site = one(argument, config, &sites)?;
+        if sites.iter().any(|other| other.address == site.address) {
+            return Err(Trouble::usage(format!("--site {}: it is given twice", site.address)));
+        }
+        if sites.iter().any(|other| other.name == site.name) {
+            return Err(
+                Trouble::usage(format!("two sites would be named {}", site.name)).hint("name them: --site NAME=URL")
+            );
+        }
+        sites.push(site);
+    }
+    if wanted.arguments.is_empty() {
+        sites.clone_from(&config.sites);
+    }
+    if let Some(path) = wanted.credentials {
+        apply_credentials(path, &mut sites)?;
+    }
+    if sites.is_empty() {
+        let trouble = Trouble::usage("no site is known");
+        return Err(match &config.file {
+            Some(file) => trouble.hint(format!("add a [[site]] to {}, or give --site URL", file.display())),
+            None => trouble.hint("give --site URL, or run `exclave init` first, which writes exclave.toml"),
+        });
+    }
+    Ok(sites)
+}
+
+fn one(argument: &str, config: &Config, taken: &[SiteConfig]) -> Result<SiteConfig, Trouble> {
+    if let Some(site) = config.sites.iter().find(|site| site.name == argument) {
+        return Ok(site.clone());
+    }
+    let (name, address) = match argument.split_once('=') {
+        Some((name, address)) if exclave_model::charter::site_name(name) => (Some(name), address),
+        _ => (None, argument),
+    };
+    let parsed = SiteAddress::parse(address);
+    let address = parsed.map_err(|bad| {
+        let configured: Vec<&str> = config.sites.iter().map(|site| site.name.as_str()).collect();
+        let trouble = Trouble::usage(format!("--site: {bad}"));
+        if configured.is_empty() {
+            trouble.hint("write file:///directory, s3://bucket/prefix, az://.., gs://.. or https://host/path")
+        } else {
+            trouble.hint(format!("sites of the configuration are {}", configured.join(", ")))
+        }
+    })?;
+    // What the configuration says about the same address holds for it here too.
+    if let Some(site) = config.sites.iter().find(|site| site.address == address) {
+        return Ok(site.clone());
+    }
+    let derived = names::of_address(&address, taken.iter().map(|site| site.name.as_str()));
+    config.site_at(&address, Some(name.unwrap_or(&derived)))
+}
+
+/// `--credentials FILE`: for each address a table of settings, credentials among them.
+///
+/// ```toml
+/// ["s3://bucket/prefix"]
+/// endpoint = "https://s3.example.lu"
+/// credentials.s3 = { access_key = "...", secret_key = "..." }
+/// ```
+fn apply_credentials(path: &Path, sites: &mut [SiteConfig]) -> Result<(), Trouble> {
+    let text = private_file::read(path, "credentials file")?;
+    let wrong = |message: String| Trouble::usage(format!("{}: {message}", path.display()));
+    // No text of the parser that could quote a secret.
+    let tables: BTreeMap<String, toml::Table> = toml::from_str(&text)
+        .map_err(|error: toml::de::Error| wrong(format!("not tables by address: {}", careful(&error))))?;
+    for (address, table) in tables {
+        let address = SiteAddress::parse(&address).map_err(|bad| wrong(bad.to_string()))?;
+        let settings: SiteSettings = table
+            .try_into()
+            .map_err(|error: toml::de::Error| wrong(format!("{address}: {}", careful(&error))))?;
+        // One file may serve for many restores: an address that isn't asked for is no error.
+        if let Some(site) = sites.iter_mut().find(|site| site.address == address) {
+            site.credentials = CredentialSource::Given(settings.credentials.clone());
+            site.settings = settings;
+        }
+    }
+    Ok(())
+}
+
+fn careful(error: &toml::de::Error) -> &str {
+    // "invalid type: string .." quotes the value.
+    if error.message().starts_with("invalid ") {
+        "a value has the wrong type"
+    } else {
+        error.message()
+    }
+}
+
+/// Opens sites: credentials are read, nothing is sent.
+pub fn open_all(sites: Vec<SiteConfig>, environment: &Environment) -> Result<Vec<OpenSite>, Trouble> {
+    sites
+        .into_iter()
+        .map(|config| {
+            let mut settings = config.settings.clone();
+            settings.credentials = config.credentials.read(&config.address, environment)?;
+            let opened = exclave_site::open(&config.address, &settings);
+            let site = opened.because(|| Trouble::usage(format!("the site {} can't be opened", config.name)))?;
+            Ok(OpenSite { config, settings, site })
+        })
+        .collect()
+}
+
+/// What to do about a site's error.
+pub fn hint(error: &SiteError) -> Option<String> {
+    use exclave_site::{Class, Scheme};
+    let address = error.address();
+    Some(match (error.class(), address.scheme()) {
+        (Class::Missing | Class::Unreachable, Scheme::File { root }) if !root.exists() => {
+            format!("{} is not there: mount it, or make the directory", root.display())
+        }
+        (Class::Denied, Scheme::File { root }) => format!("this user may not write to {}", root.display()),
+        (Class::Denied, _) => {
+            format!("the credentials for {address} do not suffice; try `exclave site check {address}`")
+        }
+        (Class::Unreachable | Class::Slow, _) => format!("is {address} up? `exclave site check {address}` tells more"),
+        (Class::Full, _) => format!("make room at {address}"),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(arguments: &[&str], config: &str) -> Result<Vec<(String, String)>, Trouble> {
+        let config = Config::parse(config, None)?;
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let wanted = Wanted {
+            arguments: &arguments,
+            credentials: None,
+        };
+        let sites = choose(&wanted, &config)?;
+        Ok(sites
+            .into_iter()
+            .map(|site| (site.name, site.address.to_string()))
+            .collect())
+    }
+
+    #[test]
+    fn sites_come_from_the_command_line_else_from_the_configuration() {
+        let config = "[[site]]\nname = \"one\"\naddress = \"/srv/one\"\n[[site]]\naddress = \"/srv/two\"";
+        let pairs = |list: &[(&str, &str)]| list.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect::<Vec<_>>();
+        assert_eq!(
+            chosen(&[], config).unwrap(),
+            pairs(&[("one", "file:///srv/one"), ("two", "file:///srv/two")])
+        );
+        assert_eq!(
+            chosen(&["two", "/srv/one", "lux=s3://b/x", "/mnt/one"], config).unwrap(),
+            pairs(&[
+                ("two", "file:///srv/two"),
+                ("one", "file:///srv/one"),
+                ("lux", "s3://b/x"),
+                ("one-2", "file:///mnt/one")
+            ])
+        );
+        for (arguments, refusal) in [
+            (&["/a", "/a/"][..], "given twice"),
+            (&["x=/a", "x=/b"], "two sites would be named x"),
+            (&["nowhere"], "neither a URL nor an absolute path"),
+        ] {
+            let error = chosen(arguments, "").unwrap_err();
+            assert!(error.to_string().contains(refusal), "{error}");
+        }
+        assert!(chosen(&[], "").unwrap_err().to_string().contains("no site is known"));
+    }
+}
