@@ -8,8 +8,10 @@ use crate::{expect_none, output_of, root, text};
 const LINES_MAX: usize = 900;
 
 /// Files that may be longer.
-const LONG: &[(&str, &str)] =
-    &[("tools/rescue.py", "one file is its point: a stranger needs nothing else of ours")];
+const LONG: &[(&str, &str)] = &[(
+    "tools/rescue.py",
+    "one file is its point: a stranger needs nothing else of ours",
+)];
 
 /// What belongs to one machine or to a build's surroundings, in halves so that this file has none of them.
 const FOREIGN: &[(&str, &str)] = &[
@@ -46,7 +48,11 @@ fn unsafe_code_stays_in_erasure() {
         let source = text(&path);
         if path.starts_with("crates/") && (path.ends_with("/src/lib.rs") || path.ends_with("/src/main.rs")) {
             roots += 1;
-            let wanted = if erasure { "#![deny(unsafe_code)]" } else { "#![forbid(unsafe_code)]" };
+            let wanted = if erasure {
+                "#![deny(unsafe_code)]"
+            } else {
+                "#![forbid(unsafe_code)]"
+            };
             if !source.lines().any(|line| line == wanted) {
                 wrong.push(format!("{path} has no {wanted}"));
             }
@@ -67,9 +73,14 @@ fn no_file_names_a_registry_or_a_machine() {
         if path == "Cargo.lock" || path.ends_with(".vec") {
             continue;
         }
-        let Ok(source) = std::fs::read_to_string(root().join(&path)) else { continue };
+        let Ok(source) = std::fs::read_to_string(root().join(&path)) else {
+            continue;
+        };
         for (number, line) in source.lines().enumerate() {
-            let found = FOREIGN.iter().map(|(first, second)| format!("{first}{second}")).find(|word| line.contains(word));
+            let found = FOREIGN
+                .iter()
+                .map(|(first, second)| format!("{first}{second}"))
+                .find(|word| line.contains(word));
             wrong.extend(found.map(|word| format!("{path}:{}: {word}", number + 1)));
         }
     }
@@ -117,11 +128,19 @@ fn tracked(extensions: &[&str]) -> Vec<String> {
 fn unsafe_lines(source: &str) -> impl Iterator<Item = usize> {
     let opens = |line: &str| {
         let code = line.split("//").next().unwrap_or_default();
-        let words: Vec<&str> = code.split(|c: char| !(c.is_alphanumeric() || "_{".contains(c))).collect();
+        let words: Vec<&str> = code
+            .split(|c: char| !(c.is_alphanumeric() || "_{".contains(c)))
+            .collect();
         let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
-        words.windows(2).any(|pair| pair[0] == "unsafe" && ["{", "fn", "impl", "trait", "extern"].contains(&pair[1]))
+        words
+            .windows(2)
+            .any(|pair| pair[0] == "unsafe" && ["{", "fn", "impl", "trait", "extern"].contains(&pair[1]))
     };
-    source.lines().enumerate().filter(move |(_, line)| opens(line)).map(|(number, _)| number + 1)
+    source
+        .lines()
+        .enumerate()
+        .filter(move |(_, line)| opens(line))
+        .map(|(number, _)| number + 1)
 }
 
 #[test]
@@ -130,5 +149,8 @@ fn unsafe_is_recognised() {
     assert_eq!(found("    unsafe { f() }"), 1);
     assert_eq!(found("pub unsafe fn f() {}"), 1);
     assert_eq!(found("unsafe impl Send for X {}"), 1);
-    assert_eq!(found("// unsafe { f() }\n#![forbid(unsafe_code)]\nlet unsafe_name = 1;"), 0);
+    assert_eq!(
+        found("// unsafe { f() }\n#![forbid(unsafe_code)]\nlet unsafe_name = 1;"),
+        0
+    );
 }

@@ -15,8 +15,12 @@ struct Package {
 #[test]
 fn every_licence_is_on_the_list() {
     let deny = toml("deny.toml");
-    let allowed: BTreeSet<&str> =
-        deny["licenses"]["allow"].as_array().unwrap().iter().map(|licence| licence.as_str().unwrap()).collect();
+    let allowed: BTreeSet<&str> = deny["licenses"]["allow"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|licence| licence.as_str().unwrap())
+        .collect();
     let wrong: Vec<String> = packages()
         .into_iter()
         .filter(|package| !licences::permitted(&package.licence, &allowed))
@@ -32,7 +36,9 @@ fn no_banned_crate_is_in_the_graph() {
     let wrong: Vec<String> = packages()
         .iter()
         .filter_map(|package| {
-            banned.get(package.name.as_str()).map(|why| format!("{} {}: {why}", package.name, package.version))
+            banned
+                .get(package.name.as_str())
+                .map(|why| format!("{} {}: {why}", package.name, package.version))
         })
         .collect();
     expect_none("crates that deny.toml bans", &wrong);
@@ -44,7 +50,10 @@ fn duplicates_are_known_and_have_a_reason() {
     let known = reasons(&deny["bans"]["skip"]);
     let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for package in packages() {
-        versions.entry(package.name).or_default().insert(line_of(&package.version));
+        versions
+            .entry(package.name)
+            .or_default()
+            .insert(line_of(&package.version));
     }
     let mut wrong = Vec::new();
     let mut seen = BTreeSet::new();
@@ -59,17 +68,30 @@ fn duplicates_are_known_and_have_a_reason() {
             })
             .collect();
         if unknown.len() > 1 {
-            wrong.push(format!("{name}: {unknown:?}: all but one need a line with a reason in deny.toml"));
+            wrong.push(format!(
+                "{name}: {unknown:?}: all but one need a line with a reason in deny.toml"
+            ));
         }
     }
-    wrong.extend(known.keys().filter(|key| !seen.contains(**key)).map(|key| format!("{key} is gone: remove its line")));
+    wrong.extend(
+        known
+            .keys()
+            .filter(|key| !seen.contains(**key))
+            .map(|key| format!("{key} is gone: remove its line")),
+    );
     expect_none("duplicates in the graph", &wrong);
 }
 
 #[test]
 fn every_direct_dependency_says_why() {
     let manifest = text("Cargo.toml");
-    let table = manifest.split("[workspace.dependencies]\n").nth(1).unwrap().split("\n[").next().unwrap();
+    let table = manifest
+        .split("[workspace.dependencies]\n")
+        .nth(1)
+        .unwrap()
+        .split("\n[")
+        .next()
+        .unwrap();
     let lines: Vec<&str> = table.lines().filter(|line| line.contains(" = ")).collect();
     assert!(lines.len() > 30);
     let wrong: Vec<String> = lines
@@ -84,11 +106,20 @@ fn every_direct_dependency_says_why() {
 fn reasons(list: &toml::Value) -> BTreeMap<&str, &str> {
     let entries = list.as_array().unwrap().iter();
     let found: BTreeMap<&str, &str> = entries
-        .map(|entry| (entry["crate"].as_str().unwrap(), entry["reason"].as_str().unwrap_or_default()))
+        .map(|entry| {
+            (
+                entry["crate"].as_str().unwrap(),
+                entry["reason"].as_str().unwrap_or_default(),
+            )
+        })
         .collect();
     expect_none(
         "deny.toml gives no reason for",
-        &found.iter().filter(|(_, why)| why.len() < 5).map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>(),
+        &found
+            .iter()
+            .filter(|(_, why)| why.len() < 5)
+            .map(|(name, _)| (*name).to_owned())
+            .collect::<Vec<_>>(),
     );
     found
 }
@@ -108,8 +139,18 @@ fn packages() -> BTreeSet<Package> {
     let tree = output_of(
         "cargo",
         &[
-            "tree", "--offline", "--workspace", "--target", TARGET, "--edges", "normal,build,dev", "--prefix", "none",
-            "--no-dedupe", "--format", "{p}|{l}",
+            "tree",
+            "--offline",
+            "--workspace",
+            "--target",
+            TARGET,
+            "--edges",
+            "normal,build,dev",
+            "--prefix",
+            "none",
+            "--no-dedupe",
+            "--format",
+            "{p}|{l}",
         ],
     );
     let found: BTreeSet<Package> = tree
@@ -119,7 +160,11 @@ fn packages() -> BTreeSet<Package> {
             let (package, licence) = line.split_once('|').unwrap();
             let (name, rest) = package.split_once(" v").unwrap();
             let version = rest.split(' ').next().unwrap();
-            Package { name: name.to_owned(), version: version.to_owned(), licence: licence.to_owned() }
+            Package {
+                name: name.to_owned(),
+                version: version.to_owned(),
+                licence: licence.to_owned(),
+            }
         })
         .collect();
     assert!(found.len() > 100, "only {} packages in the graph", found.len());

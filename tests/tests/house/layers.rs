@@ -33,7 +33,9 @@ fn dependencies_flow_one_way() {
             continue;
         }
         let Some(own) = layer(&user) else {
-            wrong.push(format!("exclave-{user} is in no layer; give it one in DESIGN section 3 and here"));
+            wrong.push(format!(
+                "exclave-{user} is in no layer; give it one in DESIGN section 3 and here"
+            ));
             continue;
         };
         for used in dependencies.iter().filter_map(|name| name.strip_prefix("exclave-")) {
@@ -63,7 +65,10 @@ fn runtimes_and_command_lines_stay_at_the_edge() {
             }
         }
     }
-    expect_none("tokio stays in site, catalog, engine, agent and cli; clap in cli", &wrong);
+    expect_none(
+        "tokio stays in site, catalog, engine, agent and cli; clap in cli",
+        &wrong,
+    );
 }
 
 #[test]
@@ -74,12 +79,29 @@ fn nothing_below_a_pure_crate_does_io() {
         let package = format!("exclave-{name}");
         let tree = output_of(
             "cargo",
-            &["tree", "--offline", "--package", &package, "--target", TARGET, "--edges", "normal", "--prefix", "none"],
+            &[
+                "tree",
+                "--offline",
+                "--package",
+                &package,
+                "--target",
+                TARGET,
+                "--edges",
+                "normal",
+                "--prefix",
+                "none",
+            ],
         );
-        let found = tree.lines().filter_map(|line| line.split(' ').next()).filter(|used| IO.contains(used));
+        let found = tree
+            .lines()
+            .filter_map(|line| line.split(' ').next())
+            .filter(|used| IO.contains(used));
         wrong.extend(found.map(|used| format!("{package} reaches {used}")));
     }
-    expect_none("model, plan, erasure, seal, stripe and dataset reach no network library", &wrong);
+    expect_none(
+        "model, plan, erasure, seal, stripe and dataset reach no network library",
+        &wrong,
+    );
 }
 
 fn layer(name: &str) -> Option<usize> {
@@ -88,7 +110,10 @@ fn layer(name: &str) -> Option<usize> {
 
 /// Each package of the workspace without its `exclave-`, and whom its Cargo.toml names, of every kind.
 fn direct_dependencies() -> BTreeMap<String, BTreeSet<String>> {
-    let metadata = output_of("cargo", &["metadata", "--format-version", "1", "--no-deps", "--offline"]);
+    let metadata = output_of(
+        "cargo",
+        &["metadata", "--format-version", "1", "--no-deps", "--offline"],
+    );
     let metadata: Value = serde_json::from_str(&metadata).unwrap();
     let name = |value: &Value| value["name"].as_str().unwrap().to_owned();
     let packages = metadata["packages"].as_array().unwrap().iter();

@@ -8,7 +8,10 @@ pub fn permitted(expression: &str, allowed: &BTreeSet<&str>) -> bool {
     let tokens: Vec<&str> = spaced.split_whitespace().collect();
     let mut rest = tokens.as_slice();
     let answer = any(&mut rest, allowed);
-    assert!(rest.is_empty() && !tokens.is_empty(), "not a licence expression: {expression:?}");
+    assert!(
+        rest.is_empty() && !tokens.is_empty(),
+        "not a licence expression: {expression:?}"
+    );
     answer
 }
 

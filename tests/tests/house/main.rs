@@ -33,7 +33,11 @@ fn toml(path: &str) -> toml::Table {
 
 /// What a command prints, run in the root.
 fn output_of(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).current_dir(root()).output().unwrap();
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .unwrap();
     assert!(
         output.status.success(),
         "{program} {}: {}",

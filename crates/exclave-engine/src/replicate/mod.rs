@@ -67,6 +67,7 @@ use crate::{
     publish::publish,
     state::{AgentState, Dataset, RunNote, StateError},
     surroundings::Surroundings,
+    survey::{HEADS_MAX, SurveyError, survey},
 };
 
 /// Stripes that may be in flight at once, in bytes of shards.
@@ -219,6 +220,9 @@ pub enum ReplicateError {
     /// More runs than a head may refer to.
     #[error("the snapshot would refer to {0} runs, at most {max} are allowed", max = exclave_model::limit::RUNS_PER_HEAD_MAX)]
     TooManyRuns(usize),
+    /// The heads at the sites can't be surveyed.
+    #[error(transparent)]
+    Survey(#[from] SurveyError),
     /// Someone asked to stop.
     #[error("interrupted; {durable_stripes} stripes of this run are durable and will be used by the next one")]
     Interrupted {
@@ -377,13 +381,13 @@ struct Preflight {
     reachable: BTreeSet<SiteId>,
     troubles: Vec<(String, String)>,
     new_incarnation: bool,
+    /// Heads of other chains.
+    tips: Vec<RecordHash>,
 }
 
-/// Most heads of one incarnation that are listed.
-const CHAIN_LISTED_MAX: usize = 1_000_000;
-
-/// Asks every site for our own chain. Sites that are ahead of our journal mean that this state folder was rolled back or
-/// cloned: the writer goes on as a new incarnation.
+/// Asks every site for the names of its heads. Sites that are ahead of our journal mean that this state folder was rolled
+/// back or cloned: the writer goes on as a new incarnation. Heads of other chains are verified, so that ours can name them
+/// as seen; as long as there is one chain only, names are all that is fetched.
 fn preflight(
     archive: &Archive,
     state: &AgentState,
@@ -392,20 +396,33 @@ fn preflight(
     surroundings: &Surroundings,
 ) -> Result<Preflight, ReplicateError> {
     let _chain_lock = state.lock_chain()?;
-    let chain = state.chain()?;
-    let prefix = archive.names.chain_prefix(key.id(), chain.incarnation);
+    let mut chain = state.chain()?;
+    let own = archive.names.chain_prefix(key.id(), chain.incarnation);
     let (listings, troubles) = surroundings
         .runtime
-        .block_on(archive.list_everywhere(&prefix, CHAIN_LISTED_MAX));
+        .block_on(archive.list_everywhere(&archive.names.heads_prefix(), HEADS_MAX));
+    let names = || {
+        listings
+            .values()
+            .flat_map(|listing| &listing.entries)
+            .map(|entry| &entry.name)
+    };
     let seq_of = |name: &exclave_model::ObjectName| name.file_name().split('.').next()?.parse::<u64>().ok();
-    let ahead = listings
-        .values()
-        .flat_map(|listing| &listing.entries)
-        .filter_map(|entry| seq_of(&entry.name))
+    let ahead = names()
+        .filter(|name| own.contains(name))
+        .filter_map(seq_of)
         .any(|seq| seq >= chain.next_seq);
     if ahead {
-        state.begin_incarnation(entropy)?;
+        chain = state.begin_incarnation(entropy)?;
     }
+    let others = ahead || names().any(|name| !own.contains(name));
+    let tips = if others {
+        survey(archive, surroundings)?
+            .heads
+            .tips_for(key.id(), chain.incarnation)
+    } else {
+        Vec::new()
+    };
     Ok(Preflight {
         reachable: listings.keys().filter_map(|at| archive.sites.get(*at)?.id).collect(),
         troubles: troubles
@@ -413,6 +430,7 @@ fn preflight(
             .map(|trouble| (trouble.site.clone(), chain_text(&trouble.error)))
             .collect(),
         new_incarnation: ahead,
+        tips,
     })
 }
 
@@ -589,7 +607,7 @@ impl Job<'_> {
             run_key: &run.key,
             quorums: self.terms.quorums,
             notes: &self.notes,
-            tips: Vec::new(),
+            tips: self.preflight.tips.clone(),
         };
         finish.claim_reused(&mut commit, &packed.live)?;
         finish.refresh_records(&mut commit, &packed.live)?;
