@@ -10,11 +10,13 @@ use crate::{command, exit::Exit, keys::PassphraseSource};
 const EXAMPLE: &str = "\
 Example: three stores, any two restore
   exclave key generate --out recovery.key
-  exclave init --site file:///mnt/a --site file:///mnt/b --site s3://bucket/prefix --recovery recovery.key
+  exclave init --recovery recovery.key \\
+      --site file:///mnt/a --site file:///mnt/b --site s3://bucket/prefix
   exclave replicate ~/land-register
-  exclave restore --identity recovery.key --site file:///mnt/a --site file:///mnt/b --to ./restored";
+  exclave restore --identity recovery.key --to ./restored \\
+      --site file:///mnt/a --site file:///mnt/b";
 
-/// Keep critical data alive abroad: sealed, coded and spread over stores of which any sufficient subset restores
+/// Replicate critical data abroad so that any sufficient subset of the stores restores it
 #[derive(Debug, Parser)]
 #[command(name = "exclave", version, about, after_help = EXAMPLE, max_term_width = 110, disable_help_subcommand = true)]
 pub struct Arguments {
@@ -54,9 +56,17 @@ pub enum Command {
     Site(command::site::Command),
     /// Show what the sites survive, and what they share
     Plan(command::plan::Arguments),
+    /// Take datasets abroad: one new snapshot of each
+    Replicate(command::replicate::Arguments),
+    /// List what can be restored
+    Snapshots(command::snapshots::Arguments),
+    /// Get a snapshot back from any sufficient subset of the sites
+    Restore(command::restore::Arguments),
     /// Inspect single shards, without keys
     #[command(subcommand)]
     Shard(command::shard::Command),
+    /// Show it: seven sites in folders, two destroyed, one lying, everything restored
+    Demo(command::demo::Arguments),
     /// Print completions for a shell
     Completions(command::completions::Arguments),
     /// Print the manual, or write its pages into a directory

@@ -1,12 +1,16 @@
 //! The commands, one file each: arguments, deed, report.
 
 pub mod completions;
+pub mod demo;
 pub mod init;
 pub mod key;
 pub mod man;
 pub mod plan;
+pub mod replicate;
+pub mod restore;
 pub mod shard;
 pub mod site;
+pub mod snapshots;
 
 use crate::{
     arguments::{Arguments, Command, Global},
@@ -52,7 +56,11 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Init(arguments) => init::run(&arguments, world),
         Command::Site(command) => site::run(&command, world),
         Command::Plan(arguments) => plan::run(&arguments, world),
+        Command::Replicate(arguments) => replicate::run(&arguments, world),
+        Command::Snapshots(arguments) => snapshots::run(&arguments, world),
+        Command::Restore(arguments) => restore::run(&arguments, world),
         Command::Shard(command) => shard::run(&command, world),
+        Command::Demo(arguments) => demo::run(&arguments, world),
         Command::Completions(arguments) => completions::run(&arguments, world),
         Command::Man(arguments) => man::run(&arguments, world),
     }

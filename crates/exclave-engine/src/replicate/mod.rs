@@ -776,6 +776,7 @@ impl Job<'_> {
             on_the_way: &on_the_way,
             quorums: self.terms.quorums,
             run: run.id,
+            standing,
         };
         let store = ChunkStore::new(StoreParts {
             flow: &flow,

@@ -1,6 +1,6 @@
 //! Full stripes on their way: sealing threads, uploads, and the thread that settles them.
 //!
-//! Settling a stripe means, in this order: its entry is fsynced in the journal; the catalog knows it and its chunks; the
+//! Settling a stripe means, in this order: its sites have flushed, several stripes at once; its entry is fsynced in the journal; the catalog knows it and its chunks; the
 //! ledger lists it; its share of the in-flight budget is free again. Every 4,096 settled stripes a part of the ledger is
 //! published while the run goes on.
 
@@ -21,6 +21,7 @@ use exclave_model::{
 use exclave_plan::{Candidate, Layout, Quorums, RunCommit, RunEvent, StripeState};
 use exclave_seal::{RunKey, entropy::draw};
 use exclave_stripe::Sealer;
+use futures::future::join_all;
 
 use super::{
     ReplicateError,
@@ -43,6 +44,19 @@ pub(super) struct Shipped {
     uploaded: Uploaded,
     budget_bytes: usize,
 }
+
+impl Shipped {
+    /// Sites that hold a verified shard.
+    fn holding(&self) -> impl Iterator<Item = SiteId> + '_ {
+        self.uploaded
+            .verified
+            .iter()
+            .filter_map(|(index, _)| self.layout.site(*index))
+    }
+}
+
+/// Stripes that share one flush of their sites, when so many are there.
+const FLUSHED_AT_ONCE: usize = 16;
 
 /// What sealing threads and uploads share.
 pub(super) struct Shipping<'a> {
@@ -137,6 +151,7 @@ pub(super) struct Settling<'a> {
     pub(super) on_the_way: &'a Mutex<OnTheWay>,
     pub(super) quorums: Quorums,
     pub(super) run: RunId,
+    pub(super) standing: &'a Standing,
 }
 
 impl Settling<'_> {
@@ -151,14 +166,46 @@ impl Settling<'_> {
             ledger: Ledger::new(self.archive, self.run),
             stripes: 0,
         };
-        for shipped in input {
-            let budget_bytes = shipped.budget_bytes;
-            // After a failure what is still under way is journalled all the same: the next run takes it over.
-            let result = self.settle(shipped, journal, &mut settled);
-            self.flow.release(budget_bytes);
-            result?;
+        while let Ok(first) = input.recv() {
+            let mut group: Vec<Shipped> = std::iter::once(first)
+                .chain(input.try_iter().take(FLUSHED_AT_ONCE - 1))
+                .collect();
+            self.flush(&mut group);
+            for shipped in group {
+                let budget_bytes = shipped.budget_bytes;
+                // After a failure what is still under way is journalled all the same: the next run takes it over.
+                let result = self.settle(shipped, journal, &mut settled);
+                self.flow.release(budget_bytes);
+                result?;
+            }
         }
         Ok(settled)
+    }
+
+    /// Makes what was read back survive a power cut. The shards of a site that can't flush don't count.
+    fn flush(&self, group: &mut [Shipped]) {
+        let holding: BTreeSet<SiteId> = group.iter().flat_map(Shipped::holding).collect();
+        let handles: Vec<_> = holding
+            .iter()
+            .filter_map(|site| Some((*site, self.archive.site(*site)?)))
+            .collect();
+        let flushed = self
+            .surroundings
+            .runtime
+            .block_on(join_all(handles.iter().map(|(_, handle)| handle.site.flush())));
+        for ((site, _), result) in handles.iter().zip(flushed) {
+            let Err(error) = result else { continue };
+            self.standing.failed(*site, &error);
+            for shipped in group.iter_mut() {
+                let index = shipped.layout.index_of(*site);
+                shipped
+                    .uploaded
+                    .verified
+                    .retain(|(verified, _)| Some(*verified) != index);
+                let verified = shipped.uploaded.verified.len() as u8;
+                shipped.uploaded.state = StripeState::of(&self.quorums, verified);
+            }
+        }
     }
 
     fn settle(&self, shipped: Shipped, journal: &mut Journal, settled: &mut Settled) -> Result<(), Stopped> {

@@ -40,7 +40,7 @@ struct StandingState {
 }
 
 impl Standing {
-    fn failed(&self, site: SiteId, error: &SiteError) {
+    pub(super) fn failed(&self, site: SiteId, error: &SiteError) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state.strikes.entry(site).or_default() += 1;
         state.said.insert(site, chain_text(error));
@@ -117,7 +117,7 @@ pub(crate) struct Route {
     pub(crate) create_only: BTreeSet<SiteId>,
 }
 
-/// How a stripe ended.
+/// How a stripe ended: what was read back, though not yet flushed.
 #[derive(Debug)]
 pub(crate) struct Uploaded {
     pub(crate) state: StripeState,
@@ -293,11 +293,7 @@ async fn read_back(
         ReadBack::Group => compare_group(&*handle.site, name, shard, random).await,
         ReadBack::Full => compare_whole(&*handle.site, name, shard).await,
     };
-    let flushed = match compared {
-        Ok(StripeEvent::Verified { .. }) => handle.site.flush().await.map(|()| StripeEvent::Verified { index }),
-        other => other,
-    };
-    match flushed {
+    match compared {
         Ok(event) => Ok(event),
         Err(error) if error.class() == Class::Missing => Ok(StripeEvent::Absent { index }),
         Err(error) => Err((
