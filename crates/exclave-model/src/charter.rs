@@ -3,6 +3,8 @@
 //! This is the minimal charter of one owner: one version, its roots, writers, recipients, sites and classes. Its hash is
 //! the archive's [`Anchor`].
 
+use std::collections::BTreeSet;
+
 use minicbor::{Decode, Encode};
 
 use crate::{
@@ -11,8 +13,11 @@ use crate::{
     id::{Anchor, KeyId, RecipientId, SiteId},
     limit::{RECORD_BYTES_MAX, STANZAS_MAX},
     signed::{PublicKey, SignedRecord},
-    wire::{Record, Rule, Version1, strictly_ascending},
+    wire::{Record, Rule, Version1},
 };
+
+/// The version of charters that this format defines.
+pub const CHARTER_VERSION: u32 = 1;
 
 /// Bytes of an X-Wing public key (draft-connolly-cfrg-xwing-kem).
 pub const RECIPIENT_KEY_BYTES: usize = 1216;
@@ -292,7 +297,7 @@ impl Class {
     /// What the class demands; an error when a stranger's charter holds numbers that fit no stripe.
     pub fn policy(&self) -> Result<ClassPolicy, Rule> {
         Code::from_number(self.code)
-            .ok_or_else(|| Rule::new("bad-geometry", format!("code {} is unknown", self.code)))?;
+            .ok_or_else(|| Rule::new("bad-suite", format!("code {} is unknown", self.code)))?;
         let geometry =
             Geometry::new(self.data, self.parity).map_err(|bad| Rule::new("bad-geometry", bad.to_string()))?;
         let needed = u16::from(self.data) + u16::from(self.losses) + u16::from(self.liars);
@@ -375,42 +380,75 @@ impl Record for Charter {
     const BYTES_MAX: usize = RECORD_BYTES_MAX;
 
     fn law(&self) -> Result<(), Rule> {
-        let broken = |text: &str| Err(Rule::new("bad-charter", text));
-        if self.version != 1 || self.previous.is_some() {
-            return broken("this program reads charter version 1 only");
+        let broken = |kind, text: &str| Err(Rule::new(kind, text));
+        self.no_list_is_empty()?;
+        if self.version != CHARTER_VERSION {
+            return broken("bad-version", "this program reads charter version 1 only");
+        }
+        if self.previous.is_some() {
+            return broken("bad-record", "charter version 1 has no predecessor");
         }
         if self.roots.threshold == 0 || self.roots.threshold as usize > self.roots.keys.len() {
-            return broken("the root threshold is not between 1 and the number of roots");
-        }
-        let ids = |ids: Vec<u32>| strictly_ascending(&ids) && !ids.is_empty();
-        if !ids(self.classes.iter().map(|class| class.id).collect()) {
-            return broken("classes are missing, unsorted or doubled");
-        }
-        if !ids(self.recipient_sets.iter().map(|set| set.id).collect()) {
-            return broken("recipient sets are missing, unsorted or doubled");
-        }
-        if self
-            .recipient_sets
-            .iter()
-            .any(|set| set.keys.is_empty() || set.keys.len() > STANZAS_MAX)
-        {
-            return broken("a recipient set is empty or too long");
-        }
-        let sites: Vec<_> = self.sites.iter().map(|site| site.id).collect();
-        if sites.is_empty() || !strictly_ascending(&sites) || !self.sites.iter().all(|site| site_name(&site.name)) {
-            return broken("sites are missing, unsorted, doubled or badly named");
-        }
-        if self.writers.is_empty() {
-            return broken("nobody may write");
+            return broken("bad-record", "the root threshold is not between 1 and the number of roots");
         }
         for class in &self.classes {
             class.policy()?;
-            if self.recipients_of(class).is_none() {
-                return broken("a class names a recipient set that is not there");
-            }
+        }
+        self.nothing_stands_twice()?;
+        if !self.sites.iter().all(|site| site_name(&site.name)) {
+            return broken("bad-record", "a site's name is not 1 to 40 of a-z, 0-9 and -");
+        }
+        if self.classes.iter().any(|class| self.recipients_of(class).is_none()) {
+            return broken("bad-record", "a class names a recipient set that is not there");
+        }
+        if self.recipient_sets.iter().any(|set| set.keys.len() > STANZAS_MAX) {
+            return broken("too-long", "a recipient set has more than 32 recipients");
         }
         Ok(())
     }
+}
+
+impl Charter {
+    fn no_list_is_empty(&self) -> Result<(), Rule> {
+        let empty = self.roots.keys.is_empty()
+            || self.writers.is_empty()
+            || self.writers.iter().any(|writer| writer.classes.is_empty())
+            || self.recipient_sets.is_empty()
+            || self.recipient_sets.iter().any(|set| set.keys.is_empty())
+            || self.sites.is_empty()
+            || self.sites.iter().any(|site| site.legal_reach.as_ref().is_some_and(Vec::is_empty))
+            || self.classes.is_empty();
+        match empty {
+            true => Err(Rule::new("bad-record", "a list of the charter is empty")),
+            false => Ok(()),
+        }
+    }
+
+    /// Lists may stand in any order, but what names something in them stands once.
+    fn nothing_stands_twice(&self) -> Result<(), Rule> {
+        let doubled = [
+            ("roots", doubled(self.roots.keys.iter().map(PublicKey::id))),
+            ("writers", doubled(self.writers.iter().map(|writer| writer.key.id()))),
+            ("recipient sets", doubled(self.recipient_sets.iter().map(|set| set.id))),
+            ("sites", doubled(self.sites.iter().map(|site| site.id))),
+            ("classes", doubled(self.classes.iter().map(|class| class.id))),
+            (
+                "recipients of one set",
+                self.recipient_sets
+                    .iter()
+                    .any(|set| doubled(set.keys.iter().map(RecipientKey::id))),
+            ),
+        ];
+        match doubled.iter().find(|(_, doubled)| *doubled) {
+            Some((what, _)) => Err(Rule::new("bad-record", format!("two of the {what} are the same"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn doubled<T: Ord>(ids: impl Iterator<Item = T>) -> bool {
+    let mut seen = BTreeSet::new();
+    ids.into_iter().any(|id| !seen.insert(id))
 }
 
 impl SignedRecord for Charter {
@@ -442,7 +480,7 @@ pub struct SitePlate {
 
 impl Record for SitePlate {
     const KIND: &'static str = "site plate";
-    const BYTES_MAX: usize = 256;
+    const BYTES_MAX: usize = RECORD_BYTES_MAX;
 
     fn law(&self) -> Result<(), Rule> {
         Ok(())

@@ -118,14 +118,14 @@ impl StripeContext {
         if bytes[..8] != MAGIC {
             return Err(Rule::new("bad-magic", "not a shard of an Exclave stripe"));
         }
-        if bytes[8] != VERSION || bytes[9] != SUITE {
-            return Err(Rule::new(
-                "bad-version",
-                format!("version {} suite {}", bytes[8], bytes[9]),
-            ));
+        if bytes[8] != VERSION {
+            return Err(Rule::new("bad-version", format!("version {} of a context", bytes[8])));
+        }
+        if bytes[9] != SUITE {
+            return Err(Rule::new("bad-suite", format!("suite {} is unknown", bytes[9])));
         }
         let code = Code::from_number(bytes[10])
-            .ok_or_else(|| Rule::new("bad-version", format!("code {} is unknown", bytes[10])))?;
+            .ok_or_else(|| Rule::new("bad-suite", format!("code {} is unknown", bytes[10])))?;
         let data = bytes[11];
         if data == 0 || usize::from(data) > SHARDS_PER_STRIPE_MAX {
             return Err(Rule::new("bad-geometry", format!("{data} data shards")));
@@ -176,8 +176,11 @@ impl ShardHeader {
     pub fn from_bytes(bytes: &[u8; HEADER_BYTES]) -> Result<Self, Rule> {
         let context = StripeContext::from_bytes(&array(bytes, 0))?;
         let index = bytes[CONTEXT_BYTES];
-        if usize::from(index) >= SHARDS_PER_STRIPE_MAX || bytes[117..120] != [0; 3] {
-            return Err(Rule::new("bad-header", format!("index {index} or reserved bytes")));
+        if usize::from(index) >= SHARDS_PER_STRIPE_MAX {
+            return Err(Rule::new("bad-geometry", format!("no stripe has a shard {index}")));
+        }
+        if bytes[117..120] != [0; 3] {
+            return Err(Rule::new("bad-padding", "reserved bytes of a header are not zero"));
         }
         Ok(Self {
             context,

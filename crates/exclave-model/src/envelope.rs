@@ -3,7 +3,8 @@
 use minicbor::{Decode, Encode};
 
 use crate::{
-    id::{Anchor, Commitment, DatasetId, Incarnation, RecipientId, RunId},
+    charter::{CHARTER_VERSION, Charter, RecipientKey},
+    id::{Anchor, Commitment, DatasetId, Incarnation, KeyId, RecipientId, RunId},
     limit::{ENVELOPE_BYTES_MAX, RECORD_BYTES_MAX, RUNS_PER_HEAD_MAX, STANZAS_MAX},
     live_set::LiveSet,
     signed::SignedRecord,
@@ -72,24 +73,80 @@ pub struct Envelope {
     pub incarnation: Incarnation,
 }
 
+impl Envelope {
+    /// Is this the envelope that was looked for?
+    pub fn check_place(&self, anchor: Anchor, run: RunId) -> Result<(), Rule> {
+        if self.anchor != anchor {
+            return Err(Rule::new("wrong-archive", "an envelope of another archive"));
+        }
+        if self.run != run {
+            return Err(Rule::new("wrong-run", "an envelope of another run"));
+        }
+        Ok(())
+    }
+
+    /// Are its stanzas for exactly the recipients of this set?
+    pub fn check_set(
+        &self,
+        (set, crypto_epoch): (u32, u32),
+        recipients: impl IntoIterator<Item = RecipientId>,
+    ) -> Result<(), Rule> {
+        if self.charter_version != CHARTER_VERSION || (self.recipient_set, self.crypto_epoch) != (set, crypto_epoch) {
+            let text = format!(
+                "charter version {}, recipient set {}, epoch {}",
+                self.charter_version, self.recipient_set, self.crypto_epoch
+            );
+            return Err(Rule::new("wrong-charter", text));
+        }
+        let mut expected: Vec<_> = recipients.into_iter().collect();
+        expected.sort_unstable();
+        if !self.stanzas.iter().map(|stanza| stanza.recipient).eq(expected) {
+            return Err(Rule::new("bad-stanzas", "the stanzas are not those of the recipient set"));
+        }
+        Ok(())
+    }
+
+    /// Does the charter allow it: may `signer` write this class, is the set the class's, are the stanzas the set's?
+    pub fn check_charter(&self, charter: &Charter, signer: KeyId) -> Result<(), Rule> {
+        let wrong = |text: String| Rule::new("wrong-charter", text);
+        let class = charter.class(self.class);
+        let class = class.ok_or_else(|| wrong(format!("class {} is not in the charter", self.class)))?;
+        let set = charter.recipients_of(class).filter(|set| set.id == self.recipient_set);
+        let set = set.ok_or_else(|| wrong(format!("set {} is not that of class {}", self.recipient_set, class.id)))?;
+        self.check_set((set.id, set.crypto_epoch), set.keys.iter().map(RecipientKey::id))?;
+        let writer = charter.writer(signer);
+        if !writer.is_some_and(|writer| writer.classes.contains(&self.class)) {
+            let text = format!("key {signer} may not write class {}", self.class);
+            return Err(Rule::new("unknown-signer", text));
+        }
+        Ok(())
+    }
+
+    /// Is the run one of the head's dataset? Chunk ids of another dataset mean something else.
+    pub fn check_dataset(&self, dataset: DatasetId) -> Result<(), Rule> {
+        if self.dataset != dataset {
+            let text = format!("a run of dataset {}, not {dataset}", self.dataset);
+            return Err(Rule::new("wrong-run", text));
+        }
+        Ok(())
+    }
+}
+
 impl Record for Envelope {
     const KIND: &'static str = "envelope";
     const BYTES_MAX: usize = ENVELOPE_BYTES_MAX;
 
     fn law(&self) -> Result<(), Rule> {
-        let recipients: Vec<_> = self.stanzas.iter().map(|stanza| stanza.recipient).collect();
-        if recipients.is_empty() || recipients.len() > STANZAS_MAX || !strictly_ascending(&recipients) {
-            return Err(Rule::new(
-                "bad-stanzas",
-                "stanzas are missing, unsorted, doubled or too many",
-            ));
-        }
         let lengths = self
             .stanzas
             .iter()
             .all(|stanza| stanza.enc.len() == STANZA_ENC_BYTES && stanza.ciphertext.len() == STANZA_CIPHERTEXT_BYTES);
-        if !lengths {
-            return Err(Rule::new("bad-length", "a stanza's parts have other lengths"));
+        if self.stanzas.is_empty() || !lengths {
+            return Err(Rule::new("bad-record", "stanzas are missing or their parts have other lengths"));
+        }
+        let recipients: Vec<_> = self.stanzas.iter().map(|stanza| stanza.recipient).collect();
+        if recipients.len() > STANZAS_MAX || !strictly_ascending(&recipients) {
+            return Err(Rule::new("bad-stanzas", "stanzas are unsorted, doubled or too many"));
         }
         Ok(())
     }
@@ -135,8 +192,11 @@ impl Record for ReuseClaim {
 
     fn law(&self) -> Result<(), Rule> {
         let runs: Vec<_> = self.stripes.iter().map(|stripes| stripes.run).collect();
-        if runs.len() > RUNS_PER_HEAD_MAX || !strictly_ascending(&runs) {
-            return Err(Rule::new("bad-order", "claimed runs are unsorted, doubled or too many"));
+        if runs.len() > RUNS_PER_HEAD_MAX {
+            return Err(Rule::new("too-long", format!("{} runs, the cap is {RUNS_PER_HEAD_MAX}", runs.len())));
+        }
+        if !strictly_ascending(&runs) {
+            return Err(Rule::new("bad-order", "claimed runs are unsorted or doubled"));
         }
         Ok(())
     }
@@ -166,7 +226,7 @@ pub struct Close {
 
 impl Record for Close {
     const KIND: &'static str = "close";
-    const BYTES_MAX: usize = 256;
+    const BYTES_MAX: usize = RECORD_BYTES_MAX;
 
     fn law(&self) -> Result<(), Rule> {
         Ok(())

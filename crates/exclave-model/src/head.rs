@@ -3,13 +3,14 @@
 use minicbor::{Decode, Encode};
 
 use crate::{
+    charter::CHARTER_VERSION,
     directory::Codec,
     id::{Anchor, ChunkId, Commitment, DatasetId, Incarnation, KeyId, RecordHash, RunId},
     limit::{HEAD_BYTES_MAX, PAGE_DEPTH_MAX, RECORD_BYTES_MAX, RUNS_PER_HEAD_MAX, RUNS_PER_PAGE, TIPS_MAX},
     live_set::LiveSet,
     manifest::ChunkRef,
     signed::SignedRecord,
-    wire::{Record, Rule, Version1, strictly_ascending},
+    wire::{Record, Rule, Version1, broken, strictly_ascending},
 };
 
 /// How safe a snapshot was when its head was written.
@@ -101,15 +102,21 @@ impl Record for Head {
     const BYTES_MAX: usize = HEAD_BYTES_MAX;
 
     fn law(&self) -> Result<(), Rule> {
-        let broken = |text: &str| Err(Rule::new("bad-head", text));
+        let broken = |kind, text: &str| Err(Rule::new(kind, text));
+        if self.run_pages.is_empty() {
+            return broken("bad-record", "the run table has no page");
+        }
         if self.previous.is_some() != (self.seq > 0) {
-            return broken("a first head has no predecessor, every other one has");
+            return broken("bad-record", "a first head has no predecessor, every other one has");
         }
-        if self.tips.len() > TIPS_MAX || !strictly_ascending(&self.tips) {
-            return Err(Rule::new("bad-order", "tips are unsorted, doubled or too many"));
+        if self.tips.len() > TIPS_MAX || self.run_pages.len() > RUN_PAGES_MAX {
+            return broken("too-long", "more tips or pages of the run table than a head may have");
         }
-        if self.run_pages.is_empty() || self.run_pages.len() > RUNS_PER_HEAD_MAX / RUNS_PER_PAGE {
-            return broken("the run table is empty or too long");
+        if !strictly_ascending(&self.tips) {
+            return broken("bad-order", "tips are unsorted or doubled");
+        }
+        if self.charter_version != CHARTER_VERSION {
+            return broken("wrong-charter", "this program knows charter version 1 only");
         }
         if self.sealed.is_empty() || !self.sealed.len().is_multiple_of(SEALED_STEP_BYTES) {
             return Err(Rule::new(
@@ -124,6 +131,9 @@ impl Record for Head {
 impl SignedRecord for Head {
     const TYPE: &'static str = "exclave head v1";
 }
+
+/// Pages of a head's run table: full ones hold the most runs a head may refer to.
+pub const RUN_PAGES_MAX: usize = RUNS_PER_HEAD_MAX / RUNS_PER_PAGE;
 
 /// A head's sealed part is padded to whole steps, so that its length says little.
 pub const SEALED_STEP_BYTES: usize = 1024;
@@ -167,21 +177,30 @@ impl Record for RunPage {
 
     fn law(&self) -> Result<(), Rule> {
         let runs: Vec<_> = self.runs.iter().map(|entry| entry.run).collect();
-        if runs.is_empty() || runs.len() > RUNS_PER_PAGE || !strictly_ascending(&runs) {
-            return Err(Rule::new(
-                "bad-order",
-                "runs are missing, unsorted, doubled or too many",
-            ));
+        let unnamed = |entry: &RunEntry| entry.ledgers.is_empty() && !entry.live.is_empty();
+        if runs.is_empty() || self.runs.iter().any(unnamed) {
+            return Err(Rule::new("bad-record", "no run, or one with live stripes and no ledger part"));
         }
-        if self
-            .runs
-            .iter()
-            .any(|entry| entry.ledgers.is_empty() && !entry.live.is_empty())
-        {
-            return Err(Rule::new("bad-head", "a run with live stripes names no ledger"));
+        if runs.len() > RUNS_PER_PAGE {
+            return Err(Rule::new("too-long", format!("{} runs, the cap is {RUNS_PER_PAGE}", runs.len())));
+        }
+        if !strictly_ascending(&runs) {
+            return Err(Rule::new("bad-order", "runs are unsorted or doubled"));
         }
         Ok(())
     }
+}
+
+/// Checks what only all pages of one run table show: that their runs ascend from page to page, and how many there are.
+pub fn check_run_table(pages: &[RunPage]) -> Result<(), Rule> {
+    let runs: Vec<_> = pages.iter().flat_map(|page| &page.runs).map(|entry| entry.run).collect();
+    if runs.len() > RUNS_PER_HEAD_MAX {
+        return Err(Rule::new("too-long", format!("{} runs, the cap is {RUNS_PER_HEAD_MAX}", runs.len())));
+    }
+    if !strictly_ascending(&runs) {
+        return Err(Rule::new("bad-order", "runs do not ascend over the pages of a run table"));
+    }
+    Ok(())
 }
 
 /// Where a snapshot came from.
@@ -378,8 +397,15 @@ impl<'b, C> Decode<'b, C> for SealedHead {
         let wire = WireSealed::decode(decoder, context)?;
         let WireRoot(run, ordinal, offset, stored, raw, codec, id) = wire.root;
         let codec = Codec::from_number(codec)
-            .filter(|codec| codec.allows(stored, raw) && usize::from(wire.level) < PAGE_DEPTH_MAX)
-            .ok_or_else(|| minicbor::decode::Error::message("the root page has impossible lengths"))?;
+            .ok_or_else(|| minicbor::decode::Error::message("the root page's codec is unknown"))?;
+        if usize::from(wire.level) >= PAGE_DEPTH_MAX {
+            let text = format!("the root page has level {}, the cap is {PAGE_DEPTH_MAX} levels", wire.level);
+            return Err(broken(Rule::new("too-long", text)));
+        }
+        if !codec.allows(stored, raw) {
+            let text = format!("the root page has {stored} stored and {raw} raw bytes");
+            return Err(broken(Rule::new("bad-length", text)));
+        }
         Ok(Self {
             name: wire.name,
             label: wire.label,
@@ -408,7 +434,7 @@ impl<'b, C> Decode<'b, C> for SealedHead {
 
 impl Record for SealedHead {
     const KIND: &'static str = "sealed head";
-    const BYTES_MAX: usize = 8 << 10;
+    const BYTES_MAX: usize = HEAD_BYTES_MAX;
 
     fn law(&self) -> Result<(), Rule> {
         Ok(())

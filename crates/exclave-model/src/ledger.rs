@@ -9,7 +9,7 @@ use crate::{
     context::{CONTEXT_BYTES, StripeContext},
     id::{Anchor, Commitment, PayloadHash, RunId, SiteId},
     limit::{RECORD_BYTES_MAX, SHARDS_PER_STRIPE_MAX, STRIPES_PER_LEDGER_PART},
-    wire::{Record, Rule, Version1, strictly_ascending},
+    wire::{Record, Rule, Version1, broken, strictly_ascending},
 };
 
 /// The sites of a run's shards, from one stripe on.
@@ -56,7 +56,7 @@ impl<C> Encode<C> for StripeRecord {
 impl<'b, C> Decode<'b, C> for StripeRecord {
     fn decode(decoder: &mut minicbor::Decoder<'b>, context: &mut C) -> Result<Self, minicbor::decode::Error> {
         let WireStripe(bytes, commitment, payloads) = decoder.decode_with(context)?;
-        let context = StripeContext::from_bytes(&bytes).map_err(|rule| minicbor::decode::Error::message(rule.text))?;
+        let context = StripeContext::from_bytes(&bytes).map_err(broken)?;
         Ok(Self {
             context,
             commitment,
@@ -111,30 +111,62 @@ impl Record for LedgerPart {
     const BYTES_MAX: usize = RECORD_BYTES_MAX;
 
     fn law(&self) -> Result<(), Rule> {
-        let broken = |text: &str| Err(Rule::new("bad-ledger", text));
-        let ordinals: Vec<_> = self.stripes.iter().map(|stripe| stripe.context.ordinal).collect();
-        if ordinals.is_empty() || ordinals.len() > STRIPES_PER_LEDGER_PART || !strictly_ascending(&ordinals) {
-            return broken("stripes are missing, unsorted, doubled or too many");
+        if self.layouts.is_empty() || self.stripes.is_empty() {
+            return Err(Rule::new("bad-record", "a ledger part without layouts or stripes"));
+        }
+        if self.stripes.len() > STRIPES_PER_LEDGER_PART {
+            let text = format!("{} stripes, the cap is {STRIPES_PER_LEDGER_PART}", self.stripes.len());
+            return Err(Rule::new("too-long", text));
         }
         let firsts: Vec<_> = self.layouts.iter().map(|layout| layout.first_ordinal).collect();
-        if !strictly_ascending(&firsts) || firsts.first().is_none_or(|first| *first > ordinals[0]) {
-            return broken("layouts are unsorted or begin behind the first stripe");
+        if !strictly_ascending(&firsts) {
+            return Err(Rule::new("bad-order", "layouts do not ascend"));
         }
-        for stripe in &self.stripes {
-            if stripe.context.anchor != self.anchor || stripe.context.run != self.run {
-                return Err(Rule::new(
-                    "wrong-run",
-                    "a stripe's context names another archive or run",
-                ));
-            }
-            let shards = stripe.payloads.len();
-            if shards < usize::from(stripe.context.data) || shards > SHARDS_PER_STRIPE_MAX {
-                return broken("a stripe has fewer shards than k or more than 32");
-            }
-            if self.layout_of(stripe.context.ordinal).len() != shards {
-                return broken("a layout has another number of sites than its stripes have shards");
-            }
+        self.stripes.iter().try_for_each(|stripe| self.stripe_law(stripe))?;
+        let ordinals: Vec<_> = self.stripes.iter().map(|stripe| stripe.context.ordinal).collect();
+        if !strictly_ascending(&ordinals) {
+            return Err(Rule::new("bad-order", "stripes do not ascend"));
+        }
+        if firsts.first() > ordinals.first() {
+            return Err(Rule::new("bad-order", "the first layout begins behind the first stripe"));
+        }
+        self.layouts_law()
+    }
+}
+
+impl LedgerPart {
+    fn stripe_law(&self, stripe: &StripeRecord) -> Result<(), Rule> {
+        if stripe.context.anchor != self.anchor {
+            return Err(Rule::new("wrong-archive", "a stripe's context names another archive"));
+        }
+        if stripe.context.run != self.run {
+            return Err(Rule::new("wrong-run", "a stripe's context names another run"));
+        }
+        let shards = stripe.payloads.len();
+        if shards < usize::from(stripe.context.data) || shards > SHARDS_PER_STRIPE_MAX {
+            let text = format!("{shards} shards of a stripe whose k is {}", stripe.context.data);
+            return Err(Rule::new("bad-geometry", text));
         }
         Ok(())
+    }
+
+    /// A layout that no stripe uses may name any number of sites that a stripe could have.
+    fn layouts_law(&self) -> Result<(), Rule> {
+        if self.layouts.iter().any(|layout| layout.sites.is_empty()) {
+            return Err(Rule::new("bad-record", "a layout of no sites"));
+        }
+        let too_wide = |layout: &LayoutFrom| layout.sites.len() > SHARDS_PER_STRIPE_MAX;
+        if self.layouts.iter().any(too_wide) {
+            return Err(Rule::new("bad-geometry", "a layout of more than 32 sites"));
+        }
+        let differs =
+            |stripe: &&StripeRecord| self.layout_of(stripe.context.ordinal).len() != stripe.payloads.len();
+        match self.stripes.iter().find(differs) {
+            Some(stripe) => Err(Rule::new(
+                "bad-geometry",
+                format!("stripe {} has another number of shards than its layout", stripe.context.ordinal),
+            )),
+            None => Ok(()),
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cbor;
 pub mod charter;
 pub mod context;
 pub mod directory;
@@ -24,6 +25,7 @@ pub mod signed;
 pub mod wire;
 
 pub use self::{
+    cbor::NotCanonical,
     charter::{
         Charter, Class, ClassPolicy, Hosting, Pace, ReadBack, RecipientKey, RecipientSet, Roots, SitePlate, SiteRecord,
         Writer,

@@ -58,6 +58,9 @@ pub const PATH_COMPONENT_BYTES_MAX: usize = 255;
 /// Longest path below the root of a dataset, as on Linux.
 pub const PATH_BYTES_MAX: usize = 4096;
 
+/// Greatest size of one file: offsets are signed 64-bit numbers to the operating system.
+pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+
 /// Longest chunk, raw: the cutter's greatest piece, and the bound of one decompression.
 pub const CHUNK_BYTES_MAX: usize = 4 << 20;
 

@@ -5,7 +5,10 @@
 
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
-use crate::wire::Rule;
+use crate::wire::{Rule, broken};
+
+/// How many ordinals there are.
+const ORDINALS: u64 = 1 << 32;
 
 /// Stripes of one run, by ordinal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -65,22 +68,23 @@ impl LiveSet {
             .map(|at| at as u32)
     }
 
-    fn from_numbers(numbers: &[u32]) -> Result<Self, Rule> {
+    /// Reads the written form. One stretch may hold all 2^32 ordinals, so the numbers are wider than an ordinal.
+    pub fn from_numbers(numbers: &[u64]) -> Result<Self, Rule> {
         if !numbers.len().is_multiple_of(2) {
             return Err(Rule::new("bad-live-set", "a live set has an odd number of lengths"));
         }
         let mut ranges = Vec::with_capacity(numbers.len() / 2);
         let mut at = 0u64;
-        for (position, pair) in numbers.as_chunks::<2>().0.iter().enumerate() {
-            if (pair[0] == 0 && position > 0) || pair[1] == 0 {
+        for (position, [gap, count]) in numbers.as_chunks::<2>().0.iter().enumerate() {
+            if (*gap == 0 && position > 0) || *count == 0 {
                 return Err(Rule::new("bad-live-set", "a live set holds an empty stretch"));
             }
-            let start = at + u64::from(pair[0]);
-            at = start + u64::from(pair[1]);
+            let start = at.saturating_add(*gap);
+            at = start.saturating_add(*count);
+            if at > ORDINALS {
+                return Err(Rule::new("bad-live-set", "a live set ends behind the last ordinal"));
+            }
             ranges.push((start, at));
-        }
-        if at > 1 << 32 {
-            return Err(Rule::new("bad-live-set", "a live set ends behind the last ordinal"));
         }
         Ok(Self { ranges })
     }
@@ -114,8 +118,8 @@ impl<C> Encode<C> for LiveSet {
 
 impl<'b, C> Decode<'b, C> for LiveSet {
     fn decode(decoder: &mut Decoder<'b>, context: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let numbers: Vec<u32> = decoder.decode_with(context)?;
-        Self::from_numbers(&numbers).map_err(|rule| minicbor::decode::Error::message(rule.text))
+        let numbers: Vec<u64> = decoder.decode_with(context)?;
+        Self::from_numbers(&numbers).map_err(broken)
     }
 }
 
@@ -143,11 +147,21 @@ mod tests {
             &[1, 0],
             &[0, 1, 0, 1],
             &[0, 1, 1, 0],
-            &[u32::MAX, 2],
-            &[1, u32::MAX, 1, 1],
+            &[ORDINALS - 1, 2],
+            &[1, ORDINALS - 1, 1, 1],
+            &[0, u64::MAX],
+            &[u64::MAX, u64::MAX],
+            &[0, 7, 0],
         ] {
             assert!(LiveSet::from_numbers(bad).is_err(), "{bad:?}");
         }
-        assert!(LiveSet::from_numbers(&[0, u32::MAX, 0]).is_err());
+    }
+
+    #[test]
+    fn a_set_may_be_all_ordinals() {
+        let all = LiveSet::from_numbers(&[0, ORDINALS]).unwrap();
+        assert!(all.contains(0) && all.contains(u32::MAX));
+        assert_eq!(all.len(), ORDINALS);
+        assert_eq!(minicbor::decode::<LiveSet>(&encode(&all)).unwrap(), all);
     }
 }

@@ -8,8 +8,8 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 use crate::{
     directory::Codec,
     id::{ChunkId, RunId},
-    limit::{PAGE_BYTES_MAX, PAGE_DEPTH_MAX, XATTR_BYTES_MAX},
-    path::EntryPath,
+    limit::{FILE_BYTES_MAX, PAGE_BYTES_MAX, PAGE_DEPTH_MAX, PATH_BYTES_MAX, XATTR_BYTES_MAX},
+    path::{BadPath, EntryPath},
     wire::{Record, RecordError, Rule},
 };
 
@@ -492,6 +492,8 @@ impl WirePage {
     fn into_page(self) -> Result<Page, Rule> {
         let runs = &self.runs;
         match self.items {
+            WireItems::Entries(items) if items.is_empty() => Err(nothing()),
+            WireItems::Extents(items) if items.is_empty() => Err(nothing()),
             WireItems::Entries(items) => {
                 let entries = items
                     .into_iter()
@@ -502,6 +504,9 @@ impl WirePage {
             }
             WireItems::Extents(items) => Ok(Page::Extents(extents_from_wire(items, runs)?)),
             WireItems::Children(items) => {
+                if items.is_empty() {
+                    return Err(nothing());
+                }
                 if usize::from(self.level) >= PAGE_DEPTH_MAX {
                     return Err(Rule::new(
                         "bad-level",
@@ -535,12 +540,21 @@ fn ascending<'a>(paths: impl Iterator<Item = &'a EntryPath>) -> Result<(), Rule>
         }
         last = Some(path);
     }
-    last.map(|_| ())
-        .ok_or_else(|| Rule::new("bad-manifest", "a page holds nothing"))
+    Ok(())
+}
+
+fn nothing() -> Rule {
+    Rule::new("bad-record", "a list holds nothing")
 }
 
 fn path(bytes: &[u8]) -> Result<EntryPath, Rule> {
-    EntryPath::parse(bytes).map_err(|bad| Rule::new("bad-path", bad.to_string()))
+    EntryPath::parse(bytes).map_err(|bad| {
+        let kind = match bad {
+            BadPath::TooLong(_) | BadPath::ComponentTooLong(_) => "too-long",
+            BadPath::EmptyComponent | BadPath::Climbs | BadPath::Nul => "bad-path",
+        };
+        Rule::new(kind, bad.to_string())
+    })
 }
 
 impl WireRef {
@@ -549,54 +563,32 @@ impl WireRef {
             .ok()
             .and_then(|position| runs.get(position))
             .copied();
-        let codec = Codec::from_number(self.5).filter(|codec| codec.allows(self.3, self.4));
-        match (run, codec) {
-            (Some(run), Some(codec)) => Ok(ChunkRef {
-                run,
-                ordinal: self.1,
-                offset: self.2,
-                stored: self.3,
-                raw: self.4,
-                codec,
-                id: self.6,
-            }),
-            _ => Err(Rule::new(
-                "bad-manifest",
-                format!("a reference names run {}, lengths {} and {}", self.0, self.3, self.4),
-            )),
+        let (Some(run), Some(codec)) = (run, Codec::from_number(self.5)) else {
+            let text = format!("a reference names run {} and codec {}", self.0, self.5);
+            return Err(Rule::new("bad-record", text));
+        };
+        let (stored, raw) = (self.3, self.4);
+        if !codec.allows(stored, raw) {
+            let text = format!("a reference names {stored} stored and {raw} raw bytes");
+            return Err(Rule::new("bad-length", text));
         }
+        Ok(ChunkRef {
+            run,
+            ordinal: self.1,
+            offset: self.2,
+            stored,
+            raw,
+            codec,
+            id: self.6,
+        })
     }
 }
 
 impl WireEntry {
     fn into_entry(self, runs: &[RunId]) -> Result<Entry, Rule> {
         let path = path(&self.path)?;
-        let broken = |text: &str| {
-            Rule::new(
-                "bad-manifest",
-                format!("{}: {text}", EntryPath::parse(&self.path).unwrap_or_default()),
-            )
-        };
-        let kind = EntryKind::from_number(self.kind).ok_or_else(|| broken("its type is unknown"))?;
-        if self.mode > 0o7777 || self.nanos >= 1_000_000_000 {
-            return Err(broken("its mode or nanoseconds are out of range"));
-        }
-        let fits = self.size.is_some() == (kind == EntryKind::File)
-            && self.link_target.is_some() == (kind == EntryKind::Symlink)
-            && self.device.is_some() == matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice)
-            && (kind == EntryKind::File
-                || (self.link_group.is_none() && self.extents.is_none() && self.paged.is_none()))
-            && !(self.extents.is_some() && self.paged.is_some());
-        if !fits {
-            return Err(broken("its fields do not fit its type"));
-        }
-        if self.extents.as_ref().is_some_and(Vec::is_empty) || self.paged.as_ref().is_some_and(Vec::is_empty) {
-            return Err(broken("a list that is empty must be absent"));
-        }
-        let link_group = self.link_group.as_deref().map(self::path).transpose()?;
-        if link_group.as_ref().is_some_and(|first| *first > path) {
-            return Err(broken("its link group begins behind it"));
-        }
+        let (kind, link_group) = self.law(&path)?;
+        let broken = |rule: Rule| Rule::new(rule.kind, format!("{path}: {}", rule.text));
         let xattrs = xattrs_from_wire(self.xattrs).map_err(broken)?;
         let size = self.size.unwrap_or(0);
         let content = match (self.extents, self.paged) {
@@ -606,7 +598,7 @@ impl WireEntry {
             (extents, _) => {
                 let extents = extents.map_or(Ok(Vec::new()), |extents| extents_from_wire(extents, runs))?;
                 if extents.last().is_some_and(|last| last.offset + last.length > size) {
-                    return Err(Rule::new("bad-extent", "an extent ends behind the file's size"));
+                    return Err(Rule::new("bad-extents", format!("{path}: an extent ends behind the file's size")));
                 }
                 Content::Extents(extents)
             }
@@ -631,14 +623,61 @@ impl WireEntry {
             content,
         })
     }
+
+    /// What fits together in an entry, its type and its link group.
+    fn law(&self, path: &EntryPath) -> Result<(EntryKind, Option<EntryPath>), Rule> {
+        let broken = |kind, text: &str| Rule::new(kind, format!("{path}: {text}"));
+        let kind = EntryKind::from_number(self.kind).ok_or_else(|| broken("bad-record", "its type is unknown"))?;
+        let ranges = self.mode <= 0o7777
+            && self.nanos < 1_000_000_000
+            && self.size.is_none_or(|size| size <= FILE_BYTES_MAX)
+            && !self.extents.as_ref().is_some_and(Vec::is_empty)
+            && !self.paged.as_ref().is_some_and(Vec::is_empty);
+        if !ranges {
+            return Err(broken("bad-record", "a number is out of range or a list is empty"));
+        }
+        if path.is_root() && kind != EntryKind::Directory {
+            return Err(Rule::new("bad-path", "the root is no directory"));
+        }
+        let fits = self.size.is_some() == (kind == EntryKind::File)
+            && self.link_target.is_some() == (kind == EntryKind::Symlink)
+            && self.device.is_some() == matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice)
+            && (kind == EntryKind::File
+                || (self.link_group.is_none() && self.extents.is_none() && self.paged.is_none()))
+            && !(self.extents.is_some() && self.paged.is_some());
+        if !fits {
+            return Err(broken("bad-record", "its fields do not fit its type"));
+        }
+        match self.link_target.as_deref() {
+            Some(target) if target.len() > PATH_BYTES_MAX => {
+                return Err(broken("too-long", "its target is longer than a path"));
+            }
+            Some(target) if target.is_empty() || target.contains(&0) => {
+                return Err(broken("bad-path", "its target is empty or holds a NUL byte"));
+            }
+            Some(_) | None => {}
+        }
+        let link_group = self.link_group.as_deref().map(self::path).transpose()?;
+        if link_group.as_ref().is_some_and(|first| first > path) {
+            return Err(broken("bad-order", "its link group begins behind it"));
+        }
+        Ok((kind, link_group))
+    }
 }
 
-fn xattrs_from_wire(wire: Option<Vec<WireXattr>>) -> Result<Vec<Xattr>, &'static str> {
+fn xattrs_from_wire(wire: Option<Vec<WireXattr>>) -> Result<Vec<Xattr>, Rule> {
     let Some(wire) = wire else { return Ok(Vec::new()) };
+    if wire.is_empty() {
+        return Err(nothing());
+    }
     let pairs: Vec<_> = wire.into_iter().map(|pair| (pair.0, pair.1)).collect();
+    if !pairs.is_sorted_by(|left, right| left.0 < right.0) {
+        return Err(Rule::new("bad-order", "extended attributes are unsorted or doubled"));
+    }
     let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if pairs.is_empty() || bytes > XATTR_BYTES_MAX || !pairs.is_sorted_by(|left, right| left.0 < right.0) {
-        return Err("its extended attributes are empty, unsorted or too long");
+    if bytes > XATTR_BYTES_MAX {
+        let text = format!("{bytes} bytes of extended attributes, the cap is {XATTR_BYTES_MAX}");
+        return Err(Rule::new("too-long", text));
     }
     Ok(pairs)
 }
@@ -648,17 +687,20 @@ fn extents_from_wire(wire: Vec<WireExtent>, runs: &[RunId]) -> Result<Vec<Extent
     let mut end = 0u64;
     let mut extents = Vec::with_capacity(wire.len());
     for WireExtent(offset, length, refs) in wire {
+        if refs.is_empty() {
+            return Err(nothing());
+        }
         let refs = refs
             .iter()
             .map(|chunk| chunk.resolve(runs))
             .collect::<Result<Vec<_>, _>>()?;
         let raw: u64 = refs.iter().map(|chunk| u64::from(chunk.raw)).sum();
-        let next = offset.checked_add(length).filter(|next| *next <= i64::MAX as u64);
+        let next = offset.checked_add(length).filter(|next| *next <= FILE_BYTES_MAX);
         match next {
             Some(next) if offset >= end && raw == length && length > 0 => end = next,
             _ => {
                 return Err(Rule::new(
-                    "bad-extent",
+                    "bad-extents",
                     format!("extent at {offset} of {length} bytes holds {raw}, the one before ends at {end}"),
                 ));
             }

@@ -3,12 +3,13 @@
 //! The object is `[1, record bytes, [[key id, Ed25519 signature, ML-DSA-65 signature] ...]]`. Signing and verifying use
 //! the record's exact bytes; this module only takes them apart. Verification is `exclave-seal`'s.
 
-use minicbor::{Decode, Decoder, Encode};
+use minicbor::{Decoder, Encode, data::Int, decode};
 
 use crate::{
+    cbor,
     id::{KeyId, RecordHash},
     limit::RECORD_BYTES_MAX,
-    wire::{Record, RecordError, Rule, Version1, encode, strictly_ascending},
+    wire::{Record, RecordError, Rule, Version1, broken, check_version, encode, refusal, strictly_ascending},
 };
 
 /// Bytes of an Ed25519 signature (RFC 8032).
@@ -118,44 +119,83 @@ impl SignedObject {
         encode(&WireSigned(Version1, self.record.clone(), signatures))
     }
 
-    /// Reads an object of at most `bytes_max` bytes strictly.
+    /// Reads an object of at most `bytes_max` bytes strictly. The record inside is not looked at.
     pub fn from_bytes(bytes: &[u8], bytes_max: usize) -> Result<Self, RecordError> {
-        const KIND: &str = "signed record";
-        if bytes.len() > bytes_max.min(RECORD_BYTES_MAX) {
+        let kind = KIND;
+        let cap = bytes_max.min(RECORD_BYTES_MAX);
+        if bytes.len() > cap {
             return Err(RecordError::TooLong {
-                kind: KIND,
+                kind,
                 found: bytes.len(),
-                cap: bytes_max,
+                cap,
             });
         }
-        let wire = WireSigned::decode(&mut Decoder::new(bytes), &mut ())
-            .map_err(|source| RecordError::Malformed { kind: KIND, source })?;
-        if encode(&wire) != bytes {
-            return Err(RecordError::NotCanonical { kind: KIND });
-        }
-        let WireSigned(_, record, signatures) = wire;
-        let signatures = signatures
-            .into_iter()
-            .map(WireSignature::into_signature)
-            .collect::<Option<Vec<_>>>()
-            .filter(|signatures| !signatures.is_empty())
-            .ok_or_else(|| unlawful("missing-signature", "a signature is missing or has another length"))?;
-        let keys: Vec<_> = signatures.iter().map(|signature| signature.key).collect();
+        cbor::check(bytes).map_err(|source| RecordError::NotCanonical { kind, source })?;
+        check_version(kind, version(bytes))?;
+        let object = decode_object(&mut Decoder::new(bytes)).map_err(|source| refusal(kind, source))?;
+        let keys: Vec<_> = object.signatures.iter().map(|signature| signature.key).collect();
         if !strictly_ascending(&keys) {
-            return Err(unlawful("bad-order", "signatures are not in ascending order of keys"));
+            let rule = Rule::new("bad-order", "signatures are not in ascending order of keys");
+            return Err(RecordError::Unlawful { kind, rule });
         }
-        Ok(Self { record, signatures })
+        Ok(object)
     }
 }
 
-fn unlawful(kind: &'static str, text: &str) -> RecordError {
-    RecordError::Unlawful {
-        kind: "signed record",
-        rule: Rule::new(kind, text),
+const KIND: &str = "signed record";
+
+/// The version in front of an array of three.
+fn version(bytes: &[u8]) -> Option<Int> {
+    let mut decoder = Decoder::new(bytes);
+    (decoder.array().ok()?? == 3).then(|| decoder.int().ok())?
+}
+
+/// By hand, since a signature is kept only once its lengths are right: three bytes of input must not cost a hundred of
+/// memory.
+fn decode_object(decoder: &mut Decoder<'_>) -> Result<SignedObject, decode::Error> {
+    let _ = (decoder.array()?, decoder.int()?);
+    let record = decoder.bytes()?;
+    let count = decoder.array()?.unwrap_or(0);
+    if count == 0 {
+        return Err(missing("nobody signed"));
+    }
+    let signatures = (0..count).map(|_| decode_signature(decoder)).collect::<Result<_, _>>()?;
+    Ok(SignedObject {
+        record: record.to_vec(),
+        signatures,
+    })
+}
+
+fn decode_signature(decoder: &mut Decoder<'_>) -> Result<Signature, decode::Error> {
+    let count = decoder.array()?.unwrap_or(0);
+    let mut parts: [&[u8]; 3] = [&[]; 3];
+    let mut any_empty = false;
+    for at in 0..count {
+        let part = decoder.bytes()?;
+        any_empty |= part.is_empty();
+        if let Some(slot) = usize::try_from(at).ok().and_then(|at| parts.get_mut(at)) {
+            *slot = part;
+        }
+    }
+    if count < 3 || any_empty {
+        return Err(missing("half of a signature is missing"));
+    }
+    let [key, ed25519, ml_dsa] = parts;
+    match (key.try_into(), ed25519.try_into(), <[u8; ML_DSA_65_SIGNATURE_BYTES]>::try_from(ml_dsa)) {
+        (Ok(key), Ok(ed25519), Ok(ml_dsa)) if count == 3 => Ok(Signature {
+            key: KeyId::from_bytes(key),
+            ed25519,
+            ml_dsa: Box::new(ml_dsa),
+        }),
+        _ => Err(decode::Error::message("a signature has another number of parts or other lengths")),
     }
 }
 
-#[derive(Encode, Decode)]
+fn missing(text: &str) -> decode::Error {
+    broken(Rule::new("missing-signature", text))
+}
+
+#[derive(Encode)]
 #[cbor(array)]
 struct WireSigned(
     #[n(0)] Version1,
@@ -163,24 +203,13 @@ struct WireSigned(
     #[n(2)] Vec<WireSignature>,
 );
 
-#[derive(Encode, Decode)]
+#[derive(Encode)]
 #[cbor(array)]
 struct WireSignature(
     #[n(0)] KeyId,
     #[cbor(n(1), with = "minicbor::bytes")] Vec<u8>,
     #[cbor(n(2), with = "minicbor::bytes")] Vec<u8>,
 );
-
-impl WireSignature {
-    fn into_signature(self) -> Option<Signature> {
-        let ml_dsa: Box<[u8]> = self.2.into_boxed_slice();
-        Some(Signature {
-            key: self.0,
-            ed25519: self.1.try_into().ok()?,
-            ml_dsa: ml_dsa.try_into().ok()?,
-        })
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,15 @@
 //! The one written form of records: deterministic CBOR (RFC 8949 section 4.2.1) with integer keys.
 //!
-//! Reading is strict by one rule: *decode, encode again, compare*. Whatever a lenient decoder would let pass (a longer
-//! integer, an indefinite length, keys out of order or twice, an unknown field, bytes after the end) changes the bytes
-//! and is refused. So every record has one spelling, and its hash names its meaning.
+//! Reading goes from the outside in, so that two readers refuse the same bytes for the same reason: the length, the
+//! encoding as a whole ([`cbor`](crate::cbor)), the version, the fields, the rules. Last comes *encode again, compare*:
+//! whatever the decoder passed over (an unknown field, an element too many) changes the bytes and is refused. So every
+//! record has one spelling, and its hash names its meaning.
 
-use minicbor::{Decode, Decoder, Encode, Encoder};
+use std::error::Error as _;
+
+use minicbor::{Decode, Decoder, Encode, Encoder, data::Int, decode};
+
+use crate::cbor::{self, NotCanonical};
 
 /// Why bytes are not a record.
 #[derive(Debug, thiserror::Error)]
@@ -19,13 +24,27 @@ pub enum RecordError {
         /// The cap.
         cap: usize,
     },
+    /// Not one item of deterministic CBOR.
+    #[error("{kind} is not in the one written form of records")]
+    NotCanonical {
+        /// The record's kind.
+        kind: &'static str,
+        /// What stands where.
+        source: NotCanonical,
+    },
+    /// Not a map or array that begins with a version.
+    #[error("{kind} does not begin with a version")]
+    NoVersion {
+        /// The record's kind.
+        kind: &'static str,
+    },
     /// A version that this program does not know.
     #[error("{kind} has version {found}, this program reads version 1")]
     Version {
         /// The record's kind.
         kind: &'static str,
         /// The version found.
-        found: u64,
+        found: Int,
     },
     /// Not the CBOR structure of this kind.
     #[error("{kind} does not parse")]
@@ -35,9 +54,9 @@ pub enum RecordError {
         /// Where the decoder stopped.
         source: minicbor::decode::Error,
     },
-    /// The same meaning in another spelling.
-    #[error("{kind} is not in its one written form")]
-    NotCanonical {
+    /// A field or an element that this kind does not have.
+    #[error("{kind} has a field or an element too many")]
+    Surplus {
         /// The record's kind.
         kind: &'static str,
     },
@@ -94,17 +113,29 @@ pub trait Record: Sized + Encode<()> + for<'b> Decode<'b, ()> {
     fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
         let kind = Self::KIND;
         within_cap::<Self>(bytes.len())?;
-        if let Some(found) = version(bytes).filter(|found| *found != 1) {
-            return Err(RecordError::Version { kind, found });
-        }
-        let record = Self::decode(&mut Decoder::new(bytes), &mut ())
-            .map_err(|source| RecordError::Malformed { kind, source })?;
+        cbor::check(bytes).map_err(|source| RecordError::NotCanonical { kind, source })?;
+        check_version(kind, version(bytes))?;
+        let record = Self::decode(&mut Decoder::new(bytes), &mut ()).map_err(|source| refusal(kind, source))?;
         if encode(&record) != bytes {
-            return Err(RecordError::NotCanonical { kind });
+            return Err(RecordError::Surplus { kind });
         }
         record.law().map_err(|rule| RecordError::Unlawful { kind, rule })?;
         Ok(record)
     }
+}
+
+/// What a decoder's error means: a rule that only the decoder could check, or another structure.
+pub(crate) fn refusal(kind: &'static str, error: decode::Error) -> RecordError {
+    let rule = error.source().and_then(|source| source.downcast_ref::<Rule>()).cloned();
+    match rule {
+        Some(rule) => RecordError::Unlawful { kind, rule },
+        None => RecordError::Malformed { kind, source: error },
+    }
+}
+
+/// Carries a broken rule through a decoder.
+pub(crate) fn broken(rule: Rule) -> decode::Error {
+    decode::Error::custom(rule)
 }
 
 fn within_cap<R: Record>(found: usize) -> Result<(), RecordError> {
@@ -118,11 +149,20 @@ fn within_cap<R: Record>(found: usize) -> Result<(), RecordError> {
     Ok(())
 }
 
+/// Version 1 is the only one so far.
+pub(crate) fn check_version(kind: &'static str, found: Option<Int>) -> Result<(), RecordError> {
+    match found {
+        None => Err(RecordError::NoVersion { kind }),
+        Some(found) if found != Int::from(1u8) => Err(RecordError::Version { kind, found }),
+        Some(_) => Ok(()),
+    }
+}
+
 /// The version in field 0, when the bytes begin like a record at all.
-fn version(bytes: &[u8]) -> Option<u64> {
+fn version(bytes: &[u8]) -> Option<Int> {
     let mut decoder = Decoder::new(bytes);
     decoder.map().ok()??;
-    (decoder.u8().ok()? == 0).then(|| decoder.u64().ok())?
+    (decoder.u8().ok()? == 0).then(|| decoder.int().ok())?
 }
 
 /// Encodes into memory, which cannot fail.

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use exclave_model::{Anchor, PublicKey, RecipientKey, hex, limit::TAG_BYTES, unhex};
+use exclave_model::{
+    Anchor, PublicKey, RecipientKey, charter::RECIPIENT_KEY_BYTES, hex, limit::TAG_BYTES, signed::PUBLIC_KEY_BYTES, unhex,
+};
 
 use crate::{
     aead::Cipher,
@@ -47,6 +49,14 @@ impl KeyKind {
             Self::Recovery => "recovery",
             Self::Root => "root",
             Self::Writer => "writer",
+        }
+    }
+
+    /// Bytes of the public and of the secret half.
+    const fn lengths(self) -> (usize, usize) {
+        match self {
+            Self::Recovery => (RECIPIENT_KEY_BYTES, 32),
+            Self::Root | Self::Writer => (PUBLIC_KEY_BYTES, SIGNING_SECRET_BYTES),
         }
     }
 }
@@ -111,11 +121,11 @@ pub enum KeyFileError {
     #[error("the key file asks for too costly an Argon2id: {memory_kib} KiB, {passes} passes, {lanes} lanes")]
     Cost {
         /// Memory.
-        memory_kib: u32,
+        memory_kib: u64,
         /// Passes.
-        passes: u32,
+        passes: u64,
         /// Lanes.
-        lanes: u32,
+        lanes: u64,
     },
     /// It is protected, and no passphrase was given.
     #[error("the key is protected by a passphrase")]
@@ -155,9 +165,9 @@ struct Text {
 #[serde(deny_unknown_fields)]
 struct Sealed {
     kdf: String,
-    memory_kib: u32,
-    passes: u32,
-    lanes: u32,
+    memory_kib: u64,
+    passes: u64,
+    lanes: u64,
     salt: String,
     ciphertext: String,
 }
@@ -229,6 +239,15 @@ impl KeyFile {
         }
     }
 
+    /// Reads a key file's bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyFileError> {
+        if bytes.len() > KEY_FILE_BYTES_MAX {
+            return Err(KeyFileError::TooLong(bytes.len()));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| KeyFileError::Malformed("it is not UTF-8".to_owned()))?;
+        Self::parse(text)
+    }
+
     /// Reads a key file.
     pub fn parse(text: &str) -> Result<Self, KeyFileError> {
         if text.len() > KEY_FILE_BYTES_MAX {
@@ -248,11 +267,16 @@ impl KeyFile {
                     .map_err(|_| malformed("its archive is not an anchor"))
             })
             .transpose()?;
-        let public = unhex_vec(&text.public).ok_or_else(|| malformed("its public key is not hex"))?;
+        let (public_bytes, secret_bytes) = text.kind.lengths();
+        let public = unhex_vec(&text.public)
+            .filter(|public| public.len() == public_bytes)
+            .ok_or_else(|| malformed("its public key is not hex, or of another length"))?;
         let protection = match (text.secret, text.sealed) {
             (None, None) => Protection::PublicOnly,
             (Some(digits), None) if text.kind == KeyKind::Writer => Protection::Open(Zeroizing::new(
-                unhex_vec(&digits).ok_or_else(|| malformed("its secret is not hex"))?,
+                unhex_vec(&digits)
+                    .filter(|secret| secret.len() == secret_bytes)
+                    .ok_or_else(|| malformed("its secret is not hex, or of another length"))?,
             )),
             (None, Some(sealed)) => Protection::Sealed(sealed),
             _ => {
@@ -406,43 +430,63 @@ fn seal(
     Cipher::new(&key).seal(&[0; 12], &aad(kind), &mut buffer);
     Ok(Sealed {
         kdf: "argon2id".to_owned(),
-        memory_kib: cost.memory_kib,
-        passes: cost.passes,
-        lanes: cost.lanes,
+        memory_kib: u64::from(cost.memory_kib),
+        passes: u64::from(cost.passes),
+        lanes: u64::from(cost.lanes),
         salt: hex(&salt),
         ciphertext: hex(&buffer),
     })
 }
 
 impl Sealed {
-    fn open<const N: usize>(&self, kind: KeyKind, passphrase: &Passphrase) -> Result<Secret<N>, KeyFileError> {
-        let malformed = |why: &str| KeyFileError::Malformed(why.to_owned());
-        if self.kdf != "argon2id" {
-            return Err(malformed("its key derivation is unknown"));
+    /// What the file asks for, when that is lawful and not too much.
+    fn cost(&self) -> Result<Cost, KeyFileError> {
+        let Self {
+            memory_kib,
+            passes,
+            lanes,
+            ..
+        } = *self;
+        if memory_kib == 0 || passes == 0 || lanes == 0 {
+            return Err(KeyFileError::Malformed("a cost is zero".to_owned()));
         }
-        let (memory_kib, passes, lanes) = (self.memory_kib, self.passes, self.lanes);
-        if memory_kib > MEMORY_KIB_MAX || passes > PASSES_MAX || lanes > PASSES_MAX {
+        let capped = |value: u64, cap: u32| u32::try_from(value).ok().filter(|value| *value <= cap);
+        let caps = (
+            capped(memory_kib, MEMORY_KIB_MAX),
+            capped(passes, PASSES_MAX),
+            capped(lanes, PASSES_MAX),
+        );
+        let (Some(memory_kib), Some(passes), Some(lanes)) = caps else {
             return Err(KeyFileError::Cost {
                 memory_kib,
                 passes,
                 lanes,
             });
+        };
+        // RFC 9106 section 3.1.
+        if memory_kib < 8 * lanes {
+            return Err(KeyFileError::Malformed("Argon2 needs 8 KiB a lane".to_owned()));
         }
+        Ok(Cost {
+            memory_kib,
+            passes,
+            lanes,
+        })
+    }
+
+    fn open<const N: usize>(&self, kind: KeyKind, passphrase: &Passphrase) -> Result<Secret<N>, KeyFileError> {
+        let malformed = |why: &str| KeyFileError::Malformed(why.to_owned());
+        if self.kdf != "argon2id" {
+            return Err(malformed("its key derivation is unknown"));
+        }
+        let cost = self.cost()?;
         let salt: [u8; 16] = unhex(&self.salt).ok_or_else(|| malformed("its salt is not 16 bytes of hex"))?;
         let mut buffer = Zeroizing::new(
             unhex_vec(&self.ciphertext)
                 .filter(|bytes| bytes.len() == N + TAG_BYTES)
                 .ok_or_else(|| malformed("its ciphertext has another length"))?,
         );
-        let key = stretch(
-            passphrase,
-            &salt,
-            Cost {
-                memory_kib,
-                passes,
-                lanes,
-            },
-        )?;
+        let key = stretch(passphrase, &salt, cost)?;
         Cipher::new(&key)
             .open(&[0; 12], &aad(kind), &mut buffer)
             .map_err(|_| KeyFileError::WrongPassphrase)?;
@@ -519,6 +563,15 @@ mod tests {
         let costly = text.replace("memory_kib = 64", "memory_kib = 4294967295");
         let opened = KeyFile::parse(&costly).unwrap().open_recovery(Some(&passphrase("x")));
         assert!(matches!(opened, Err(KeyFileError::Cost { .. })));
+        for cheap in ["passes = 0", "lanes = 9"] {
+            let (name, _) = cheap.split_once(" ").unwrap();
+            let text = text.replace(&format!("{name} = 1"), cheap);
+            let opened = KeyFile::parse(&text).unwrap().open_recovery(Some(&passphrase("x")));
+            assert!(matches!(opened, Err(KeyFileError::Malformed(_))), "{cheap}");
+        }
+        let short = text.replacen("public = \"", "public = \"00", 1);
+        assert!(matches!(KeyFile::parse(&short), Err(KeyFileError::Malformed(_))));
+        assert!(matches!(KeyFile::from_bytes(b"\xff"), Err(KeyFileError::Malformed(_))));
         assert!(KeyFile::parse(&text.replace("key file v1", "key file v9")).is_err());
         assert!(KeyFile::parse(&format!("{}\nmore = 1\n", *text)).is_err());
         assert!(matches!(

@@ -1,6 +1,6 @@
 //! The run key: a fresh session key that lives in the agent's memory only, and everything derived from it.
 
-use exclave_model::{Commitment, LabelTag};
+use exclave_model::{Commitment, LabelTag, StripeContext};
 use subtle::ConstantTimeEq;
 
 use crate::{
@@ -37,6 +37,12 @@ impl RunKey {
     /// True when this is the committed key; compared in constant time.
     pub fn fits(&self, commitment: &Commitment) -> bool {
         self.commitment().as_bytes().ct_eq(commitment.as_bytes()).into()
+    }
+
+    /// True when a stripe of this run was sealed under this label.
+    pub fn labelled(&self, label: &str, context: &StripeContext) -> bool {
+        let expected = self.label_tag(label);
+        expected.as_bytes().ct_eq(context.label_tag.as_bytes()).into()
     }
 
     /// Binds a label to this run without showing it.

@@ -42,9 +42,15 @@ pub enum BoxError {
     /// Altered.
     #[error("a sealed part's tag does not fit")]
     Tag,
-    /// What was in it breaks the format.
-    #[error("a sealed part holds something else than it should")]
-    Content,
+    /// It opened to another number of bytes than belong in it, or to a length beyond them.
+    #[error("a sealed part of {0} bytes holds a length that does not fit")]
+    PlainLength(usize),
+    /// What fills it up is not zeros.
+    #[error("a sealed part is not filled up with zeros")]
+    Padding,
+    /// A label that is not UTF-8.
+    #[error("a label is not UTF-8")]
+    NotText,
     /// What was in it is not the record it should be.
     #[error("a sealed part does not parse")]
     Record(#[from] RecordError),
@@ -71,18 +77,16 @@ pub fn seal_label(run_key: &RunKey, label: &str, entropy: &mut dyn Entropy) -> R
 /// Opens a label.
 pub fn open_label(run_key: &RunKey, sealed: &[u8]) -> Result<String, BoxError> {
     let plain = open(run_key, Purpose::Label, sealed)?;
-    let (length, rest) = plain.split_first_chunk::<2>().ok_or(BoxError::Content)?;
-    let length = usize::from(u16::from_be_bytes(*length));
-    if plain.len() != LABEL_PLAIN_BYTES || length > rest.len() || rest[length..].iter().any(|byte| *byte != 0) {
-        return Err(BoxError::Content);
-    }
-    String::from_utf8(rest[..length].to_vec()).map_err(|_| BoxError::Content)
+    let length = plain.split_first_chunk::<2>().filter(|_| plain.len() == LABEL_PLAIN_BYTES);
+    let (length, rest) = length.ok_or(BoxError::PlainLength(plain.len()))?;
+    let label = unpad(rest, usize::from(u16::from_be_bytes(*length)))?;
+    String::from_utf8(label.to_vec()).map_err(|_| BoxError::NotText)
 }
 
 /// Seals a head's secret part, padded so that the whole box is a multiple of 1,024 bytes.
 pub fn seal_head(run_key: &RunKey, head: &SealedHead, entropy: &mut dyn Entropy) -> Result<Vec<u8>, BoxError> {
     let record = Zeroizing::new(head.to_bytes()?);
-    let length = u32::try_from(record.len()).map_err(|_| BoxError::Content)?;
+    let length = u32::try_from(record.len()).map_err(|_| BoxError::PlainLength(record.len()))?;
     let boxed = (record.len() + 4 + OVERHEAD_BYTES).next_multiple_of(SEALED_STEP_BYTES);
     let mut plain = Zeroizing::new(vec![0; boxed - OVERHEAD_BYTES]);
     plain[..4].copy_from_slice(&length.to_be_bytes());
@@ -93,13 +97,22 @@ pub fn seal_head(run_key: &RunKey, head: &SealedHead, entropy: &mut dyn Entropy)
 /// Opens a head's secret part.
 pub fn open_head(run_key: &RunKey, sealed: &[u8]) -> Result<SealedHead, BoxError> {
     let plain = open(run_key, Purpose::Head, sealed)?;
-    let (length, rest) = plain.split_first_chunk::<4>().ok_or(BoxError::Content)?;
-    let length = u32::from_be_bytes(*length) as usize;
-    let record = rest.get(..length).ok_or(BoxError::Content)?;
-    if rest[length..].iter().any(|byte| *byte != 0) {
-        return Err(BoxError::Content);
-    }
+    let (length, rest) = plain
+        .split_first_chunk::<4>()
+        .ok_or(BoxError::PlainLength(plain.len()))?;
+    let record = unpad(rest, u32::from_be_bytes(*length) as usize)?;
     Ok(SealedHead::from_bytes(record)?)
+}
+
+/// The first `length` bytes; zeros follow.
+fn unpad(padded: &[u8], length: usize) -> Result<&[u8], BoxError> {
+    let (content, zeros) = padded
+        .split_at_checked(length)
+        .ok_or(BoxError::PlainLength(padded.len()))?;
+    match zeros.iter().all(|byte| *byte == 0) {
+        true => Ok(content),
+        false => Err(BoxError::Padding),
+    }
 }
 
 fn seal(run_key: &RunKey, purpose: Purpose, plain: &[u8], entropy: &mut dyn Entropy) -> Result<Vec<u8>, NoEntropy> {

@@ -3,12 +3,15 @@
 //! A signature stays convincing if either scheme falls: to forge one, both must be broken. Ed25519 is verified strictly.
 //! ML-DSA signs hedged (fresh randomness), pure, with an empty context.
 
+use std::collections::BTreeSet;
+
 use ed25519_dalek::Signer as _;
 use ml_dsa::{KeyExport as _, Keypair as _, MlDsa65};
 use zeroize::Zeroizing;
 
 use exclave_model::{
-    KeyId, PublicKey, RecordError, Signature, SignedObject, SignedRecord, signed::ML_DSA_65_SIGNATURE_BYTES,
+    Anchor, Charter, KeyId, PublicKey, Record, RecordError, Signature, SignedObject, SignedRecord,
+    signed::ML_DSA_65_SIGNATURE_BYTES,
 };
 
 use crate::{
@@ -33,6 +36,12 @@ pub enum VerifyError {
     /// Not a record of the kind.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// Not the charter that the anchor names.
+    #[error("the charter's hash is not the anchor")]
+    Anchor,
+    /// More than one signature where exactly one belongs.
+    #[error("{0} signatures where one belongs")]
+    NotOne(usize),
     /// Fewer of the expected keys signed than must.
     #[error("{valid} of {needed} signatures needed")]
     Missing {
@@ -132,14 +141,28 @@ pub enum SignError {
 
 /// Verifies a record that carries exactly one signature, by `key`.
 pub fn verify_one<R: SignedRecord>(object: &SignedObject, key: &PublicKey) -> Result<R, VerifyError> {
+    verify_one_of(object, [key]).map(|(record, _)| record)
+}
+
+/// Verifies a record that carries exactly one signature, by one of `keys`; says whose.
+pub fn verify_one_of<'k, R: SignedRecord>(
+    object: &SignedObject,
+    keys: impl IntoIterator<Item = &'k PublicKey>,
+) -> Result<(R, KeyId), VerifyError> {
+    let signer = signer_of::<R>(object, keys)?;
+    Ok((R::from_bytes(object.record_bytes())?, signer))
+}
+
+/// Whose the one signature is that an object of `R`'s type carries. The record itself is not read.
+pub fn signer_of<'k, R: SignedRecord>(
+    object: &SignedObject,
+    keys: impl IntoIterator<Item = &'k PublicKey>,
+) -> Result<KeyId, VerifyError> {
     let [signature] = object.signatures() else {
-        return Err(VerifyError::Missing {
-            valid: object.signatures().len(),
-            needed: 1,
-        });
+        return Err(VerifyError::NotOne(object.signatures().len()));
     };
-    verify_signature::<R>(object, signature, key)?;
-    Ok(R::from_bytes(object.record_bytes())?)
+    verify_signature::<R>(object, signature, keys)?;
+    Ok(signature.key)
 }
 
 /// Verifies a record that at least `needed` of `keys` signed, and no one else.
@@ -148,30 +171,37 @@ pub fn verify_threshold<R: SignedRecord>(
     keys: &[PublicKey],
     needed: usize,
 ) -> Result<R, VerifyError> {
-    let mut valid = 0;
     for signature in object.signatures() {
-        let key = keys
-            .iter()
-            .find(|key| key.id() == signature.key)
-            .ok_or(VerifyError::Stranger(signature.key))?;
-        verify_signature::<R>(object, signature, key)?;
-        valid += 1;
+        verify_signature::<R>(object, signature, keys)?;
     }
+    let signers: BTreeSet<_> = object.signatures().iter().map(|signature| signature.key).collect();
+    let valid = signers.len();
     if valid < needed.max(1) {
         return Err(VerifyError::Missing { valid, needed });
     }
     Ok(R::from_bytes(object.record_bytes())?)
 }
 
-fn verify_signature<R: SignedRecord>(
+/// Verifies charter version 1: its hash is the anchor that the caller brought along, and its own roots signed it.
+pub fn verify_charter(object: &SignedObject, anchor: Anchor) -> Result<Charter, VerifyError> {
+    if object.record_hash().as_bytes() != anchor.as_bytes() {
+        return Err(VerifyError::Anchor);
+    }
+    // The hash is the anchor, so the roots in it are the ones the owner meant; now they must have signed.
+    let roots = Charter::from_bytes(object.record_bytes())?.roots;
+    verify_threshold(object, &roots.keys, roots.threshold as usize)
+}
+
+fn verify_signature<'k, R: SignedRecord>(
     object: &SignedObject,
     signature: &Signature,
-    key: &PublicKey,
+    keys: impl IntoIterator<Item = &'k PublicKey>,
 ) -> Result<(), VerifyError> {
-    let id = key.id();
-    if signature.key != id {
-        return Err(VerifyError::Stranger(signature.key));
-    }
+    let id = signature.key;
+    let key = keys
+        .into_iter()
+        .find(|key| key.id() == id)
+        .ok_or(VerifyError::Stranger(id))?;
     let message = R::message(object.record_bytes());
     let bad = |half| VerifyError::Bad { key: id, half };
     let (ed25519_key, ml_dsa_key) = key.as_bytes().split_at(32);
@@ -198,7 +228,7 @@ pub fn read_one<R: SignedRecord>(bytes: &[u8], bytes_max: usize, key: &PublicKey
 
 #[cfg(test)]
 mod tests {
-    use exclave_model::{Anchor, Close, Incarnation, Record, RunId, SitePlate, Version1};
+    use exclave_model::{Close, Incarnation, RunId, SitePlate, Version1};
 
     use super::*;
     use crate::entropy::SeededEntropy;
@@ -254,7 +284,13 @@ mod tests {
         let (first, second, stranger) = (sign(&keys[0]), sign(&keys[1]), sign(&keys[2]));
         let object = |signatures| SignedObject::new(record.clone(), signatures);
         assert!(verify_threshold::<Close>(&object(vec![first.clone(), second]), &public, 2).is_ok());
+        let two = object(vec![first.clone(), sign(&keys[1])]);
+        assert!(matches!(
+            verify_one_of::<Close>(&two, &public),
+            Err(VerifyError::NotOne(2))
+        ));
         let one = object(vec![first.clone()]);
+        assert_eq!(verify_one_of::<Close>(&one, &public).unwrap(), (close(), keys[0].id()));
         assert!(matches!(
             verify_threshold::<Close>(&one, &public, 2),
             Err(VerifyError::Missing { valid: 1, needed: 2 })
