@@ -12,13 +12,19 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use exclave_catalog::Catalog;
-use exclave_dataset::{cut::ChunkSizes, pack::CompressionLevel, walk::WalkOptions};
+use exclave_dataset::{cut::ChunkSizes, pack::CompressionLevel, sink, walk::WalkOptions};
 use exclave_engine::{
     AgentState, Archive, Clock, DEFAULT_CLASS, EntropySource, NewArchive, Progress, ReplicateError, ReplicateReport,
-    ReplicateRequest, SiteHandle, Source, Surroundings, init, replicate,
+    ReplicateRequest, SiteHandle, Source, Surroundings,
+    fetch::ReadSettings,
+    init, replicate,
+    restore::{Outcome, RestoreReport, Selection, Target, restore},
+    snapshot::{Depth, Snapshots, Which},
+    survey::survey,
 };
 use exclave_model::{
     Anchor, ClassPolicy, Geometry, Hosting, Pace, PayloadLength, ReadBack, SiteId, SiteRecord, limit::SEGMENT_BYTES,
@@ -301,5 +307,33 @@ impl World {
         let mut file = KeyFile::for_recovery(&self.identity, &passphrase, Cost::TEST, &mut *entropy)?;
         file.set_archive(self.anchor);
         Ok(std::fs::write(path, file.to_text()?.as_bytes())?)
+    }
+}
+
+impl World {
+    /// Restores the newest snapshot of a dataset as an heir would: from sites and an identity alone.
+    pub fn restore(&self, dataset: &str, to: &Path, without: &[usize]) -> Result<RestoreReport, Whatever> {
+        let archive = self.archive_without(without)?;
+        let surroundings = &self.surroundings;
+        let survey = survey(&archive, surroundings)?;
+        let settings = ReadSettings {
+            hedge: Duration::from_millis(500),
+            ..ReadSettings::default()
+        };
+        let snapshots = Snapshots::open(&archive, &survey, &self.identity, Depth::Newest, settings, surroundings);
+        let snapshot = snapshots.choose(&Which::Newest {
+            dataset: dataset.to_owned(),
+        })?;
+        let target = Target::Directory(to.to_owned(), sink::Options::default());
+        Ok(restore(&snapshots, snapshot, &Selection::all(), target, surroundings)?)
+    }
+
+    /// Restores dataset "land" without some sites and compares it with the source.
+    pub fn restores_equal(&self, without: &[usize]) -> Result<bool, Whatever> {
+        let to = tempfile::tempdir_in(self.folder.path())?;
+        let target = to.path().join("restored");
+        let report = self.restore("land", &target, without)?;
+        Ok(report.outcome() == Outcome::Complete
+            && crate::tree::describe(&target)? == crate::tree::describe(&self.source)?)
     }
 }

@@ -1,0 +1,113 @@
+//! What the crates' errors are called in the vectors: the one place that translates.
+
+use exclave_dataset::{pack, page::ReadError};
+use exclave_model::{RecordError, Rule};
+use exclave_seal::{BoxError, EnvelopeError, KeyFileError, OpenError, VerifyError};
+use exclave_stripe::{AloneError, DecodeError, ShardError};
+
+/// A refusal, by its kind.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused(pub &'static str);
+
+/// Refuses with a kind unless a comparison holds.
+pub fn need(condition: bool, kind: &'static str) -> Result<(), Refused> {
+    condition.then_some(()).ok_or(Refused(kind))
+}
+
+macro_rules! kinds {
+    ($($error:ty: $value:ident => $kind:expr;)+) => {
+        $(impl From<$error> for Refused {
+            fn from($value: $error) -> Self {
+                Self($kind)
+            }
+        })+
+    };
+}
+
+kinds! {
+    Rule: rule => rule.kind;
+    RecordError: error => match error {
+        RecordError::TooLong { .. } => "too-long",
+        RecordError::NotCanonical { .. } => "not-canonical",
+        RecordError::NoVersion { .. } | RecordError::Malformed { .. } | RecordError::Surplus { .. } => "bad-record",
+        RecordError::Version { .. } => "bad-version",
+        RecordError::Unlawful { rule, .. } => rule.kind,
+    };
+    VerifyError: error => match error {
+        VerifyError::Record(error) => Self::from(error).0,
+        VerifyError::Anchor => "wrong-archive",
+        VerifyError::NotOne(_) => "bad-record",
+        VerifyError::Missing { .. } => "missing-signature",
+        VerifyError::Stranger(_) => "unknown-signer",
+        VerifyError::Bad { .. } => "bad-signature",
+    };
+    EnvelopeError: error => match error {
+        EnvelopeError::NotForUs(_) => "not-a-recipient",
+        EnvelopeError::Stanza(_) => "bad-tag",
+        EnvelopeError::Commitment => "bad-commitment",
+        EnvelopeError::Recipients => "bad-stanzas",
+        EnvelopeError::BadRecipient(_) | EnvelopeError::Entropy(_) => writing(),
+    };
+    BoxError: error => match error {
+        BoxError::Length(_) | BoxError::PlainLength(_) => "bad-length",
+        BoxError::Commitment => "bad-commitment",
+        BoxError::Tag => "bad-tag",
+        BoxError::Padding => "bad-padding",
+        BoxError::NotText => "bad-record",
+        BoxError::Record(error) => Self::from(error).0,
+        BoxError::LabelTooLong(_) | BoxError::Entropy(_) => writing(),
+    };
+    OpenError: error => match error {
+        OpenError::Commitment => "bad-commitment",
+        OpenError::Segment { .. } => "bad-tag",
+    };
+    KeyFileError: error => match error {
+        KeyFileError::TooLong(_) => "too-long",
+        KeyFileError::Malformed(_) | KeyFileError::Kind { .. } | KeyFileError::PublicOnly => "bad-keyfile",
+        KeyFileError::Cost { .. } => "too-costly",
+        KeyFileError::WrongPassphrase => "bad-passphrase",
+        KeyFileError::Mismatch => "wrong-key",
+        KeyFileError::PassphraseNeeded => panic!("the file gives no passphrase"),
+        KeyFileError::Argon2(why) => panic!("{why}"),
+        KeyFileError::Entropy(_) => writing(),
+    };
+    AloneError: error => match error {
+        AloneError::Short(_) | AloneError::Length { .. } => "bad-length",
+        AloneError::Header(rule) => rule.kind,
+        AloneError::Trailer => "bad-trailer",
+    };
+    ShardError: error => match error {
+        ShardError::NoSuchIndex(_) | ShardError::Length { .. } => "bad-length",
+        ShardError::Hash => "bad-hash",
+    };
+    DecodeError: error => match error {
+        DecodeError::TooFew(_) => "too-few-shards",
+        DecodeError::NotACodeword(_) => "bad-parity",
+        DecodeError::Geometry => "bad-geometry",
+    };
+    pack::DecodeError: error => match error {
+        pack::DecodeError::Lengths { .. } => "bad-length",
+        pack::DecodeError::NotOneFrame { .. }
+        | pack::DecodeError::Window { .. }
+        | pack::DecodeError::Frame { .. }
+        | pack::DecodeError::Short { .. } => "bad-zstd",
+    };
+}
+
+/// A page's reader; `E` is how fetching failed, which is a kind already.
+impl From<ReadError<super::layers::NoSuchPage>> for Refused {
+    fn from(error: ReadError<super::layers::NoSuchPage>) -> Self {
+        Self(match error {
+            ReadError::Fetch(_) => "not-found",
+            ReadError::Page(error) => Self::from(error).0,
+            ReadError::TooDeep { .. } => "too-long",
+            ReadError::WrongLevel { .. } => "bad-level",
+            ReadError::WrongFirst { .. } | ReadError::OutOfOrder { .. } => "bad-order",
+            ReadError::Overlap { .. } | ReadError::BeyondSize { .. } => "bad-extents",
+        })
+    }
+}
+
+fn writing() -> ! {
+    panic!("an error of writing came up while reading")
+}

@@ -1,0 +1,46 @@
+//! How each layer is evaluated: the calls that a restore makes, in the order of the README.
+
+mod blocks; // contexts, stripes, chunks, shards, the code
+mod pages; // the manifest
+mod records; // everything that is CBOR, and key files
+
+use exclave_model::PublicKey;
+
+use crate::{file::Vector, kinds::Refused};
+
+pub use self::pages::NoSuchPage;
+
+type Outcome = Result<Vec<u8>, Refused>;
+
+/// Evaluates a file. What comes out is what its `output` line is the hash of; `None` where that is a secret that never
+/// leaves `exclave-seal`. There, opening has compared it with a commitment or a public key that fits no other.
+pub fn evaluate(vector: &Vector) -> Result<Option<Vec<u8>>, Refused> {
+    match vector.text("layer").unwrap() {
+        "envelope" => return records::envelope(vector).map(|()| None),
+        "keyfile" => return records::keyfile(vector).map(|()| None),
+        "context" => blocks::context(vector),
+        "stripe" => blocks::stripe(vector),
+        "directory" => blocks::directory(vector),
+        "chunk" => blocks::chunk(vector),
+        "shard" => blocks::shard(vector),
+        "code" => blocks::code(vector),
+        "record" => records::record(vector),
+        "signed" => records::signed(vector),
+        "charter" => records::charter(vector),
+        "ledger" => records::ledger(vector),
+        "head" => records::head(vector),
+        "chain" => records::chain(vector),
+        "runs" => records::runs(vector),
+        "manifest" => pages::manifest(vector),
+        other => panic!("layer {other} is unknown"),
+    }
+    .map(Some)
+}
+
+/// The `public-key` lines.
+fn public_keys(vector: &Vector) -> Vec<PublicKey> {
+    let lines = vector.all("public-key").iter();
+    lines
+        .map(|digits| PublicKey::from_bytes(crate::file::unhex(digits).try_into().unwrap()))
+        .collect()
+}
