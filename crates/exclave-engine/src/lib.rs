@@ -18,6 +18,7 @@ pub mod journal;
 pub mod local;
 pub mod publish;
 pub mod replicate;
+pub mod restore;
 pub mod snapshot;
 pub mod state;
 pub mod surroundings;

@@ -208,7 +208,7 @@ impl World {
         let (mut entries, mut counts) = (Vec::new(), Counts::default());
         for (mut entry, content) in tree {
             if entry.kind == EntryKind::File {
-                let mut writer = ContentWriter::new(boundary.as_bytes(), 1 << 20);
+                let mut writer = ContentWriter::new(boundary.as_bytes(), 1 << 17);
                 for (at, chunk) in content.chunks(CHUNK_BYTES).enumerate() {
                     if chunk.iter().any(|byte| *byte != 0) {
                         let reference = packing.put(ChunkKind::Data, chunk);
@@ -226,7 +226,7 @@ impl World {
         }
         packing.flush();
         let data_stripes = packing.stripes.len() as u32;
-        let mut pages = PageWriter::new(boundary.as_bytes(), 1 << 20);
+        let mut pages = PageWriter::new(boundary.as_bytes(), 1 << 17);
         let mut store = |page: &[u8]| Ok::<_, std::io::Error>(packing.put(ChunkKind::Page, page));
         for entry in &entries {
             pages.append(entry.clone(), &mut store).unwrap();

@@ -11,8 +11,8 @@
 pub mod book;
 pub(crate) mod ledger;
 pub(crate) mod race;
-// ranges
-// shards
+pub(crate) mod ranges;
+pub(crate) mod shards;
 
 use std::time::Duration;
 

@@ -61,6 +61,11 @@ pub(crate) struct PartsFeed {
 }
 
 impl PartsFeed {
+    /// Ends the fetching from elsewhere.
+    pub(crate) fn abort_handle(&self) -> tokio::task::AbortHandle {
+        self.task.abort_handle()
+    }
+
     /// Starts fetching, when the layout's sites for these segments are all good; `None` otherwise.
     pub(crate) fn start(
         runtime: &tokio::runtime::Handle,

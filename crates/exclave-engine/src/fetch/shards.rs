@@ -47,6 +47,11 @@ pub(crate) struct ShardFeed {
 }
 
 impl ShardFeed {
+    /// Ends the fetching from elsewhere.
+    pub(crate) fn abort_handle(&self) -> tokio::task::AbortHandle {
+        self.task.abort_handle()
+    }
+
     /// Starts fetching.
     pub(crate) fn start(
         runtime: &tokio::runtime::Handle,
