@@ -11,10 +11,12 @@
 
 #![forbid(unsafe_code)]
 
+mod agent;
 mod arguments;
 mod command;
 mod config;
 mod credentials;
+mod datasets;
 mod environment;
 mod error;
 mod exit;
@@ -26,6 +28,7 @@ mod names;
 mod output;
 mod private_file;
 mod progress;
+mod reader;
 mod sites;
 mod surroundings;
 

@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use exclave_site::{
-    Class, ProbeInputs, ProbeReport,
+    Class, ProbeInputs, ProbeReport, Scheme,
     probe::{CreateOnly, Finding, Kept, Power},
 };
 use futures::future::join_all;
@@ -107,6 +107,7 @@ struct Listed {
 impl Listed {
     fn of(site: &SiteConfig) -> Self {
         let credentials = match &site.credentials {
+            _ if matches!(site.address.scheme(), Scheme::File { .. } | Scheme::Memory { .. }) => "-".to_owned(),
             CredentialSource::File(path) => format!("file {}", path.display()),
             CredentialSource::Systemd(name) => format!("systemd credential {name}"),
             CredentialSource::Variables(prefix) | CredentialSource::VariablesIfSet(prefix) => format!("${prefix}_*"),

@@ -317,6 +317,11 @@ impl Config {
         let wrong = |why: String| Trouble::usage(format!("{place}: {why}"));
         let name = raw.name.filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| wrong("it has no name".into()))?;
+        if !crate::datasets::lawful(&name) {
+            return Err(wrong(format!(
+                "{name:?} is no name: 1 to 200 bytes, no slash, no control character"
+            )));
+        }
         let mut exclude = raw.exclude;
         if let Some(path) = raw.exclude_file.map(|path| self.base.join(path)) {
             let text = std::fs::read_to_string(&path)

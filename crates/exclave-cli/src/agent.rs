@@ -1,0 +1,122 @@
+//! Opens what the agent works with: archive, state, catalog.
+
+use std::{io, sync::Arc};
+
+use exclave_catalog::{Catalog, CatalogError};
+use exclave_engine::{AgentState, Archive, ArchiveError, StateError, archive::SiteTrouble};
+use exclave_model::Anchor;
+use exclave_site::{
+    Scheme, Site,
+    layer::retrying::{Patience, Retrying},
+};
+
+use crate::{
+    config::Config,
+    environment::Environment,
+    error::Trouble,
+    sites::{self, OpenSite},
+    surroundings::Edge,
+};
+
+/// What `replicate` and its kin need.
+pub struct Agent {
+    /// The archive.
+    pub archive: Archive,
+    /// Sites that did not answer.
+    pub troubles: Vec<SiteTrouble>,
+    /// The agent's folder.
+    pub state: AgentState,
+    /// Its memory.
+    pub catalog: Catalog,
+}
+
+impl Agent {
+    /// Opens all three.
+    pub fn open(config: &Config, environment: &Environment, edge: &Edge) -> Result<Self, Trouble> {
+        let anchor = config.archive.ok_or_else(|| {
+            let trouble = Trouble::usage("no archive is known");
+            match &config.file {
+                Some(file) => trouble.hint(format!("{} has no `archive`; run `exclave init`", file.display())),
+                None => trouble.hint("run `exclave init` first, or name its settings with --config FILE"),
+            }
+        })?;
+        let state = open_state(config, environment)?;
+        let chosen = sites::choose(&sites::Wanted::default(), config)?;
+        let open = sites::open_all(chosen, environment)?;
+        let stores = open
+            .into_iter()
+            .map(|site| (site.config.name.clone(), patient(site)))
+            .collect();
+        let (archive, troubles) = open_archive(anchor, stores, edge)?;
+        let catalog = edge
+            .block_on(Catalog::open(&state.catalog_path()))
+            .map_err(catalog_trouble)?;
+        Ok(Self {
+            archive,
+            troubles,
+            state,
+            catalog,
+        })
+    }
+}
+
+/// Opens the agent's folder.
+pub fn open_state(config: &Config, environment: &Environment) -> Result<AgentState, Trouble> {
+    let folder = config.state_dir(environment);
+    AgentState::open(&folder).map_err(|error| {
+        let trouble = Trouble::usage(format!("the agent's state in {} can't be opened", folder.display()));
+        let trouble = match &error {
+            StateError::NotSetUp(_) => trouble.hint("run `exclave init`, or set `state_dir` to where it set it up"),
+            StateError::Local(_)
+            | StateError::Key { .. }
+            | StateError::SetUpAlready(_)
+            | StateError::OtherClass { .. }
+            | StateError::Entropy(_) => trouble,
+        };
+        trouble.source(error)
+    })
+}
+
+/// Finds the archive's charter at any of the sites.
+pub fn open_archive(
+    anchor: Anchor,
+    stores: Vec<(String, Arc<dyn Site>)>,
+    edge: &Edge,
+) -> Result<(Archive, Vec<SiteTrouble>), Trouble> {
+    edge.block_on(Archive::open(anchor, stores)).map_err(|error| {
+        let ArchiveError::NoCharter { troubles, .. } = &error;
+        let said = troubles.iter().map(|trouble| format!("\n  {trouble}"));
+        let trouble = Trouble::failed(format!("archive {anchor} can't be opened"));
+        let trouble = match troubles.iter().find_map(|trouble| sites::hint(&trouble.error)) {
+            Some(hint) => trouble.hint(hint),
+            None => trouble.hint("are these the archive's sites, and is it the right identity?"),
+        };
+        let said: String = said.collect();
+        if said.is_empty() {
+            trouble.source(error)
+        } else {
+            trouble.source(io::Error::other(format!("{error}: {}", said.trim())))
+        }
+    })
+}
+
+/// Puts retries around a site on the network. A directory that fails once fails again.
+fn patient(site: OpenSite) -> Arc<dyn Site> {
+    match site.config.address.scheme() {
+        Scheme::File { .. } | Scheme::Memory { .. } => site.site,
+        Scheme::S3 { .. } | Scheme::Azure { .. } | Scheme::Gcs { .. } | Scheme::WebDav { .. } => {
+            Arc::new(Retrying::new(site.site, Patience::default(), jitter))
+        }
+    }
+}
+
+/// A number from 0 to `most`; needs no secrecy, and without randomness the wait is simply the longest.
+fn jitter(most: u64) -> u64 {
+    let drawn = exclave_seal::entropy::draw::<8>(&mut crate::surroundings::OsEntropy);
+    drawn.map_or(most, |bytes| u64::from_le_bytes(bytes) % most.saturating_add(1).max(1))
+}
+
+/// A catalog's error says itself what to do.
+pub fn catalog_trouble(error: CatalogError) -> Trouble {
+    Trouble::failed("the catalog can't be used").source(error)
+}

@@ -1,0 +1,547 @@
+//! `exclave replicate [PATH..]`: one new snapshot of each dataset.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+    path::PathBuf,
+    time::Instant,
+};
+
+use clap::Args;
+use exclave_dataset::walk::{Walk, Walked};
+use exclave_engine::{ReplicateError, ReplicateReport, RunOutcome, StateError};
+use exclave_model::SiteId;
+use exclave_site::Scheme;
+use serde::Serialize;
+
+use super::World;
+use crate::{
+    agent::Agent,
+    config::{Config, DatasetConfig, SourceConfig},
+    datasets::{self, FileAs, ListFrom, Separator},
+    error::{Context as _, Trouble},
+    exit::Exit,
+    format, interrupt,
+    output::{Form, Report},
+    progress::Shown,
+    surroundings::{self, Edge},
+};
+
+/// Findings that the text shows; JSON holds all that the engine kept.
+const FINDINGS_SHOWN: usize = 20;
+
+/// `replicate`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  exclave replicate ~/land-register
+  exclave replicate /srv/data --name registers --exclude '*.tmp' --exclude '/cache/'
+  pg_dump --format=custom land | exclave replicate --stdin --name land-db
+  find . -newer stamp -print0 | exclave replicate . --files-from - -0")]
+pub struct Arguments {
+    /// Directories, files or block devices; without any, every [[dataset]] of the configuration
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Only these datasets of the configuration; or the name of the one path's dataset, instead of its last part
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
+    /// Take standard input as the dataset --name
+    #[arg(long, conflicts_with = "paths", requires = "name")]
+    stdin: bool,
+    /// Leave out what matches, as in .gitignore; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Leave out what matches a line of FILE
+    #[arg(long, value_name = "FILE")]
+    exclude_file: Vec<PathBuf>,
+    /// Take only the paths, relative to PATH, that FILE lists; - is standard input
+    #[arg(long, value_name = "FILE", requires = "paths")]
+    files_from: Option<PathBuf>,
+    /// The list's paths end in NUL bytes, as from find -print0
+    #[arg(short = '0', long = "null", requires = "files_from")]
+    null: bool,
+    /// Stay on the file system of PATH
+    #[arg(long)]
+    one_file_system: bool,
+    /// Leave out what lies in directories with a CACHEDIR.TAG
+    #[arg(long)]
+    exclude_caches: bool,
+    /// Take a file as a disk image: cut into blocks of fixed size
+    #[arg(long)]
+    image: bool,
+    /// The label of the snapshot
+    #[arg(long, value_name = "LABEL")]
+    label: Option<String>,
+    /// Look at what would be taken; send nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Replicates each dataset; one that fails does not keep the others from it.
+pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
+    let config = world.config()?;
+    let wanted = wanted(arguments, &config)?;
+    if arguments.dry_run {
+        return dry_run(arguments, &wanted, world);
+    }
+    surroundings::self_tests()?;
+    let edge = Edge::start(config.threads)?;
+    interrupt::listen(&edge)?;
+    let agent = Agent::open(&config, &world.environment, &edge)?;
+    for trouble in &agent.troubles {
+        world
+            .output
+            .note(format!("Warning: {}", format::plain(&trouble.to_string())));
+    }
+    let create_only = create_only(&agent);
+    let mut exit = Exit::Done;
+    let mut done = Vec::new();
+    let alone = wanted.len() == 1;
+    for dataset in &wanted {
+        let result = one(arguments, dataset, &agent, &create_only, &edge, world);
+        match result {
+            Ok(snapshot) => {
+                exit = exit.and(snapshot.exit());
+                done.push(snapshot);
+            }
+            Err(trouble) if alone => return Err(trouble),
+            Err(trouble) => {
+                let _ = trouble.print(&mut io::stderr());
+                exit = exit.and(trouble.exit());
+                if trouble.exit() == Exit::Interrupted {
+                    break;
+                }
+            }
+        }
+    }
+    edge.block_on(agent.catalog.close());
+    world.output.report(&Snapshots { snapshots: done })?;
+    Ok(exit)
+}
+
+fn wanted(arguments: &Arguments, config: &Config) -> Result<Vec<DatasetConfig>, Trouble> {
+    let mut datasets = Vec::new();
+    if arguments.stdin || !arguments.paths.is_empty() {
+        if arguments.name.len() > 1 || (arguments.name.len() == 1 && arguments.paths.len() > 1) {
+            return Err(Trouble::usage(
+                "--name gives one dataset its name, and there are several",
+            ));
+        }
+        let mut paths: Vec<PathBuf> = arguments.paths.clone();
+        if arguments.stdin {
+            paths.push(PathBuf::from("-"));
+        }
+        for path in paths {
+            let name = match arguments.name.first() {
+                Some(name) => name.clone(),
+                None => datasets::name_of(&path)?,
+            };
+            datasets.push(config.dataset_at(&path, &name)?);
+        }
+    } else {
+        for name in &arguments.name {
+            if !config.datasets.iter().any(|dataset| dataset.name == *name) {
+                let known: Vec<&str> = config.datasets.iter().map(|dataset| dataset.name.as_str()).collect();
+                let trouble = Trouble::usage(format!("the configuration has no dataset {name:?}"));
+                return Err(trouble.hint(format!("it has {}", known.join(", "))));
+            }
+        }
+        let is_wanted = |dataset: &&DatasetConfig| arguments.name.is_empty() || arguments.name.contains(&dataset.name);
+        datasets.extend(config.datasets.iter().filter(is_wanted).cloned());
+    }
+    if datasets.is_empty() {
+        return Err(
+            Trouble::usage("nothing to replicate").hint("name a path: exclave replicate PATH; or add a [[dataset]]")
+        );
+    }
+    for dataset in &mut datasets {
+        change(arguments, dataset)?;
+    }
+    Ok(datasets)
+}
+
+/// What the command line says lies over the configuration.
+fn change(arguments: &Arguments, dataset: &mut DatasetConfig) -> Result<(), Trouble> {
+    dataset.exclude.extend(arguments.exclude.iter().cloned());
+    for path in &arguments.exclude_file {
+        let text = std::fs::read_to_string(path)
+            .because(|| Trouble::usage(format!("the exclude file {} can't be read", path.display())))?;
+        dataset.exclude.extend(text.lines().map(str::to_owned));
+    }
+    if let Some(label) = &arguments.label {
+        dataset.label.clone_from(label);
+    }
+    dataset.one_file_system |= arguments.one_file_system;
+    dataset.exclude_caches |= arguments.exclude_caches;
+    Ok(())
+}
+
+fn list_from(arguments: &Arguments) -> Option<ListFrom> {
+    arguments.files_from.as_ref().map(|file| ListFrom {
+        file: file.clone(),
+        separator: if arguments.null {
+            Separator::Nul
+        } else {
+            Separator::Newline
+        },
+    })
+}
+
+fn one(
+    arguments: &Arguments,
+    dataset: &DatasetConfig,
+    agent: &Agent,
+    create_only: &BTreeSet<SiteId>,
+    edge: &Edge,
+    world: &World,
+) -> Result<Done, Trouble> {
+    let mut request = if arguments.stdin {
+        datasets::request_stdin(dataset)
+    } else {
+        let file_as = if arguments.image { FileAs::Image } else { FileAs::File };
+        datasets::request(dataset, list_from(arguments).as_ref(), file_as, &world.environment)?
+    };
+    request.create_only.clone_from(create_only);
+    let start = Instant::now();
+    let shown = Shown::begin(&world.output, &edge.surroundings.progress, "replicating");
+    let result = exclave_engine::replicate(
+        &agent.archive,
+        &agent.state,
+        &agent.catalog,
+        request,
+        &edge.surroundings,
+    );
+    drop(shown);
+    match result {
+        Ok(report) => Ok(Done::of(dataset, report, agent, start.elapsed().as_secs_f64())),
+        Err(error) => Err(failed(&dataset.name, error)),
+    }
+}
+
+/// Directories keep what they have when a name is taken: the kernel sees to it.
+fn create_only(agent: &Agent) -> BTreeSet<SiteId> {
+    let sites = agent.archive.sites.iter();
+    let directories = sites.filter(|handle| matches!(handle.site.address().scheme(), Scheme::File { .. }));
+    directories.filter_map(|handle| handle.id).collect()
+}
+
+fn failed(name: &str, error: ReplicateError) -> Trouble {
+    let what = format!("cannot replicate {name}");
+    let (exit, hint) = match &error {
+        ReplicateError::Interrupted { .. } => (
+            Exit::Interrupted,
+            Some("the next `exclave replicate` goes on from there"),
+        ),
+        ReplicateError::NoSuchClass(_) | ReplicateError::NotAWriter { .. } => (
+            Exit::Refused,
+            Some("is this the state directory that `init` set up for this archive?"),
+        ),
+        ReplicateError::Sites(_) | ReplicateError::StripeFailed { .. } | ReplicateError::NotYet(_) => (
+            Exit::Failed,
+            Some("`exclave site check` tells which sites are down; the snapshot before stays the newest"),
+        ),
+        ReplicateError::NothingStored => (Exit::Failed, Some("the source is empty")),
+        ReplicateError::Catalog(_) => (
+            Exit::Failed,
+            Some("the catalog is rebuildable: `exclave catalog rebuild`"),
+        ),
+        ReplicateError::State(StateError::OtherClass { .. }) => (Exit::Refused, None),
+        _ => (Exit::Failed, None),
+    };
+    let trouble = Trouble::new(exit, what);
+    let trouble = match hint {
+        Some(hint) => trouble.hint(hint),
+        None => trouble,
+    };
+    trouble.source(error)
+}
+
+/// All datasets of one call.
+#[derive(Serialize)]
+struct Snapshots {
+    snapshots: Vec<Done>,
+}
+
+impl Report for Snapshots {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.snapshots.iter().try_for_each(|snapshot| snapshot.text(out))
+    }
+}
+
+/// What was done with one dataset.
+#[derive(Serialize)]
+struct Done {
+    dataset: String,
+    dataset_id: String,
+    outcome: &'static str,
+    head: String,
+    seq: u64,
+    run: String,
+    head_sites: usize,
+    sites: usize,
+    files: u64,
+    directories: u64,
+    others: u64,
+    bytes: u64,
+    skipped: u64,
+    excluded: u64,
+    changed_while_read: u64,
+    bytes_new: u64,
+    stripes: u64,
+    verified_min: u8,
+    debt_shards: u64,
+    debts_paid: u64,
+    recovered_stripes: u64,
+    recovered_heads: u64,
+    new_incarnation: bool,
+    seconds: f64,
+    findings: Vec<String>,
+    findings_total: u64,
+    site_troubles: Vec<SiteTrouble>,
+    alarms: Vec<String>,
+    #[serde(skip)]
+    run_outcome: RunOutcome,
+}
+
+#[derive(Serialize)]
+struct SiteTrouble {
+    site: String,
+    error: String,
+}
+
+impl Done {
+    fn of(dataset: &DatasetConfig, report: ReplicateReport, agent: &Agent, seconds: f64) -> Self {
+        let outcome = match report.outcome {
+            RunOutcome::Committed => "committed",
+            RunOutcome::Provisional => "provisional",
+            RunOutcome::BelowQuorum => "below-quorum",
+        };
+        let troubles = report.site_troubles.into_iter();
+        Self {
+            dataset: dataset.name.clone(),
+            dataset_id: report.dataset.to_hex(),
+            outcome,
+            head: report.head.to_hex(),
+            seq: report.seq,
+            run: report.run.to_hex(),
+            head_sites: report.head_sites,
+            sites: agent.archive.charter.sites.len(),
+            files: report.counts.files,
+            directories: report.counts.directories,
+            others: report.counts.others,
+            bytes: report.counts.bytes,
+            skipped: report.counts.skipped,
+            excluded: report.counts.excluded,
+            changed_while_read: report.counts.changed,
+            bytes_new: report.bytes_new,
+            stripes: report.stripes,
+            verified_min: report.verified_min,
+            debt_shards: report.debt,
+            debts_paid: report.debts_paid,
+            recovered_stripes: report.recovered_stripes,
+            recovered_heads: report.recovered_heads,
+            new_incarnation: report.new_incarnation,
+            seconds,
+            findings: report.findings.iter().map(ToString::to_string).collect(),
+            findings_total: report.findings_total,
+            site_troubles: troubles.map(|(site, error)| SiteTrouble { site, error }).collect(),
+            alarms: report.alarms,
+            run_outcome: report.outcome,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        let outcome = match self.run_outcome {
+            RunOutcome::Committed => Exit::Done,
+            RunOutcome::Provisional | RunOutcome::BelowQuorum => Exit::Stale,
+        };
+        let clean = self.findings_total == 0
+            && self.site_troubles.is_empty()
+            && self.alarms.is_empty()
+            && !self.new_incarnation
+            && self.debt_shards == 0;
+        outcome.and(if clean { Exit::Done } else { Exit::Findings })
+    }
+}
+
+impl Report for Done {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Self {
+            dataset,
+            head_sites,
+            sites,
+            ..
+        } = self;
+        let short = self.head.get(..8).unwrap_or(&self.head);
+        let time = format::span(std::time::Duration::from_secs_f64(self.seconds.max(0.0)));
+        writeln!(
+            out,
+            "{dataset}: {}, {}; {} new; {time}",
+            format::count(self.files, "file"),
+            format::bytes(self.bytes),
+            format::bytes(self.bytes_new),
+        )?;
+        match self.run_outcome {
+            RunOutcome::Committed => writeln!(out, "Committed at {head_sites} of {sites} sites as snapshot {short}")?,
+            RunOutcome::Provisional => writeln!(
+                out,
+                "PROVISIONAL at {head_sites} of {sites} sites as snapshot {short}: some stripes have only {} shards. \
+                 Replicate again once more sites answer.",
+                self.verified_min
+            )?,
+            RunOutcome::BelowQuorum => writeln!(
+                out,
+                "NOT COMMITTED: snapshot {short} reached only {head_sites} of {sites} sites. \
+                 Replicate again once more sites answer; nothing is sent twice."
+            )?,
+        }
+        if self.debt_shards > 0 {
+            let owed = format::count(self.debt_shards, "shard");
+            writeln!(out, "Still owed: {owed}; the next replicate pays first")?;
+        }
+        if self.debts_paid > 0 {
+            writeln!(
+                out,
+                "Paid: {} that earlier runs owed",
+                format::count(self.debts_paid, "shard")
+            )?;
+        }
+        if self.recovered_stripes + self.recovered_heads > 0 {
+            let (stripes, heads) = (self.recovered_stripes, self.recovered_heads);
+            let (stripes, heads) = (format::count(stripes, "stripe"), format::count(heads, "head"));
+            writeln!(out, "Recovered from interrupted runs: {stripes}, {heads}")?;
+        }
+        if self.skipped > 0 {
+            writeln!(out, "Skipped: {} could not be read", format::entries(self.skipped))?;
+        }
+        if self.changed_while_read > 0 {
+            let files = format::count(self.changed_while_read, "file");
+            writeln!(out, "Changed while read, kept as they were last seen: {files}")?;
+        }
+        for finding in self.findings.iter().take(FINDINGS_SHOWN) {
+            writeln!(out, "  {}", format::plain(finding))?;
+        }
+        if self.findings_total > FINDINGS_SHOWN as u64 {
+            writeln!(out, "  .. and {} more", self.findings_total - FINDINGS_SHOWN as u64)?;
+        }
+        for trouble in &self.site_troubles {
+            writeln!(out, "Site {}: {}", trouble.site, format::plain(&trouble.error))?;
+        }
+        if self.new_incarnation {
+            writeln!(
+                out,
+                "ALARM: the sites knew more of this writer than its own journal. Was the machine restored or cloned?"
+            )?;
+        }
+        self.alarms
+            .iter()
+            .try_for_each(|alarm| writeln!(out, "ALARM: {}", format::plain(alarm)))
+    }
+}
+
+fn dry_run(arguments: &Arguments, wanted: &[DatasetConfig], world: &mut World) -> Result<Exit, Trouble> {
+    let mut looked = Vec::new();
+    for dataset in wanted {
+        looked.push(look(arguments, dataset)?);
+    }
+    let clean = looked.iter().all(|dataset| dataset.skipped == 0);
+    match world.output.form() {
+        Form::Json | Form::Text => world.output.report(&WouldTake {
+            would_replicate: looked,
+        })?,
+    }
+    Ok(if clean { Exit::Done } else { Exit::Findings })
+}
+
+fn look(arguments: &Arguments, dataset: &DatasetConfig) -> Result<Looked, Trouble> {
+    let mut looked = Looked {
+        dataset: dataset.name.clone(),
+        source: "command",
+        files: 0,
+        directories: 0,
+        others: 0,
+        bytes: None,
+        excluded: 0,
+        skipped: 0,
+        findings: Vec::new(),
+    };
+    let SourceConfig::Path(path) = &dataset.source else {
+        return Ok(looked);
+    };
+    if arguments.stdin {
+        looked.source = "standard input";
+        return Ok(looked);
+    }
+    let cannot = || Trouble::usage(format!("{} can't be replicated", path.display()));
+    let metadata = std::fs::metadata(path).because(cannot)?;
+    if !metadata.is_dir() {
+        looked.source = "file";
+        looked.files = 1;
+        looked.bytes = Some(metadata.len());
+        return Ok(looked);
+    }
+    let options = datasets::walk_options(dataset, list_from(arguments).as_ref())?;
+    let mut walk = Walk::new(path, options).because(cannot)?;
+    for walked in &mut walk {
+        if let Walked::Finding(finding) = walked
+            && looked.findings.len() < FINDINGS_SHOWN
+        {
+            looked.findings.push(finding.to_string());
+        }
+    }
+    let counts = walk.counts();
+    Ok(Looked {
+        source: "tree",
+        files: counts.files,
+        directories: counts.directories,
+        others: counts.others,
+        bytes: Some(counts.bytes),
+        excluded: counts.excluded,
+        skipped: counts.skipped,
+        ..looked
+    })
+}
+
+/// What would be taken.
+#[derive(Serialize)]
+struct WouldTake {
+    would_replicate: Vec<Looked>,
+}
+
+#[derive(Serialize)]
+struct Looked {
+    dataset: String,
+    source: &'static str,
+    files: u64,
+    directories: u64,
+    others: u64,
+    bytes: Option<u64>,
+    excluded: u64,
+    skipped: u64,
+    findings: Vec<String>,
+}
+
+impl Report for WouldTake {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        for dataset in &self.would_replicate {
+            write!(out, "Would replicate {} ({}", dataset.dataset, dataset.source)?;
+            if let Some(bytes) = dataset.bytes {
+                write!(
+                    out,
+                    ", {}, {}",
+                    format::count(dataset.files, "file"),
+                    format::bytes(bytes)
+                )?;
+            }
+            writeln!(
+                out,
+                "); {} excluded, {} not readable",
+                dataset.excluded, dataset.skipped
+            )?;
+            for finding in &dataset.findings {
+                writeln!(out, "  {}", format::plain(finding))?;
+            }
+        }
+        Ok(())
+    }
+}

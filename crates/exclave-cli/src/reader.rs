@@ -1,0 +1,266 @@
+//! Opens an archive to read it: sites, charter, heads, identity, snapshots. Needs no configuration and no agent.
+
+use std::{path::PathBuf, sync::Arc};
+
+use clap::Args;
+use exclave_engine::{
+    Archive,
+    archive::SiteTrouble,
+    fetch::ReadSettings,
+    snapshot::{Depth, NoSnapshot, PassedOver, Reason, Snapshot, Snapshots, Which},
+    survey::{Grade, Survey, survey},
+};
+use exclave_model::Anchor;
+use exclave_seal::RecoveryIdentity;
+use exclave_site::Site;
+
+use crate::{
+    agent::open_archive,
+    arguments::{PassphraseArguments, SiteArguments},
+    command::World,
+    error::{Context as _, Trouble},
+    exit::Exit,
+    format, interrupt, keys, sites,
+    surroundings::{self, Edge},
+};
+
+/// Whose archive, opened with what.
+#[derive(Debug, Args)]
+pub struct ReaderArguments {
+    /// Open with the recovery identity in FILE
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    #[command(flatten)]
+    sites: SiteArguments,
+    /// The archive's anchor, when the identity does not carry it
+    #[arg(long, value_name = "HEX")]
+    archive: Option<Anchor>,
+    #[command(flatten)]
+    passphrase: PassphraseArguments,
+}
+
+/// Which snapshot.
+#[derive(Debug, Args)]
+pub struct SnapshotArguments {
+    /// The dataset; may be left out where the archive has one
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Option<String>,
+    /// The snapshot whose name begins so, instead of the newest
+    #[arg(long, value_name = "HEX", conflicts_with = "dataset")]
+    pub snapshot: Option<String>,
+    /// The newest snapshot that was complete at TIME, such as 2026-03-01 or 2026-03-01T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "snapshot")]
+    pub at: Option<i64>,
+}
+
+impl SnapshotArguments {
+    /// As the engine wants it.
+    pub fn which(&self) -> Which {
+        let dataset = self.dataset.clone().unwrap_or_default();
+        match (&self.snapshot, self.at) {
+            (Some(prefix), _) => Which::Head {
+                prefix: prefix.to_ascii_lowercase(),
+            },
+            (None, Some(time)) => Which::At { dataset, time },
+            (None, None) => Which::Newest { dataset },
+        }
+    }
+
+    /// Older snapshots have to be opened only when an older one may be meant.
+    pub fn depth(&self) -> Depth {
+        match self.which() {
+            Which::Newest { .. } => Depth::Newest,
+            Which::At { .. } | Which::Head { .. } => Depth::All,
+        }
+    }
+}
+
+/// A moment: RFC 3339, or a date, or a date and a time in the local zone. A date alone is its end.
+fn moment(text: &str) -> Result<i64, String> {
+    if let Ok(moment) = text.parse::<jiff::Timestamp>() {
+        return Ok(moment.as_second());
+    }
+    let zone = jiff::tz::TimeZone::system();
+    let local = match text.parse::<jiff::civil::Date>() {
+        Ok(date) if !text.contains([':', 'T', ' ']) => date.at(23, 59, 59, 0),
+        _ => text
+            .parse::<jiff::civil::DateTime>()
+            .map_err(|error| error.to_string())?,
+    };
+    let moment = zone.to_timestamp(local).map_err(|error| error.to_string())?;
+    Ok(moment.as_second())
+}
+
+/// An archive that can be read.
+pub struct Reader {
+    /// Clock, threads, runtime.
+    pub edge: Edge,
+    /// The archive.
+    pub archive: Archive,
+    /// What its sites show.
+    pub survey: Survey,
+    identity: RecoveryIdentity,
+}
+
+impl Reader {
+    /// Opens everything but the snapshots.
+    pub fn open(arguments: &ReaderArguments, world: &World) -> Result<Self, Trouble> {
+        surroundings::self_tests()?;
+        let config = world.config()?;
+        let path = arguments
+            .identity
+            .as_ref()
+            .or(config.identity.as_ref())
+            .ok_or_else(|| {
+                Trouble::usage("a recovery identity is needed")
+                    .hint("give --identity FILE; an agent can't read what it wrote")
+            })?;
+        let chosen = sites::choose(&arguments.sites.wanted(), &config)?;
+        let open = sites::open_all(chosen, &world.environment)?;
+        // The passphrase comes last: nobody should type it for a command that can't be.
+        let (identity, bound) = keys::open_recovery(path, &arguments.passphrase.source(), &world.environment)?;
+        let anchor = arguments.archive.or(bound).or(config.archive).ok_or_else(|| {
+            Trouble::usage(format!("{} does not say which archive it belongs to", path.display()))
+                .hint("give --archive HEX: `init` printed it, and exclave.toml and custodians' cards carry it")
+        })?;
+        let edge = Edge::start(config.threads)?;
+        interrupt::listen(&edge)?;
+        let stores: Vec<(String, Arc<dyn Site>)> = open.into_iter().map(|site| (site.config.name, site.site)).collect();
+        let (archive, troubles) = open_archive(anchor, stores, &edge)?;
+        let survey = survey(&archive, &edge.surroundings)
+            .because(|| Trouble::failed(format!("archive {anchor} can't be read")))?;
+        warn(&troubles, &survey, world);
+        Ok(Self {
+            edge,
+            archive,
+            survey,
+            identity,
+        })
+    }
+
+    /// Opens snapshots.
+    pub fn snapshots(&self, depth: Depth) -> Result<Snapshots<'_>, Trouble> {
+        let settings = ReadSettings::default();
+        let snapshots = Snapshots::open(
+            &self.archive,
+            &self.survey,
+            &self.identity,
+            depth,
+            settings,
+            &self.edge.surroundings,
+        );
+        match snapshots.passed_over().first() {
+            Some(passed) if snapshots.list().is_empty() => Err(none_opens(passed, snapshots.passed_over().len())),
+            _ if self.survey.found.is_empty() => Err(self.nothing_there()),
+            _ => Ok(snapshots),
+        }
+    }
+
+    fn nothing_there(&self) -> Trouble {
+        let answered = self.survey.answered(&self.archive).len();
+        let asked = self.archive.sites.len();
+        let trouble = Trouble::failed(format!(
+            "archive {} holds no snapshot at the {answered} of {asked} sites that answered",
+            self.archive.anchor
+        ));
+        trouble.hint("replicate something first, or give more of its sites: --site URL")
+    }
+}
+
+/// The one that is meant, with what to do when there is none.
+pub fn choose<'s>(snapshots: &'s Snapshots<'_>, which: &Which) -> Result<&'s Snapshot, Trouble> {
+    snapshots.choose(which).map_err(|error| {
+        let trouble = Trouble::usage("no snapshot was chosen");
+        let trouble = match &error {
+            NoSnapshot::Ambiguous { .. } => {
+                let mut names: Vec<&str> = snapshots
+                    .list()
+                    .iter()
+                    .map(|snapshot| snapshot.info.name.as_str())
+                    .collect();
+                names.sort_unstable();
+                names.dedup();
+                trouble.hint(format!(
+                    "name the dataset: --dataset NAME; there are {}",
+                    names.join(", ")
+                ))
+            }
+            NoSnapshot::NoDataset { .. } | NoSnapshot::NotYet { .. } | NoSnapshot::NoHead { .. } => {
+                trouble.hint("`exclave snapshots` lists what there is")
+            }
+        };
+        trouble.source(error)
+    })
+}
+
+/// Why what was chosen may not be what was meant: too few answers, or newer snapshots that don't open. Nothing when an
+/// older one was asked for by name or time.
+pub fn staleness(which: &Which, snapshot: &Snapshot, snapshots: &Snapshots<'_>) -> Option<String> {
+    if !matches!(which, Which::Newest { .. }) {
+        return None;
+    }
+    let newer = snapshots
+        .passed_over()
+        .iter()
+        .filter(|passed| passed.dataset == snapshot.info.dataset)
+        .count();
+    if newer > 0 {
+        return Some(format!(
+            "{} of {} can't be opened",
+            format::count(newer as u64, "newer snapshot"),
+            snapshot.info.name
+        ));
+    }
+    match snapshot.freshness.grade {
+        Grade::F2 => None,
+        Grade::F3 => Some(format!(
+            "there may be a newer snapshot of {}: {} of the {} sites that must answer did",
+            snapshot.info.name, snapshot.freshness.answered, snapshot.freshness.needed
+        )),
+    }
+}
+
+fn none_opens(passed: &PassedOver, count: usize) -> Trouble {
+    let what = format!("none of {} can be opened", format::count(count as u64, "snapshot"));
+    let exit = match &passed.reason {
+        Reason::Key(_) | Reason::Sealed(_) | Reason::ForeignRun { .. } => Exit::Refused,
+        Reason::Table(_) => Exit::Unrecoverable,
+        Reason::Class { .. } => Exit::Failed,
+    };
+    Trouble::new(exit, what)
+        .hint("is this one of the archive's recovery identities, and are enough of its sites given?")
+        .source(passed.reason.clone())
+}
+
+fn warn(troubles: &[SiteTrouble], survey: &Survey, world: &World) {
+    let mut said: Vec<String> = troubles
+        .iter()
+        .chain(&survey.troubles)
+        .map(ToString::to_string)
+        .collect();
+    said.extend(survey.problems.iter().map(ToString::to_string));
+    said.sort();
+    said.dedup();
+    for trouble in said {
+        world.output.note(format!("Warning: {}", format::plain(&trouble)));
+    }
+    for finding in &survey.findings {
+        world
+            .output
+            .note(format!("ALARM: {}", crate::command::snapshots::finding(finding)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_read_as_people_write_them() {
+        assert_eq!(moment("1970-01-02T00:00:00Z"), Ok(86_400));
+        let day = moment("2026-03-01").unwrap();
+        assert_eq!(moment("2026-03-01T23:59:59").unwrap(), day);
+        assert_eq!(moment("2026-03-02 00:00:00").unwrap(), day + 1);
+        assert!(moment("yesterday").is_err());
+    }
+}
