@@ -244,7 +244,9 @@ def shards():
     ledger = dict(trust="ledger", payload_length=65536, payload_hash=h(payload))
     v("shard-ledger-header", "shard", "success", "the header is destroyed; the ledger's hash is what counts", bytes(152) + good[152:], payload, **ledger)
     v("shard-ledger-payload", "shard", "bad-hash", "the payload has a bit flipped", flip(good, 5000), **ledger)
-    v("shard-ledger-cut", "shard", "bad-hash", "the object ends within the payload", good[:60000], **ledger)
+    v("shard-ledger-longer", "shard", "bad-length", "a byte after the trailer; the payload is whole", good + b"\0", **ledger)
+    v("shard-ledger-no-trailer", "shard", "bad-length", "the trailer is missing; the payload is whole", good[:-32], **ledger)
+    v("shard-ledger-cut", "shard", "bad-length", "the object ends within the payload", good[:60000], **ledger)
 
 
 def codes():
@@ -304,7 +306,11 @@ def records():
         v(f"record-close-{name}", "record", expect, comment, cbor(bad), shape="close")
     v("record-close-array", "record", "bad-record", "an array instead of a map", cbor([1, f.anchor, RUN, f.incarnation]), shape="close")
     v("record-plate", "record", "success", "a site plate", cbor({0: 1, 1: f.anchor, 2: f.site_ids[0]}), shape="plate")
-    v("record-reuse", "record", "success", "a reuse claim of two runs", cbor({0: 1, 1: f.anchor, 2: RUN, 3: [[OTHER_RUN, [0, 3, 1, 1]], [RUN, []]]}), shape="reuse")
+    two = sorted([[OTHER_RUN, [0, 3, 1, 1]], [RUN, []]])
+    v("record-reuse", "record", "success", "a reuse claim of two runs", cbor({0: 1, 1: f.anchor, 2: RUN, 3: two}), shape="reuse")
+    v("record-reuse-order", "record", "bad-order", "a reuse claim whose runs descend", cbor({0: 1, 1: f.anchor, 2: RUN, 3: two[::-1]}), shape="reuse")
+    v("record-reuse-4097", "record", "too-long", "a reuse claim of 4,097 runs",
+      cbor({0: 1, 1: f.anchor, 2: RUN, 3: [[i.to_bytes(16), []] for i in range(4097)]}), shape="reuse")
     v("record-reuse-live-set", "record", "bad-live-set", "a reuse claim whose live set ends in a gap", cbor({0: 1, 1: f.anchor, 2: RUN, 3: [[OTHER_RUN, [0, 3, 1]]]}), shape="reuse")
 
 
@@ -386,7 +392,20 @@ def charters():
     def klass(**change):
         names = ["id", "code", "k", "parity", "losses", "liars", "payload", "read", "set"]
         return but(value, f8=[[change.get(n, x) for n, x in zip(names, cls)]])
+    sets, other_class = value[6], [cls[0] - 1, *cls[1:8], value[6][0][0] - 1]
+    other_set = [value[6][0][0] - 1, *value[6][0][1:]]
+    unsorted = but(value, f6=sets + [other_set], f7=value[7][::-1], f8=value[8] + [other_class])
+    v("charter-unsorted", "charter", "success", "sets, sites and classes stand in descending order", made(unsorted))
     for name, expect, comment, bad in [
+        ("set-twice", "bad-record", "two sets of one id, with other epochs", but(value, f6=sets + [[sets[0][0], sets[0][1] + 1, sets[0][2]]])),
+        ("site-twice", "bad-record", "a site stands twice", but(value, f7=value[7] + value[7][:1])),
+        ("class-twice", "bad-record", "a class stands twice", but(value, f8=[cls, cls])),
+        ("recipient-twice", "bad-record", "a recipient stands twice in a set", but(value, f6=[[*sets[0][:2], sets[0][2][:1] * 2]])),
+        ("class-set", "bad-record", "a class names a set that isn't there", klass(set=sets[0][0] + 1)),
+        ("class-2-32", "bad-record", "a class of id 2^32", klass(id=2**32)), ("code-256", "bad-record", "code 256", klass(code=256)),
+        ("writer-no-classes", "bad-record", "a writer without classes", but(value, f5=[[W0.public, []]])),
+        ("site-name-41", "bad-record", "a site's name of 41 letters", but(value, f7=[{0: f.site_ids[0], 1: "s" * 41, 2: 0, 3: 0}])),
+        ("site-no-reach", "bad-record", "an empty list of legal reach", but(value, f7=[{0: f.site_ids[0], 1: "site", 2: 0, 3: 0, 7: []}])),
         ("version-2", "bad-version", "charter version 2", but(value, f1=2)), ("record-version", "bad-version", "record version 2", but(value, f0=2)),
         ("previous", "bad-record", "version 1 names a predecessor", but(value, f2=OTHER_ANCHOR)),
         ("threshold-0", "bad-record", "a threshold of 0", but(value, f4=[0, value[4][1]])),
@@ -477,7 +496,9 @@ def ledgers():
     known = dict(anchor=f.anchor, run=RUN)
     v("ledger-good", "ledger", "success", "three stripes, two layouts", cbor(value), **known)
     many = [[a_context(2, ordinal=i), bytes(32), [bytes(32)] * 2] for i in range(4097)]
-    v("ledger-4096", "ledger", "success", "4,096 stripes", cbor(but(value, f5=many[:4096])), **known)
+    v("ledger-4096", "ledger", "success", "4,096 stripes", cbor(but(value, f4=[[0, f.site_ids[:2]]], f5=many[:4096])), **known)
+    v("ledger-widened", "ledger", "success", "from stripe 6 on there is one more shard and one more site",
+      cbor(but(value, f4=[[0, f.site_ids[:2]], [6, f.site_ids]], f5=[line(5, n=2), line(6), line(9)])), **known)
     short = line(5)
     for name, expect, comment, bad in [
         ("4097", "too-long", "4,097 stripes", but(value, f5=many)), ("no-stripes", "bad-record", "no stripes", but(value, f5=[])),
@@ -488,6 +509,9 @@ def ledgers():
         ("layout-late", "bad-order", "the first layout begins after the first stripe", but(value, f4=[[6, f.site_ids]])),
         ("field-archive", "wrong-archive", "field 1 is another archive, the contexts are right", but(value, f1=OTHER_ANCHOR)),
         ("field-run", "wrong-run", "field 2 is another run, the contexts are right", but(value, f2=OTHER_RUN)),
+        ("sites-few", "bad-geometry", "three shards on two sites", but(value, f4=[[0, f.site_ids], [6, f.site_ids[:2]]])),
+        ("sites-many", "bad-geometry", "two shards on three sites", but(value, f5=[line(5), line(6, n=2)])),
+        ("part-2-32", "bad-record", "part 2^32", but(value, f3=2**32)),
         ("sites-33", "bad-geometry", "a layout of 33 sites", but(value, f4=[[0, [bytes(15) + bytes([i]) for i in range(33)]]])),
         ("context-archive", "wrong-archive", "a stripe of another archive", but(value, f5=[line(5, anchor=OTHER_ANCHOR)])),
         ("context-run", "wrong-run", "a stripe of another run", but(value, f5=[line(5, run=OTHER_RUN)])),
@@ -541,6 +565,10 @@ def heads():
     case("charter-version", "wrong-charter", "charter version 2", dict(f8=2))
     case("state", "bad-record", "state 2", dict(f10=2))
     case("no-pages", "bad-record", "no run table", dict(f13=[]))
+    case("pages-16", "success", "16 pages of the run table", dict(f13=[draw(f"page {i}", 32) for i in range(16)]))
+    case("pages-17", "too-long", "17 pages of the run table", dict(f13=[draw(f"page {i}", 32) for i in range(17)]))
+    case("no-sealed", "bad-length", "an empty sealed part, which nobody opens", dict(f14=b""))
+    case("verified-256", "bad-record", "256 verified shards", dict(f9=256))
     case("unknown-field", "bad-record", "a field 15", dict(f15=0))
     case("version", "bad-version", "version 2", dict(f0=2))
     case("sealed-length", "bad-length", "a sealed part of 1,023 bytes", dict(f14=value[14][:-1]))
@@ -628,7 +656,10 @@ def run_tables():
     case("live-negative", "bad-record", "a negative number in a live set", page([line(1, [-1, 1])]))
     case("other-archive", "wrong-archive", "a page of another archive", page([line(1)], OTHER_ANCHOR))
     case("no-runs", "bad-record", "a page without runs", page([]))
-    case("no-parts", "bad-record", "a run without ledger parts", page([line(1)[:3] + [[]]]))
+    case("all-ordinals", "success", "a live set of all 2^32 ordinals", page([line(1, [0, 2**32])]))
+    case("live-pair-overflow", "bad-live-set", "numbers whose sum is 2^64 and more", page([line(1, [2**64 - 1, 2**64 - 1])]))
+    case("nothing-live", "success", "a run that nothing is needed of, without ledger parts", page([line(1, [])[:3] + [[]], line(2)]))
+    case("no-parts", "bad-record", "a run with live stripes and without ledger parts", page([line(1)[:3] + [[]]]))
     case("unknown-field", "bad-record", "a field 3", page([line(1)], extra={3: 0}))
     small = [[bytes(14) + i.to_bytes(2), bytes(32), [0, 1], [bytes(32)]] for i in range(4097)]
     whole = [page(small[i:i + 256]) for i in range(0, 4097, 256)]
@@ -715,6 +746,9 @@ def manifests():
     case("group-later", "bad-order", "a link group named after a later path", file(b"a", _13=b"b"))
     case("type-7", "bad-record", "type 7", entry(b"f", 7, 0))
     case("mode", "bad-record", "a mode with a thirteenth bit", entry(b"d", 1, 0o10000))
+    case("owner-2-32", "bad-record", "an owner of 2^32", {**entry(b"d", 1, 0), 3: 2**32})
+    case("ordinal-2-32", "bad-record", "an ordinal of 2^32", file(extents=[[0, 100, [ref(2**32)]]]))
+    v("manifest-runs-twice", "manifest", "success", "a run stands twice in field 2", page([file()], runs=[*other, RUN]), **known)
     case("nanoseconds", "bad-record", "1,000,000,000 nanoseconds", {**entry(b"d", 1, 0), 6: 10**9})
     case("xattr-order", "bad-order", "extended attributes descend", file(_9=[[b"user.b", b""], [b"user.a", b""]]))
     case("xattr-long", "too-long", "extended attributes of more than 64 KiB", file(_9=[[b"user.a", bytes(65536)]]))
@@ -750,6 +784,8 @@ def key_files():
     v("keyfile-kind-unknown", "keyfile", "bad-keyfile", "a root's key called an administrator's", edit('kind = "root"', 'kind = "admin"', as_root), **known)
     v("keyfile-too-long", "keyfile", "too-long", "a good key file and a comment of 64 KiB", good + b"#" * 65536, **known)
     v("keyfile-memory", "keyfile", "too-costly", "1,048,577 KiB", edit("memory_kib = 64", "memory_kib = 1048577"), **known)
+    v("keyfile-memory-2-40", "keyfile", "too-costly", "2^40 KiB", edit("memory_kib = 64", f"memory_kib = {2**40}"), **known)
+    v("keyfile-memory-2-63", "keyfile", "bad-keyfile", "2^63 KiB, which is no integer of TOML", edit("memory_kib = 64", f"memory_kib = {2**63}"), **known)
     v("keyfile-passes", "keyfile", "too-costly", "17 passes", edit("passes = 1", "passes = 17"), **known)
     v("keyfile-lanes-17", "keyfile", "too-costly", "17 lanes", edit("lanes = 1", "lanes = 17", edit("memory_kib = 64", "memory_kib = 1024").decode()), **known)
     other = forge.keyfile("recovery", f.recipients[1].public, r.seed, b"correct horse", salt)

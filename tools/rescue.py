@@ -52,13 +52,13 @@ KINDS = {
     "unknown-signer": "signed by a key that may not sign this record",
     "bad-signature": "a signature that doesn't verify",
     "wrong-archive": "belongs to another archive",
-    "wrong-run": "belongs to another run",
+    "wrong-run": "belongs to another run, or to a run of another dataset",
     "wrong-stripe": "belongs to another stripe of the run",
     "wrong-index": "another shard of the stripe",
     "wrong-charter": "refers to a charter version, recipient set or epoch that isn't there",
     "bad-stanzas": "an envelope's stanzas aren't exactly the recipients of its set, in order",
     "not-a-recipient": "no stanza of the envelope is for this identity",
-    "bad-commitment": "the key isn't the one that was committed to",
+    "bad-commitment": "the key, or the label, isn't the one that was committed to",
     "bad-tag": "authenticated decryption failed",
     "bad-hash": "bytes that aren't those their hash names",
     "bad-trailer": "a shard's trailer doesn't lead to the hash of its payload",
@@ -277,29 +277,29 @@ def table(fields: dict, optional=()):
     return check
 
 
-U, ID16, ID32, KEY = uint(), bstr(16), bstr(32), bstr(1984)
-LIVE, REF = array(U, 0), row(U, U, U, U, U, uint(1), ID32)
+U8, U32, U64, ID16, ID32, KEY = uint(2**8 - 1), uint(2**32 - 1), uint(), bstr(16), bstr(32), bstr(1984)
+LIVE, REF = array(U64, 0), row(U32, U32, U32, U32, U32, uint(1), ID32)
 SITE = table({0: ID16, 1: text, 2: uint(4), 3: uint(3), 4: text, 5: text, 6: text, 7: array(text), 8: text}, range(4, 9))
-CLASS = row(U, U, U, U, U, U, U, uint(1), U)
-CHARTER = table({0: U, 1: U, 2: ID32, 3: sint, 4: row(U, array(KEY)), 5: array(row(KEY, array(U))),
-                 6: array(row(U, U, array(bstr(1216)))), 7: array(SITE), 8: array(CLASS), 9: ID16}, [2])
-PLATE = table({0: U, 1: ID32, 2: ID16})
-ENVELOPE = table({0: U, 1: ID32, 2: ID16, 3: ID16, 4: U, 5: U, 6: U, 7: U, 8: ID32, 9: bstr(),
+CLASS = row(U32, U8, U8, U8, U8, U8, U32, uint(1), U32)
+CHARTER = table({0: U64, 1: U32, 2: ID32, 3: sint, 4: row(U32, array(KEY)), 5: array(row(KEY, array(U32))),
+                 6: array(row(U32, U32, array(bstr(1216)))), 7: array(SITE), 8: array(CLASS), 9: ID16}, [2])
+PLATE = table({0: U64, 1: ID32, 2: ID16})
+ENVELOPE = table({0: U64, 1: ID32, 2: ID16, 3: ID16, 4: U32, 5: U32, 6: U32, 7: U32, 8: ID32, 9: bstr(),
                   10: array(row(ID32, bstr(1120), bstr(48))), 11: ID16})
-REUSE = table({0: U, 1: ID32, 2: ID16, 3: array(row(ID16, LIVE), 0)})
-CLOSE = table({0: U, 1: ID32, 2: ID16, 3: ID16})
-LEDGER = table({0: U, 1: ID32, 2: ID16, 3: U, 4: array(row(uint(2**32 - 1), array(ID16))),
+REUSE = table({0: U64, 1: ID32, 2: ID16, 3: array(row(ID16, LIVE), 0)})
+CLOSE = table({0: U64, 1: ID32, 2: ID16, 3: ID16})
+LEDGER = table({0: U64, 1: ID32, 2: ID16, 3: U32, 4: array(row(U32, array(ID16))),
                 5: array(row(bstr(116), ID32, array(ID32)))})
-HEAD = table({0: U, 1: ID32, 2: ID16, 3: ID32, 4: ID16, 5: U, 6: ID32, 7: array(ID32, 0), 8: U, 9: U, 10: uint(1), 11: U,
+HEAD = table({0: U64, 1: ID32, 2: ID16, 3: ID32, 4: ID16, 5: U64, 6: ID32, 7: array(ID32, 0), 8: U32, 9: U8, 10: uint(1), 11: U64,
               12: ID16, 13: array(ID32), 14: bstr()}, [6])
-RUNS_PAGE = table({0: U, 1: ID32, 2: array(row(ID16, ID32, LIVE, array(ID32)))})
-SEALED_HEAD = table({0: U, 1: text, 2: text, 3: sint, 4: sint, 5: uint(3), 6: ID32, 7: row(U, U, U, U, U, U, U), 8: U,
-                     9: row(ID16, U, U, U, U, uint(1), ID32), 10: ID32, 11: text})
-EXTENT = row(U, U, array(REF))
-ENTRY = table({0: bstr(), 1: uint(6), 2: uint(0o7777), 3: U, 4: U, 5: sint, 6: uint(999_999_999), 7: bstr(), 8: bstr(),
-               9: array(row(bstr(), bstr())), 10: uint(2**63 - 1), 11: bstr(), 12: U, 13: bstr(), 14: array(EXTENT),
+RUNS_PAGE = table({0: U64, 1: ID32, 2: array(row(ID16, ID32, LIVE, array(ID32, 0)))})
+SEALED_HEAD = table({0: U64, 1: text, 2: text, 3: sint, 4: sint, 5: uint(3), 6: ID32, 7: row(U64, U64, U64, U64, U64, U64, U64), 8: U8,
+                     9: row(ID16, U32, U32, U32, U32, uint(1), ID32), 10: ID32, 11: text})
+EXTENT = row(U64, U64, array(REF))
+ENTRY = table({0: bstr(), 1: uint(6), 2: uint(0o7777), 3: U32, 4: U32, 5: sint, 6: uint(999_999_999), 7: bstr(), 8: bstr(),
+               9: array(row(bstr(), bstr())), 10: uint(2**63 - 1), 11: bstr(), 12: U64, 13: bstr(), 14: array(EXTENT),
                15: array(REF)}, range(7, 16))
-PAGE = table({0: U, 1: uint(255), 2: array(ID16, 0), 3: array(lambda v: None)})
+PAGE = table({0: U64, 1: U8, 2: array(ID16, 0), 3: array(lambda v: None)})
 
 
 def record(data: bytes, shape) -> dict:
@@ -455,11 +455,24 @@ def read_shard_header(data: bytes) -> tuple[Context, int, bytes]:
     return context, data[116], data[120:152]
 
 
+def shard_size(payload: int) -> int:
+    """Header, payload, 32 bytes for each 64 KiB of it."""
+    return 152 + payload + payload // 2048
+
+
+def payload_of(data: bytes, size: int, digest: bytes) -> bytes:
+    """The payload of a shard object by the ledger's word; header and trailer aren't looked at."""
+    need(len(data) == shard_size(size), "bad-length", f"a shard of {len(data)} bytes")
+    payload = data[152:152 + size]
+    need(hash_of(payload) == digest, "bad-hash", "the payload isn't the ledger's")
+    return payload
+
+
 def read_shard(data: bytes) -> Shard:
     """A whole shard object on its own word: what recovery without ledgers has to go by."""
     context, index, commitment = read_shard_header(data)
     size = context.payload
-    need(len(data) == 152 + size + size // 2048, "bad-length", f"a shard of {len(data)} bytes")
+    need(len(data) == shard_size(size), "bad-length", f"a shard of {len(data)} bytes")
     payload = data[152:152 + size]
     need(trailer_root(data[152 + size:]) == hash_of(payload), "bad-trailer", "the trailer isn't the payload's")
     return Shard(context, index, commitment, payload)
@@ -622,7 +635,7 @@ def unseal_secret(sealed, kind: str, size: int, passphrase) -> bytes:
     names = {"kdf", "memory_kib", "passes", "lanes", "salt", "ciphertext"}
     need(type(sealed) is dict and sealed.keys() == names and sealed["kdf"] == "argon2id", "bad-keyfile", "the sealed part")
     memory, passes, lanes = (sealed[name] for name in ("memory_kib", "passes", "lanes"))
-    need(all(type(x) is int and x >= 1 for x in (memory, passes, lanes)), "bad-keyfile", "costs must be whole numbers")
+    need(all(type(x) is int and 1 <= x < 2**63 for x in (memory, passes, lanes)), "bad-keyfile", "costs must be whole numbers")
     need(memory <= 1 << 20 and passes <= 16 and lanes <= 16, "too-costly", f"{memory} KiB, {passes} passes, {lanes} lanes")
     need(memory >= 8 * lanes, "bad-keyfile", "Argon2 needs 8 KiB a lane")
     salt, ciphertext = unhex(sealed, "salt", 16), unhex(sealed, "ciphertext", size + TAG)
@@ -661,11 +674,13 @@ def read_charter(data: bytes, anchor: bytes | None) -> Charter:
         need(code == 1, "bad-suite", f"code {code}")
         check_geometry(k, payload)
         need(k + parity <= 32 and k + losses + liars <= k + parity and liars < k, "bad-geometry", f"class with {k}+{parity}")
-    for names, what in ((roots, "roots"), ([w[0] for w in value[5]], "writers"), ([(s[0], s[1]) for s in value[6]], "sets"),
-                        ([s[0] for s in value[7]], "sites"), ([c[0] for c in value[8]], "classes")):
+    for names, what in ((roots, "roots"), ([w[0] for w in value[5]], "writers"), ([s[0] for s in value[6]], "sets"),
+                        ([s[0] for s in value[7]], "sites"), ([c[0] for c in value[8]], "classes"),
+                        *((s[2], "recipients of one set") for s in value[6])):
         need(len(set(names)) == len(names), "bad-record", f"two {what} of one id")
     for site in value[7]:
-        need(re.fullmatch(r"[a-z0-9-]+", site[1]), "bad-record", "a site's name")
+        need(re.fullmatch(r"[a-z0-9-]{1,40}", site[1]), "bad-record", "a site's name")
+    need({c[8] for c in value[8]} <= {s[0] for s in value[6]}, "bad-record", "a class without its recipient set")
     need(all(len(s[2]) <= 32 for s in value[6]), "too-long", "more than 32 recipients in a set")
     verify_signatures("exclave charter v1", body, signatures, {hash_of(key): key for key in roots})
     need(len(signatures) >= threshold, "missing-signature", f"{len(signatures)} of {threshold} root signatures")
@@ -690,10 +705,10 @@ def read_head(data: bytes, anchor: bytes, writers: dict[bytes, bytes]) -> Head:
     need(value[1] == anchor, "wrong-archive", "a head of another archive")
     need(value[3] == signer, "unknown-signer", "signed by another writer than the one it names")
     need((6 in value) == (value[5] > 0), "bad-record", "a previous head is named by every head but the first")
-    need(len(value[7]) <= 64, "too-long", f"{len(value[7])} tips")
+    need(len(value[7]) <= 64 and len(value[13]) <= 16, "too-long", f"{len(value[7])} tips, {len(value[13])} run table pages")
     ascending(value[7], "tips")
     need(value[8] == 1, "wrong-charter", f"charter version {value[8]}")
-    need(len(value[14]) % 1024 == 0, "bad-length", f"a sealed part of {len(value[14])} bytes")
+    need(value[14] and len(value[14]) % 1024 == 0, "bad-length", f"a sealed part of {len(value[14])} bytes")
     parents = value[7] + ([value[6]] if 6 in value else [])
     return Head(hash_of(body), value[2], (value[3], value[4]), value[5], parents, value)
 
@@ -753,6 +768,7 @@ def read_runs(pages: list[bytes], anchor: bytes) -> dict[bytes, RunEntry]:
         need(len(page) <= RECORD_CAP, "too-long", "a run table page")
         value = record(page, RUNS_PAGE)
         need(value[1] == anchor, "wrong-archive", "a run table of another archive")
+        need(all(parts or not live for _, _, live, parts in value[2]), "bad-record", "a run with stripes and no ledger part")
         need(len(value[2]) <= 256, "too-long", f"{len(value[2])} runs in a page")
         runs += value[2]
     need(len(runs) <= 4096, "too-long", f"{len(runs)} runs")
@@ -764,6 +780,7 @@ class Envelope(NamedTuple):
     run_key: bytes
     label: str
     value: dict
+    signer: bytes                                 # key id
 
 
 def envelope_info(anchor: bytes, run: bytes, recipient: bytes, commitment: bytes) -> bytes:
@@ -773,7 +790,7 @@ def envelope_info(anchor: bytes, run: bytes, recipient: bytes, commitment: bytes
 def read_envelope(data: bytes, anchor: bytes, run: bytes, writers: dict, recipients: dict, commitment: bytes | None,
                   identity: XWing) -> Envelope:
     """`commitment` is the run table's, when there is one."""
-    body, _ = open_signed(data, ENVELOPE_CAP, "exclave envelope v1", writers)
+    body, signer = open_signed(data, ENVELOPE_CAP, "exclave envelope v1", writers)
     value = record(body, ENVELOPE)
     need(value[1] == anchor, "wrong-archive", "an envelope of another archive")
     need(value[2] == run, "wrong-run", "an envelope of another run")
@@ -788,7 +805,20 @@ def read_envelope(data: bytes, anchor: bytes, run: bytes, writers: dict, recipie
     need(hmac.compare_digest(kdf("exclave 2026 run commitment v1", run_key), value[8]), "bad-commitment", "another run key")
     plain = open_box(run_key, 1, value[9])
     need(len(plain) == 256, "bad-length", f"a label box of {len(plain)} bytes")
-    return Envelope(run_key, utf8(unpad(plain, 2, "the label")), value)
+    return Envelope(run_key, utf8(unpad(plain, 2, "the label")), value, signer)
+
+
+def check_class(charter: Charter, value: dict, signer: bytes):
+    """The envelope's class is the charter's, wraps for that class's set, and is one that the signer may write."""
+    sets = [c[8] for c in charter.value[8] if c[0] == value[4]]
+    need(sets == [value[6]], "wrong-charter", f"class {value[4]} with recipient set {value[6]}")
+    classes = next(allowed for key, allowed in charter.value[5] if hash_of(key) == signer)
+    need(value[4] in classes, "unknown-signer", f"{signer.hex()} may not write class {value[4]}")
+
+
+def check_label_tag(context: Context, envelope: Envelope):
+    tag = kdf("exclave 2026 label tag v1", envelope.run_key + envelope.label.encode(), 16)
+    need(hmac.compare_digest(tag, context.label_tag), "bad-commitment", f"stripe {context.ordinal} was sealed under another label")
 
 
 def utf8(data: bytes) -> str:
@@ -830,6 +860,9 @@ def read_ledger(data: bytes, anchor: bytes, run: bytes) -> dict[int, Stripe]:
     ascending((int.from_bytes(s[0][64:68]) for s in value[5]), "stripes")
     need(value[4][0][0] <= min(stripes), "bad-order", "the first layout begins after the first stripe")
     need(all(len(sites) <= 32 for _, sites in value[4]), "bad-geometry", "a layout of more than 32 sites")
+    for ordinal, stripe in stripes.items():
+        sites = [sites for first, sites in value[4] if first <= ordinal][-1]
+        need(len(sites) == len(stripe.hashes), "bad-geometry", f"stripe {ordinal}: {len(stripe.hashes)} shards on {len(sites)} sites")
     return stripes
 
 
@@ -944,9 +977,10 @@ class Stores:
             return None
 
     def read_payload(self, path: Path, size: int) -> bytes:
-        """What should be a shard's payload; its hash will tell."""
+        """What should be a shard's payload; its hash will tell. An object of another length isn't read at all."""
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):
+            info = os.stat(path)
+            if not stat.S_ISREG(info.st_mode) or info.st_size != shard_size(size):
                 return b""
             with open(path, "rb") as file:
                 file.seek(152)
@@ -1019,15 +1053,18 @@ class Archive:
     def run_key(self, run: bytes, commitment: bytes | None) -> Envelope:
         if run not in self.run_keys:
             def reader(data):
-                return read_envelope(data, self.anchor, run, self.charter.writers, self.charter.recipients, commitment, self.identity)
+                found = read_envelope(data, self.anchor, run, self.charter.writers, self.charter.recipients, commitment, self.identity)
+                check_class(self.charter, found.value, found.signer)
+                return found
             self.run_keys[run] = self.first_good(f"runs/{run.hex()}/envelope.*", ENVELOPE_CAP, reader, f"envelope of run {run.hex()}")
         envelope = self.run_keys[run]
         need(commitment in (None, envelope.value[8]), "bad-commitment", "the run table names another run key")
         return envelope
 
-    def open_stripe(self, stripe: Stripe, run_key: bytes) -> bytes:
+    def open_stripe(self, stripe: Stripe, envelope: Envelope) -> bytes:
         """Any k shards that are the ledger's, data shards first."""
         context, shards = stripe.context, {}
+        check_label_tag(context, envelope)
         for index, digest in enumerate(stripe.hashes):
             if digest is None:
                 continue
@@ -1038,7 +1075,7 @@ class Archive:
                     break
             if len(shards) == context.k:
                 sealed = rebuild(context.k, stripe.hashes, shards)
-                return open_stripe(run_key, context, stripe.commitment, sealed)
+                return open_stripe(envelope.run_key, context, stripe.commitment, sealed)
         raise Refused("too-few-shards", f"stripe {context.ordinal} of run {context.run.hex()}: {len(shards)} good shards of {context.k}")
 
 
@@ -1053,13 +1090,20 @@ class Snapshot:
         self.runs = read_runs([stores.by_hash(run, "live", digest) for digest in head.value[13]], anchor)
         self.live = {name: entry.live for name, entry in self.runs.items()}
         need(run in self.runs, "wrong-run", "the head's own run isn't in its run table")
-        envelope = archive.run_key(run, self.runs[run].commitment)
+        envelope = self.envelope(run)
         self.sealed = read_sealed_head(envelope.run_key, head.value[14])
+        need(self.sealed[2] == envelope.label, "bad-commitment", "the head's label isn't its run's")
         self.root = Ref(*self.sealed[9])
         check_live(self.root, self.live)
         self.dedup_key = kdf("exclave 2026 chunk id key v1", self.sealed[10])
         self.ledgers: dict[bytes, dict[int, Stripe]] = {}
         self.opened: OrderedDict[tuple, bytes | Refused] = OrderedDict()
+
+    def envelope(self, run: bytes) -> Envelope:
+        """Of a run of this head's dataset: chunk ids of another mean something else."""
+        envelope = self.archive.run_key(run, self.runs[run].commitment)
+        need(envelope.value[3] == self.head.dataset, "wrong-run", f"run {run.hex()} is another dataset's")
+        return envelope
 
     def ledger(self, run: bytes) -> dict[int, Stripe]:
         """The parts of one run. A part that is missing costs its stripes, not the others'."""
@@ -1082,7 +1126,7 @@ class Snapshot:
             try:
                 stripe = self.ledger(run).get(ordinal)
                 need(stripe, "not-found", f"stripe {ordinal} of run {run.hex()} is in no ledger part")
-                plain = self.archive.open_stripe(stripe, self.archive.run_key(run, self.runs[run].commitment).run_key)
+                plain = self.archive.open_stripe(stripe, self.envelope(run))
                 read_directory(plain)
                 self.opened[where] = plain
             except Refused as why:
@@ -1384,7 +1428,7 @@ def command_stripe(options) -> int:
     why = Refused("not-found", f"stripe {ordinal} of run {run.hex()}")
     for stripe in described:
         try:
-            plain = archive.open_stripe(stripe, envelope.run_key)
+            plain = archive.open_stripe(stripe, envelope)
             for c in read_directory(plain):
                 kind, codec = {1: "data", 2: "page"}[c.kind], {0: "stored", 1: "zstd"}[c.codec]
                 print(f"{kind} {codec} offset {c.offset} stored {c.stored} raw {c.raw} id {c.id.hex()}")

@@ -76,9 +76,7 @@ def chunk(v: Vector):
 
 def shard(v: Vector):
     if v.text("trust") == "ledger":
-        payload = v.body[152:152 + v.number("payload-length")]
-        same(rescue.hash_of(payload), v.hex("payload-hash"), "bad-hash")
-        return payload
+        return rescue.payload_of(v.body, v.number("payload-length"), v.hex("payload-hash"))
     found = rescue.read_shard(v.body)
     compare_context(v, found.context)
     same(found.index, v.number("index"), "wrong-index")
@@ -106,8 +104,11 @@ def record(v: Vector):
     else:
         need(len(v.body) <= rescue.RECORD_CAP, "too-long", "a record")
         value = rescue.record(v.body, {"plate": rescue.PLATE, "reuse": rescue.REUSE, "close": rescue.CLOSE}[shape])
-        for _, live in value[3] if shape == "reuse" else []:
-            rescue.LiveSet(live)
+        if shape == "reuse":
+            for _, live in value[3]:
+                rescue.LiveSet(live)
+            need(len(value[3]) <= 4096, "too-long", f"{len(value[3])} runs")
+            rescue.ascending((run for run, _ in value[3]), "claimed runs")
     return v.body
 
 

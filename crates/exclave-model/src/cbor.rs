@@ -109,7 +109,10 @@ impl Reader<'_> {
         };
         let start = *self;
         self.at += 1;
-        let number = self.take(width)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let number = self
+            .take(width)?
+            .iter()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte));
         if number < least {
             return Err(start.refuse("a number is not in its shortest form"));
         }

@@ -296,8 +296,7 @@ impl Class {
 
     /// What the class demands; an error when a stranger's charter holds numbers that fit no stripe.
     pub fn policy(&self) -> Result<ClassPolicy, Rule> {
-        Code::from_number(self.code)
-            .ok_or_else(|| Rule::new("bad-suite", format!("code {} is unknown", self.code)))?;
+        Code::from_number(self.code).ok_or_else(|| Rule::new("bad-suite", format!("code {} is unknown", self.code)))?;
         let geometry =
             Geometry::new(self.data, self.parity).map_err(|bad| Rule::new("bad-geometry", bad.to_string()))?;
         let needed = u16::from(self.data) + u16::from(self.losses) + u16::from(self.liars);
@@ -389,7 +388,10 @@ impl Record for Charter {
             return broken("bad-record", "charter version 1 has no predecessor");
         }
         if self.roots.threshold == 0 || self.roots.threshold as usize > self.roots.keys.len() {
-            return broken("bad-record", "the root threshold is not between 1 and the number of roots");
+            return broken(
+                "bad-record",
+                "the root threshold is not between 1 and the number of roots",
+            );
         }
         for class in &self.classes {
             class.policy()?;
@@ -416,7 +418,10 @@ impl Charter {
             || self.recipient_sets.is_empty()
             || self.recipient_sets.iter().any(|set| set.keys.is_empty())
             || self.sites.is_empty()
-            || self.sites.iter().any(|site| site.legal_reach.as_ref().is_some_and(Vec::is_empty))
+            || self
+                .sites
+                .iter()
+                .any(|site| site.legal_reach.as_ref().is_some_and(Vec::is_empty))
             || self.classes.is_empty();
         match empty {
             true => Err(Rule::new("bad-record", "a list of the charter is empty")),

@@ -101,7 +101,10 @@ impl Envelope {
         let mut expected: Vec<_> = recipients.into_iter().collect();
         expected.sort_unstable();
         if !self.stanzas.iter().map(|stanza| stanza.recipient).eq(expected) {
-            return Err(Rule::new("bad-stanzas", "the stanzas are not those of the recipient set"));
+            return Err(Rule::new(
+                "bad-stanzas",
+                "the stanzas are not those of the recipient set",
+            ));
         }
         Ok(())
     }
@@ -142,7 +145,10 @@ impl Record for Envelope {
             .iter()
             .all(|stanza| stanza.enc.len() == STANZA_ENC_BYTES && stanza.ciphertext.len() == STANZA_CIPHERTEXT_BYTES);
         if self.stanzas.is_empty() || !lengths {
-            return Err(Rule::new("bad-record", "stanzas are missing or their parts have other lengths"));
+            return Err(Rule::new(
+                "bad-record",
+                "stanzas are missing or their parts have other lengths",
+            ));
         }
         let recipients: Vec<_> = self.stanzas.iter().map(|stanza| stanza.recipient).collect();
         if recipients.len() > STANZAS_MAX || !strictly_ascending(&recipients) {
@@ -193,7 +199,10 @@ impl Record for ReuseClaim {
     fn law(&self) -> Result<(), Rule> {
         let runs: Vec<_> = self.stripes.iter().map(|stripes| stripes.run).collect();
         if runs.len() > RUNS_PER_HEAD_MAX {
-            return Err(Rule::new("too-long", format!("{} runs, the cap is {RUNS_PER_HEAD_MAX}", runs.len())));
+            return Err(Rule::new(
+                "too-long",
+                format!("{} runs, the cap is {RUNS_PER_HEAD_MAX}", runs.len()),
+            ));
         }
         if !strictly_ascending(&runs) {
             return Err(Rule::new("bad-order", "claimed runs are unsorted or doubled"));

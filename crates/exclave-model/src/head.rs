@@ -179,10 +179,16 @@ impl Record for RunPage {
         let runs: Vec<_> = self.runs.iter().map(|entry| entry.run).collect();
         let unnamed = |entry: &RunEntry| entry.ledgers.is_empty() && !entry.live.is_empty();
         if runs.is_empty() || self.runs.iter().any(unnamed) {
-            return Err(Rule::new("bad-record", "no run, or one with live stripes and no ledger part"));
+            return Err(Rule::new(
+                "bad-record",
+                "no run, or one with live stripes and no ledger part",
+            ));
         }
         if runs.len() > RUNS_PER_PAGE {
-            return Err(Rule::new("too-long", format!("{} runs, the cap is {RUNS_PER_PAGE}", runs.len())));
+            return Err(Rule::new(
+                "too-long",
+                format!("{} runs, the cap is {RUNS_PER_PAGE}", runs.len()),
+            ));
         }
         if !strictly_ascending(&runs) {
             return Err(Rule::new("bad-order", "runs are unsorted or doubled"));
@@ -193,12 +199,22 @@ impl Record for RunPage {
 
 /// Checks what only all pages of one run table show: that their runs ascend from page to page, and how many there are.
 pub fn check_run_table(pages: &[RunPage]) -> Result<(), Rule> {
-    let runs: Vec<_> = pages.iter().flat_map(|page| &page.runs).map(|entry| entry.run).collect();
+    let runs: Vec<_> = pages
+        .iter()
+        .flat_map(|page| &page.runs)
+        .map(|entry| entry.run)
+        .collect();
     if runs.len() > RUNS_PER_HEAD_MAX {
-        return Err(Rule::new("too-long", format!("{} runs, the cap is {RUNS_PER_HEAD_MAX}", runs.len())));
+        return Err(Rule::new(
+            "too-long",
+            format!("{} runs, the cap is {RUNS_PER_HEAD_MAX}", runs.len()),
+        ));
     }
     if !strictly_ascending(&runs) {
-        return Err(Rule::new("bad-order", "runs do not ascend over the pages of a run table"));
+        return Err(Rule::new(
+            "bad-order",
+            "runs do not ascend over the pages of a run table",
+        ));
     }
     Ok(())
 }
@@ -399,7 +415,10 @@ impl<'b, C> Decode<'b, C> for SealedHead {
         let codec = Codec::from_number(codec)
             .ok_or_else(|| minicbor::decode::Error::message("the root page's codec is unknown"))?;
         if usize::from(wire.level) >= PAGE_DEPTH_MAX {
-            let text = format!("the root page has level {}, the cap is {PAGE_DEPTH_MAX} levels", wire.level);
+            let text = format!(
+                "the root page has level {}, the cap is {PAGE_DEPTH_MAX} levels",
+                wire.level
+            );
             return Err(broken(Rule::new("too-long", text)));
         }
         if !codec.allows(stored, raw) {

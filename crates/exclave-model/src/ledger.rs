@@ -128,7 +128,10 @@ impl Record for LedgerPart {
             return Err(Rule::new("bad-order", "stripes do not ascend"));
         }
         if firsts.first() > ordinals.first() {
-            return Err(Rule::new("bad-order", "the first layout begins behind the first stripe"));
+            return Err(Rule::new(
+                "bad-order",
+                "the first layout begins behind the first stripe",
+            ));
         }
         self.layouts_law()
     }
@@ -159,12 +162,14 @@ impl LedgerPart {
         if self.layouts.iter().any(too_wide) {
             return Err(Rule::new("bad-geometry", "a layout of more than 32 sites"));
         }
-        let differs =
-            |stripe: &&StripeRecord| self.layout_of(stripe.context.ordinal).len() != stripe.payloads.len();
+        let differs = |stripe: &&StripeRecord| self.layout_of(stripe.context.ordinal).len() != stripe.payloads.len();
         match self.stripes.iter().find(differs) {
             Some(stripe) => Err(Rule::new(
                 "bad-geometry",
-                format!("stripe {} has another number of shards than its layout", stripe.context.ordinal),
+                format!(
+                    "stripe {} has another number of shards than its layout",
+                    stripe.context.ordinal
+                ),
             )),
             None => Ok(()),
         }

@@ -598,7 +598,10 @@ impl WireEntry {
             (extents, _) => {
                 let extents = extents.map_or(Ok(Vec::new()), |extents| extents_from_wire(extents, runs))?;
                 if extents.last().is_some_and(|last| last.offset + last.length > size) {
-                    return Err(Rule::new("bad-extents", format!("{path}: an extent ends behind the file's size")));
+                    return Err(Rule::new(
+                        "bad-extents",
+                        format!("{path}: an extent ends behind the file's size"),
+                    ));
                 }
                 Content::Extents(extents)
             }

@@ -159,7 +159,9 @@ fn decode_object(decoder: &mut Decoder<'_>) -> Result<SignedObject, decode::Erro
     if count == 0 {
         return Err(missing("nobody signed"));
     }
-    let signatures = (0..count).map(|_| decode_signature(decoder)).collect::<Result<_, _>>()?;
+    let signatures = (0..count)
+        .map(|_| decode_signature(decoder))
+        .collect::<Result<_, _>>()?;
     Ok(SignedObject {
         record: record.to_vec(),
         signatures,
@@ -181,13 +183,19 @@ fn decode_signature(decoder: &mut Decoder<'_>) -> Result<Signature, decode::Erro
         return Err(missing("half of a signature is missing"));
     }
     let [key, ed25519, ml_dsa] = parts;
-    match (key.try_into(), ed25519.try_into(), <[u8; ML_DSA_65_SIGNATURE_BYTES]>::try_from(ml_dsa)) {
+    match (
+        key.try_into(),
+        ed25519.try_into(),
+        <[u8; ML_DSA_65_SIGNATURE_BYTES]>::try_from(ml_dsa),
+    ) {
         (Ok(key), Ok(ed25519), Ok(ml_dsa)) if count == 3 => Ok(Signature {
             key: KeyId::from_bytes(key),
             ed25519,
             ml_dsa: Box::new(ml_dsa),
         }),
-        _ => Err(decode::Error::message("a signature has another number of parts or other lengths")),
+        _ => Err(decode::Error::message(
+            "a signature has another number of parts or other lengths",
+        )),
     }
 }
 

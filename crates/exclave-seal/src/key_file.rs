@@ -10,7 +10,8 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use exclave_model::{
-    Anchor, PublicKey, RecipientKey, charter::RECIPIENT_KEY_BYTES, hex, limit::TAG_BYTES, signed::PUBLIC_KEY_BYTES, unhex,
+    Anchor, PublicKey, RecipientKey, charter::RECIPIENT_KEY_BYTES, hex, limit::TAG_BYTES, signed::PUBLIC_KEY_BYTES,
+    unhex,
 };
 
 use crate::{
@@ -121,11 +122,11 @@ pub enum KeyFileError {
     #[error("the key file asks for too costly an Argon2id: {memory_kib} KiB, {passes} passes, {lanes} lanes")]
     Cost {
         /// Memory.
-        memory_kib: u64,
+        memory_kib: i64,
         /// Passes.
-        passes: u64,
+        passes: i64,
         /// Lanes.
-        lanes: u64,
+        lanes: i64,
     },
     /// It is protected, and no passphrase was given.
     #[error("the key is protected by a passphrase")]
@@ -165,9 +166,10 @@ struct Text {
 #[serde(deny_unknown_fields)]
 struct Sealed {
     kdf: String,
-    memory_kib: u64,
-    passes: u64,
-    lanes: u64,
+    // TOML's integers. A cap says more than a type does when a file asks for too much.
+    memory_kib: i64,
+    passes: i64,
+    lanes: i64,
     salt: String,
     ciphertext: String,
 }
@@ -430,9 +432,9 @@ fn seal(
     Cipher::new(&key).seal(&[0; 12], &aad(kind), &mut buffer);
     Ok(Sealed {
         kdf: "argon2id".to_owned(),
-        memory_kib: u64::from(cost.memory_kib),
-        passes: u64::from(cost.passes),
-        lanes: u64::from(cost.lanes),
+        memory_kib: i64::from(cost.memory_kib),
+        passes: i64::from(cost.passes),
+        lanes: i64::from(cost.lanes),
         salt: hex(&salt),
         ciphertext: hex(&buffer),
     })
@@ -447,10 +449,10 @@ impl Sealed {
             lanes,
             ..
         } = *self;
-        if memory_kib == 0 || passes == 0 || lanes == 0 {
-            return Err(KeyFileError::Malformed("a cost is zero".to_owned()));
+        if memory_kib < 1 || passes < 1 || lanes < 1 {
+            return Err(KeyFileError::Malformed("a cost is below 1".to_owned()));
         }
-        let capped = |value: u64, cap: u32| u32::try_from(value).ok().filter(|value| *value <= cap);
+        let capped = |value: i64, cap: u32| u32::try_from(value).ok().filter(|value| *value <= cap);
         let caps = (
             capped(memory_kib, MEMORY_KIB_MAX),
             capped(passes, PASSES_MAX),
@@ -563,7 +565,7 @@ mod tests {
         let costly = text.replace("memory_kib = 64", "memory_kib = 4294967295");
         let opened = KeyFile::parse(&costly).unwrap().open_recovery(Some(&passphrase("x")));
         assert!(matches!(opened, Err(KeyFileError::Cost { .. })));
-        for cheap in ["passes = 0", "lanes = 9"] {
+        for cheap in ["passes = 0", "passes = -1", "lanes = 9"] {
             let (name, _) = cheap.split_once(" ").unwrap();
             let text = text.replace(&format!("{name} = 1"), cheap);
             let opened = KeyFile::parse(&text).unwrap().open_recovery(Some(&passphrase("x")));

@@ -77,7 +77,9 @@ pub fn seal_label(run_key: &RunKey, label: &str, entropy: &mut dyn Entropy) -> R
 /// Opens a label.
 pub fn open_label(run_key: &RunKey, sealed: &[u8]) -> Result<String, BoxError> {
     let plain = open(run_key, Purpose::Label, sealed)?;
-    let length = plain.split_first_chunk::<2>().filter(|_| plain.len() == LABEL_PLAIN_BYTES);
+    let length = plain
+        .split_first_chunk::<2>()
+        .filter(|_| plain.len() == LABEL_PLAIN_BYTES);
     let (length, rest) = length.ok_or(BoxError::PlainLength(plain.len()))?;
     let label = unpad(rest, usize::from(u16::from_be_bytes(*length)))?;
     String::from_utf8(label.to_vec()).map_err(|_| BoxError::NotText)

@@ -65,7 +65,9 @@ pub fn read_alone(object: &[u8]) -> Result<LoneShard<'_>, AloneError> {
 
 #[cfg(test)]
 mod tests {
-    use exclave_model::{Anchor, Code, Commitment, LabelTag, PayloadLength, RunId, StripeContext, limit::SEGMENT_BYTES};
+    use exclave_model::{
+        Anchor, Code, Commitment, LabelTag, PayloadLength, RunId, StripeContext, limit::SEGMENT_BYTES,
+    };
 
     use super::*;
     use crate::trailer_of;
@@ -89,14 +91,24 @@ mod tests {
         let payload: Vec<u8> = (0..3 * SEGMENT_BYTES).map(|at| (at / 7) as u8).collect();
         let object = [&header.to_bytes()[..], &payload, &trailer_of(&payload)].concat();
         let read = read_alone(&object).unwrap();
-        assert_eq!((read.header, read.payload, read.hash), (header, &payload[..], PayloadHash::of(&payload)));
+        assert_eq!(
+            (read.header, read.payload, read.hash),
+            (header, &payload[..], PayloadHash::of(&payload))
+        );
         for (at, expected) in [(0, "header"), (HEADER_BYTES, "trailer"), (object.len() - 1, "trailer")] {
             let mut bad = object.clone();
             bad[at] ^= 1;
-            assert!(read_alone(&bad).unwrap_err().to_string().contains(expected), "byte {at}");
+            assert!(
+                read_alone(&bad).unwrap_err().to_string().contains(expected),
+                "byte {at}"
+            );
         }
         let longer = [&object[..], &[0]].concat();
-        for (bytes, short) in [(&object[..object.len() - 1], false), (&longer, false), (&object[..151], true)] {
+        for (bytes, short) in [
+            (&object[..object.len() - 1], false),
+            (&longer, false),
+            (&object[..151], true),
+        ] {
             let error = read_alone(bytes).unwrap_err();
             assert_eq!(matches!(error, AloneError::Short(_)), short);
             assert_eq!(matches!(error, AloneError::Length { .. }), !short);

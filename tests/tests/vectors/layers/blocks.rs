@@ -182,21 +182,21 @@ fn decode_every_subset(geometry: Geometry, shards: &[&[u8]]) -> Result<(), Refus
     Ok(())
 }
 
-/// Every choice of `size` among `0..total`, by a bit for each.
+/// Every choice of `size` among `0..total`.
 fn subsets(total: u8, size: usize) -> Vec<Vec<u8>> {
-    fn choose(from: u8, total: u8, left: usize, chosen: &mut Vec<u8>, all: &mut Vec<Vec<u8>>) {
-        if left == 0 {
-            return all.push(chosen.clone());
-        }
-        for next in from..total {
-            chosen.push(next);
-            choose(next + 1, total, left - 1, chosen, all);
-            chosen.pop();
-        }
-    }
-    let mut all = Vec::new();
-    choose(0, total, size, &mut Vec::new(), &mut all);
-    all
+    let Some(fewer) = size.checked_sub(1) else {
+        return vec![Vec::new()];
+    };
+    (0..total)
+        .rev()
+        .filter(|last| usize::from(*last) >= fewer)
+        .flat_map(|last| {
+            subsets(last, fewer).into_iter().map(move |mut subset| {
+                subset.push(last);
+                subset
+            })
+        })
+        .collect()
 }
 
 /// Stripes have payloads of whole groups, the vectors short ones; the code works byte by byte, so each shard is
