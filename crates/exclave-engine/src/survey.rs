@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use exclave_model::{
-    Charter, Class, Head, KeyId, ObjectName, Record, RecordHash, SignedObject, SiteId, Tag, limit::HEAD_BYTES_MAX,
+    Class, Head, KeyId, ObjectName, Record, RecordHash, SignedObject, SiteId, Tag, limit::HEAD_BYTES_MAX,
 };
 use exclave_plan::{
     heads::{Finding, HeadFact, Heads},
@@ -272,7 +272,7 @@ impl Survey {
         let policy = class.policy().ok()?;
         let quorums = Quorums::new(policy.geometry, Some(policy.losses), policy.liars).ok()?;
         let answered = self.answered(archive).len();
-        let sites = known_sites(&archive.charter).max(usize::from(quorums.sites()));
+        let sites = archive.charter.sites.len().max(usize::from(quorums.sites()));
         let hidden_by = usize::from(quorums.heads()).saturating_sub(usize::from(policy.liars));
         let needed = (sites + 1).saturating_sub(hidden_by);
         Some(Freshness {
@@ -293,8 +293,4 @@ impl Survey {
             .filter_map(|(handle, _)| handle.id)
             .collect()
     }
-}
-
-fn known_sites(charter: &Charter) -> usize {
-    charter.sites.len()
 }

@@ -50,6 +50,14 @@ impl Selection {
         })
     }
 
+    /// One entry and all below it.
+    pub(crate) fn below(path: EntryPath) -> Self {
+        Self {
+            paths: vec![path],
+            exclude: Gitignore::empty(),
+        }
+    }
+
     /// True when the whole manifest is wanted, exclude rules aside.
     pub fn is_everything(&self) -> bool {
         self.paths.iter().any(EntryPath::is_root)
@@ -175,7 +183,20 @@ impl<'s> Walk<'s> {
         }
         let excluded = self.selection.is_excluded(entry);
         self.hidden = (excluded && entry.kind == EntryKind::Directory).then(|| entry.path.clone());
+        if let Some(hidden) = self.hidden.clone() {
+            self.skip_below(&hidden);
+        }
         excluded
+    }
+
+    /// Passes over what lies below an entry, as far as its pages need not be read for anything else.
+    pub(crate) fn skip_below(&mut self, path: &EntryPath) {
+        // Bytes of a name begin at 1, so this is the least path behind everything below. A name that is full length has
+        // none; then all is read and the caller sees it.
+        let behind = EntryPath::parse(&[path.as_bytes(), &[1]].concat());
+        if let (Some((_, reader)), Ok(behind), false) = (&mut self.reader, behind, path.is_root()) {
+            reader.seek(&behind);
+        }
     }
 
     /// Goes on behind the page that could not be read.

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use exclave_model::{Content, Entry, EntryKind, EntryPath, ShardName, StripeRecord, Tag};
+use exclave_model::{Content, Entry, EntryKind, EntryPath, ShardName, StripeRecord};
 use exclave_site::{Fault, Operation, When};
 
 use super::*;
@@ -279,10 +279,10 @@ fn a_lost_page_of_the_manifest_costs_its_names_only() {
     // One in 1,024 entries ends a page: this many make several pages, in several stripes.
     let mut world = World::new(2, 1, 2);
     let mut tree = vec![directory("")];
-    tree.extend((0..6000).map(|number| {
+    tree.extend((0..2000).map(|number| {
         let (mut entry, content) = file(&format!("f{number:05}"), format!("{number}").as_bytes());
         // Makes pages that don't shrink.
-        entry.owner_name = Some(noise(number, 64));
+        entry.owner_name = Some(noise(number, 300));
         (entry, content)
     }));
     let forged = world.commit(tree);
@@ -309,12 +309,12 @@ fn a_lost_page_of_the_manifest_costs_its_names_only() {
     };
     assert_eq!(report.outcome(), Outcome::Damaged);
     assert!(report.lost.gaps_count >= 1);
-    assert!(found.len() > 1000 && found.len() < 6000, "{}", found.len());
-    assert!(found.contains_key("f05999") && found.contains_key("f00000"));
+    assert!(found.len() > 500 && found.len() < 2000, "{}", found.len());
+    assert!(found.contains_key("f01999") && found.contains_key("f00000"));
     let gap = &report.lost.gaps[0];
     assert!(gap.after < gap.before);
     // Everything that is not there lies in a gap.
-    for number in 0..6000 {
+    for number in 0..2000 {
         let name = format!("f{number:05}");
         let path = EntryPath::parse(name.as_bytes()).unwrap();
         let within = |gap: &ManifestGap| {
