@@ -61,6 +61,12 @@ impl EntropySource for SeededSource {
     }
 }
 
+/// A folder in memory where the system has one: tests write many small files and fsync often.
+pub fn scratch_folder() -> std::io::Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
+}
+
 /// How a world is made.
 #[derive(Debug, Clone, Copy)]
 pub struct WorldPlan {
@@ -173,7 +179,7 @@ impl World {
             },
             &surroundings,
         )?;
-        let folder = tempfile::tempdir()?;
+        let folder = scratch_folder()?;
         AgentState::set_up(&folder.path().join("state"), &writer, &mut *entropy)?;
         let source = folder.path().join("source");
         crate::tree::plant(&source, 1)?;
