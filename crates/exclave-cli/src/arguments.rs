@@ -60,8 +60,17 @@ pub enum Command {
     Replicate(command::replicate::Arguments),
     /// List what can be restored
     Snapshots(command::snapshots::Arguments),
+    /// List what a snapshot holds
+    Ls(command::browse::Ls),
+    /// Find entries of a snapshot
+    Find(command::browse::Find),
+    /// Show what changed between two snapshots
+    Diff(command::browse::Diff),
     /// Get a snapshot back from any sufficient subset of the sites
     Restore(command::restore::Arguments),
+    /// Show what the agent remembers
+    #[command(subcommand)]
+    Catalog(command::catalog::Command),
     /// Inspect single shards, without keys
     #[command(subcommand)]
     Shard(command::shard::Command),

@@ -72,27 +72,18 @@ fn prompt(question: &str) -> Result<Passphrase, Trouble> {
     Passphrase::new(text).ok_or_else(|| Trouble::usage("an empty passphrase protects nothing"))
 }
 
-/// What a passphrase is stretched with. Tests that make many keys set EXCLAVE_TEST_CHEAP_KEYS in debug builds.
-fn cost(environment: &Environment) -> Cost {
-    if cfg!(debug_assertions) && environment.raw("EXCLAVE_TEST_CHEAP_KEYS").is_some() {
-        Cost::TEST
-    } else {
-        Cost::STANDARD
-    }
-}
-
 /// Makes a recovery identity and its file, which isn't written yet.
-pub fn new_recovery(passphrase: &Passphrase, environment: &Environment) -> Result<KeyFile, Trouble> {
+pub fn new_recovery(passphrase: &Passphrase) -> Result<KeyFile, Trouble> {
     let failed = || Trouble::failed("no recovery identity could be made");
     let mut entropy = crate::surroundings::OsEntropy;
     let identity = RecoveryIdentity::generate(&mut entropy).because(failed)?;
-    KeyFile::for_recovery(&identity, passphrase, cost(environment), &mut entropy).because(failed)
+    KeyFile::for_recovery(&identity, passphrase, Cost::STANDARD, &mut entropy).because(failed)
 }
 
 /// Makes a root key's file, which isn't written yet.
-pub fn root_file(key: &SigningKey, passphrase: &Passphrase, environment: &Environment) -> Result<KeyFile, Trouble> {
+pub fn root_file(key: &SigningKey, passphrase: &Passphrase) -> Result<KeyFile, Trouble> {
     let mut entropy = crate::surroundings::OsEntropy;
-    KeyFile::for_root(key, passphrase, cost(environment), &mut entropy)
+    KeyFile::for_root(key, passphrase, Cost::STANDARD, &mut entropy)
         .because(|| Trouble::failed("the root key can't be protected"))
 }
 

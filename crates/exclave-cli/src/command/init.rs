@@ -80,7 +80,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         .new_one("the root key", &world.environment)?;
     let root = SigningKey::generate(&mut entropy).because(no_randomness)?;
     let writer = SigningKey::generate(&mut entropy).because(no_randomness)?;
-    let root_file = keys::root_file(&root, &passphrase, &world.environment)?;
+    let root_file = keys::root_file(&root, &passphrase)?;
 
     let edge = Edge::start(target.config.threads)?;
     let new = NewArchive {

@@ -75,7 +75,7 @@ fn generate(arguments: &Generate, world: &mut World) -> Result<Exit, Trouble> {
         .passphrase
         .source()
         .new_one("the recovery identity", &world.environment)?;
-    let key = keys::new_recovery(&passphrase, &world.environment)?;
+    let key = keys::new_recovery(&passphrase)?;
     keys::create(&arguments.out, &key)?;
     if let Some(path) = &arguments.public {
         keys::create(path, &key.public_part())?;

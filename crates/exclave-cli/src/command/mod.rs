@@ -1,5 +1,7 @@
 //! The commands, one file each: arguments, deed, report.
 
+pub mod browse;
+pub mod catalog;
 pub mod completions;
 pub mod demo;
 pub mod init;
@@ -58,7 +60,11 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Plan(arguments) => plan::run(&arguments, world),
         Command::Replicate(arguments) => replicate::run(&arguments, world),
         Command::Snapshots(arguments) => snapshots::run(&arguments, world),
+        Command::Ls(arguments) => browse::ls(&arguments, world),
+        Command::Find(arguments) => browse::find(&arguments, world),
+        Command::Diff(arguments) => browse::diff(&arguments, world),
         Command::Restore(arguments) => restore::run(&arguments, world),
+        Command::Catalog(command) => catalog::run(&command, world),
         Command::Shard(command) => shard::run(&command, world),
         Command::Demo(arguments) => demo::run(&arguments, world),
         Command::Completions(arguments) => completions::run(&arguments, world),
