@@ -495,3 +495,106 @@ impl Record for SitePlate {
 impl SignedRecord for SitePlate {
     const TYPE: &'static str = "exclave site v1";
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Class 9 with set 4, class 8 with set 5; the one writer may write class 9.
+    pub(crate) fn charter() -> Charter {
+        let class = |id, set| {
+            let policy = ClassPolicy {
+                geometry: Geometry::new(2, 1).unwrap(),
+                losses: 1,
+                liars: 0,
+                payload: PayloadLength::new(64 << 10, 2).unwrap(),
+                read_back: ReadBack::Full,
+            };
+            Class::new(id, set, policy)
+        };
+        let site = |id: u8| SiteRecord {
+            id: SiteId::from_bytes([id; 16]),
+            name: format!("site-{id}"),
+            hosting: Hosting::OnPrem,
+            pace: Pace::Primary,
+            country: None,
+            region: None,
+            operator: None,
+            legal_reach: None,
+            iam_realm: None,
+        };
+        let set = |id| RecipientSet {
+            id,
+            crypto_epoch: 0,
+            keys: vec![RecipientKey::from_bytes([7; RECIPIENT_KEY_BYTES])],
+        };
+        let key = |byte| PublicKey::from_bytes([byte; crate::signed::PUBLIC_KEY_BYTES]);
+        Charter {
+            format: Version1,
+            version: 1,
+            previous: None,
+            created: 0,
+            roots: Roots {
+                threshold: 1,
+                keys: vec![key(2), key(1)],
+            },
+            writers: vec![Writer {
+                key: key(3),
+                classes: vec![9],
+            }],
+            recipient_sets: vec![set(5), set(4)],
+            sites: vec![site(2), site(1)],
+            classes: vec![class(9, 4), class(8, 5)],
+            nonce: [0; 16],
+        }
+    }
+
+    fn kind_of(change: impl FnOnce(&mut Charter)) -> &'static str {
+        let mut charter = charter();
+        change(&mut charter);
+        charter.law().unwrap_err().kind
+    }
+
+    #[test]
+    fn lists_stand_in_any_order() {
+        let bytes = charter().to_bytes().unwrap();
+        assert_eq!(Charter::from_bytes(&bytes).unwrap(), charter());
+    }
+
+    #[test]
+    fn nothing_is_doubled_empty_or_missing() {
+        type Change = fn(&mut Charter);
+        let doubled: [Change; 6] = [
+            |charter| charter.roots.keys.push(charter.roots.keys[0].clone()),
+            |charter| charter.writers.push(charter.writers[0].clone()),
+            |charter| charter.recipient_sets[1].id = 5,
+            |charter| charter.sites[1].id = charter.sites[0].id,
+            |charter| charter.classes[1].id = 9,
+            |charter| charter.recipient_sets[0].keys = vec![charter.recipient_sets[0].keys[0].clone(); 2],
+        ];
+        let empty: [Change; 6] = [
+            |charter| charter.writers.clear(),
+            |charter| charter.writers[0].classes.clear(),
+            |charter| charter.recipient_sets[0].keys.clear(),
+            |charter| charter.sites.clear(),
+            |charter| charter.sites[0].legal_reach = Some(Vec::new()),
+            |charter| charter.classes.clear(),
+        ];
+        for change in doubled.into_iter().chain(empty) {
+            assert_eq!(kind_of(change), "bad-record");
+        }
+        assert_eq!(kind_of(|charter| charter.classes[0].recipient_set = 6), "bad-record");
+        assert_eq!(kind_of(|charter| charter.roots.threshold = 3), "bad-record");
+        assert_eq!(
+            kind_of(|charter| charter.sites[0].name = "Site".to_owned()),
+            "bad-record"
+        );
+        assert_eq!(kind_of(|charter| charter.version = 2), "bad-version");
+        assert_eq!(kind_of(|charter| charter.classes[0].code = 2), "bad-suite");
+        let many = |byte: u8| RecipientKey::from_bytes([byte; RECIPIENT_KEY_BYTES]);
+        assert_eq!(
+            kind_of(|charter| charter.recipient_sets[0].keys = (0..33).map(many).collect()),
+            "too-long"
+        );
+    }
+}

@@ -245,3 +245,57 @@ impl Record for Close {
 impl SignedRecord for Close {
     const TYPE: &'static str = "exclave close v1";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::charter::tests::charter;
+
+    #[test]
+    fn the_charter_must_allow_an_envelope() {
+        let charter = charter();
+        let signer = charter.writers[0].key.id();
+        let good = Envelope {
+            format: Version1,
+            anchor: Anchor::from_bytes([1; 32]),
+            run: RunId::from_bytes([2; 16]),
+            dataset: DatasetId::from_bytes([3; 16]),
+            class: 9,
+            charter_version: CHARTER_VERSION,
+            recipient_set: 4,
+            crypto_epoch: 0,
+            commitment: Commitment::from_bytes([4; 32]),
+            label: Vec::new(),
+            stanzas: vec![Stanza {
+                recipient: charter.recipient_sets[1].keys[0].id(),
+                enc: vec![0; STANZA_ENC_BYTES],
+                ciphertext: vec![0; STANZA_CIPHERTEXT_BYTES],
+            }],
+            incarnation: Incarnation::from_bytes([5; 16]),
+        };
+        let kind = |change: fn(&mut Envelope), signer| {
+            let mut envelope = good.clone();
+            change(&mut envelope);
+            envelope.check_charter(&charter, signer).map_err(|rule| rule.kind)
+        };
+        assert_eq!(kind(|_| {}, signer), Ok(()));
+        assert_eq!(kind(|_| {}, KeyId::from_bytes([0; 32])), Err("unknown-signer"));
+        assert_eq!(kind(|envelope| envelope.class = 7, signer), Err("wrong-charter"));
+        assert_eq!(
+            kind(|envelope| envelope.recipient_set = 5, signer),
+            Err("wrong-charter")
+        );
+        assert_eq!(kind(|envelope| envelope.crypto_epoch = 1, signer), Err("wrong-charter"));
+        assert_eq!(
+            kind(|envelope| envelope.charter_version = 2, signer),
+            Err("wrong-charter")
+        );
+        assert_eq!(kind(|envelope| envelope.stanzas.clear(), signer), Err("bad-stanzas"));
+        let other_class: fn(&mut Envelope) = |envelope| (envelope.class, envelope.recipient_set) = (8, 5);
+        assert_eq!(
+            kind(other_class, signer),
+            Err("unknown-signer"),
+            "a class that is not this writer's"
+        );
+    }
+}

@@ -459,3 +459,73 @@ impl Record for SealedHead {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> Head {
+        Head {
+            format: Version1,
+            anchor: Anchor::from_bytes([1; 32]),
+            dataset: DatasetId::from_bytes([2; 16]),
+            writer: KeyId::from_bytes([3; 32]),
+            incarnation: Incarnation::from_bytes([4; 16]),
+            seq: 0,
+            previous: None,
+            tips: Vec::new(),
+            charter_version: 1,
+            verified_min: 3,
+            state: SnapshotState::Durable,
+            debt: 0,
+            run: RunId::from_bytes([5; 16]),
+            run_pages: vec![RecordHash::from_bytes([6; 32]); RUN_PAGES_MAX],
+            sealed: vec![0; SEALED_STEP_BYTES],
+        }
+    }
+
+    #[test]
+    fn heads_keep_their_law() {
+        assert_eq!(Head::from_bytes(&head().to_bytes().unwrap()).unwrap(), head());
+        type Change = fn(&mut Head);
+        let cases: [(&str, Change); 9] = [
+            ("bad-record", |head| head.run_pages.clear()),
+            ("bad-record", |head| head.seq = 1),
+            ("bad-record", |head| {
+                head.previous = Some(RecordHash::from_bytes([0; 32]))
+            }),
+            ("too-long", |head| head.run_pages.push(RecordHash::from_bytes([6; 32]))),
+            ("too-long", |head| {
+                head.tips = vec![RecordHash::from_bytes([0; 32]); TIPS_MAX + 1]
+            }),
+            ("bad-order", |head| head.tips = vec![RecordHash::from_bytes([0; 32]); 2]),
+            ("wrong-charter", |head| head.charter_version = 2),
+            ("bad-length", |head| head.sealed.clear()),
+            ("bad-length", |head| head.sealed.push(0)),
+        ];
+        for (at, (kind, change)) in cases.into_iter().enumerate() {
+            let mut head = head();
+            change(&mut head);
+            assert_eq!(head.law().unwrap_err().kind, kind, "case {at}");
+        }
+    }
+
+    #[test]
+    fn a_run_without_ledgers_needs_nothing() {
+        let page = |run, live: &[u32], ledgers| RunPage {
+            format: Version1,
+            anchor: Anchor::from_bytes([1; 32]),
+            runs: vec![RunEntry {
+                run: RunId::from_bytes([run; 16]),
+                commitment: Commitment::from_bytes([0; 32]),
+                live: live.iter().copied().collect(),
+                ledgers: vec![RecordHash::from_bytes([0; 32]); ledgers],
+            }],
+        };
+        assert_eq!(page(1, &[], 0).law(), Ok(()));
+        assert_eq!(page(1, &[3], 0).law().unwrap_err().kind, "bad-record");
+        assert_eq!(check_run_table(&[page(1, &[], 0), page(2, &[3], 1)]), Ok(()));
+        let twice = check_run_table(&[page(1, &[], 0), page(1, &[3], 1)]);
+        assert_eq!(twice.unwrap_err().kind, "bad-order");
+    }
+}

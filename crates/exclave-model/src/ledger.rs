@@ -175,3 +175,75 @@ impl LedgerPart {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Code, LabelTag, PayloadLength};
+
+    fn stripe(ordinal: u32, shards: usize) -> StripeRecord {
+        StripeRecord {
+            context: StripeContext {
+                code: Code::ReedSolomonVandermonde,
+                data: 2,
+                payload: PayloadLength::new(64 << 10, 2).unwrap(),
+                anchor: Anchor::from_bytes([1; 32]),
+                run: RunId::from_bytes([2; 16]),
+                ordinal,
+                salt: [0; 32],
+                label_tag: LabelTag::from_bytes([0; 16]),
+            },
+            commitment: Commitment::from_bytes([0; 32]),
+            payloads: vec![PayloadHash::from_bytes([0; 32]); shards],
+        }
+    }
+
+    fn part(layouts: &[(u32, u8)], stripes: &[(u32, usize)]) -> LedgerPart {
+        let layout = |(first_ordinal, sites): &(u32, u8)| LayoutFrom {
+            first_ordinal: *first_ordinal,
+            sites: (0..*sites).map(|site| SiteId::from_bytes([site; 16])).collect(),
+        };
+        LedgerPart {
+            format: Version1,
+            anchor: Anchor::from_bytes([1; 32]),
+            run: RunId::from_bytes([2; 16]),
+            part: 0,
+            layouts: layouts.iter().map(layout).collect(),
+            stripes: stripes
+                .iter()
+                .map(|(ordinal, shards)| stripe(*ordinal, *shards))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn layouts_are_as_wide_as_their_stripes() {
+        let widened = part(&[(0, 2), (6, 3)], &[(5, 2), (6, 3)]);
+        let bytes = widened.to_bytes().unwrap();
+        assert_eq!(LedgerPart::from_bytes(&bytes).unwrap(), widened);
+        for (layouts, stripes, kind) in [
+            (&[(0, 3)][..], &[(5, 2)][..], "bad-geometry"),
+            (&[(0, 2)], &[(5, 3)], "bad-geometry"),
+            (&[(0, 2), (9, 33)], &[(5, 2)], "bad-geometry"),
+            (&[(0, 2), (9, 0)], &[(5, 2)], "bad-record"),
+            (&[(0, 2)], &[(5, 1)], "bad-geometry"),
+            (&[(0, 2)], &[(5, 2), (5, 2)], "bad-order"),
+            (&[(0, 2), (0, 2)], &[(5, 2)], "bad-order"),
+            (&[(6, 2)], &[(5, 2)], "bad-order"),
+            (&[], &[(5, 2)], "bad-record"),
+            (&[(0, 2)], &[], "bad-record"),
+        ] {
+            let rule = part(layouts, stripes).law().unwrap_err();
+            assert_eq!(rule.kind, kind, "{layouts:?} {stripes:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_context_is_said() {
+        let mut bytes = part(&[(0, 2)], &[(5, 2)]).to_bytes().unwrap();
+        let magic = bytes.windows(8).position(|window| window == b"EXCLSHRD").unwrap();
+        bytes[magic] ^= 1;
+        let error = LedgerPart::from_bytes(&bytes).unwrap_err();
+        assert!(matches!(error, crate::RecordError::Unlawful { rule, .. } if rule.kind == "bad-magic"));
+    }
+}

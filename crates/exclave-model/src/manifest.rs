@@ -837,6 +837,32 @@ mod tests {
     }
 
     #[test]
+    fn roots_targets_and_sizes_are_lawful() {
+        let target = |target: Vec<u8>| {
+            let mut link = Entry::new(EntryPath::parse(b"l").unwrap(), EntryKind::Symlink);
+            link.link_target = Some(target);
+            link
+        };
+        let mut endless = file("a", vec![]);
+        endless.size = FILE_BYTES_MAX + 1;
+        for (entry, kind) in [
+            (file("", vec![]), "bad-path"),
+            (target(vec![]), "bad-path"),
+            (target(b"a\0b".to_vec()), "bad-path"),
+            (target(vec![b'x'; PATH_BYTES_MAX + 1]), "too-long"),
+            (endless, "bad-record"),
+        ] {
+            let error = Page::Entries(vec![entry.clone()]).encode().unwrap_err();
+            assert!(
+                matches!(&error, RecordError::Unlawful { rule, .. } if rule.kind == kind),
+                "{entry:?}: {error:?}"
+            );
+        }
+        let longest = target(vec![b'x'; PATH_BYTES_MAX]);
+        assert!(Page::Entries(vec![longest]).encode().is_ok());
+    }
+
+    #[test]
     fn flipped_bits_never_panic_and_never_read_back_the_same() {
         let bytes = Page::Entries(sample()).encode().unwrap();
         let page = Page::decode(&bytes).unwrap();

@@ -240,4 +240,31 @@ mod tests {
         let none = SignedObject::new(vec![0xa0], vec![]).to_bytes();
         assert!(SignedObject::from_bytes(&none, 1 << 20).is_err());
     }
+
+    #[test]
+    fn half_a_signature_is_a_missing_one() {
+        let parts = |lengths: &[usize]| {
+            let mut encoder = minicbor::Encoder::new(Vec::new());
+            encoder.array(3).unwrap().u8(1).unwrap().bytes(&[0xa0]).unwrap();
+            encoder.array(1).unwrap().array(lengths.len() as u64).unwrap();
+            for length in lengths {
+                encoder.bytes(&vec![7; *length]).unwrap();
+            }
+            SignedObject::from_bytes(&encoder.into_writer(), 1 << 20)
+        };
+        assert!(parts(&[32, 64, 3309]).is_ok());
+        for missing in [&[32, 64][..], &[32, 64, 0], &[32, 0, 3309], &[]] {
+            let error = parts(missing).unwrap_err();
+            assert!(
+                matches!(&error, RecordError::Unlawful { rule, .. } if rule.kind == "missing-signature"),
+                "{missing:?}: {error:?}"
+            );
+        }
+        for malformed in [&[32, 63, 3309][..], &[32, 64, 3309, 1]] {
+            assert!(
+                matches!(parts(malformed), Err(RecordError::Malformed { .. })),
+                "{malformed:?}"
+            );
+        }
+    }
 }

@@ -7,9 +7,9 @@
 //! did not see each other. There is no clock in it: a head's *rank* is one more than its highest known ancestor's, and at
 //! least its seq + 1 (Lamport, "Time, Clocks, and the Ordering of Events", 1978).
 //!
-//! Sites forget and lie, so links may lead nowhere. That is reported, never fatal. Where a chain misses a head, the next
-//! older one present is taken for an ancestor (it has the lower seq in the same life of the same writer), unless the
-//! chain forks there and nobody can say which branch it was.
+//! Sites forget and lie, so links may lead nowhere. That is reported, never fatal. Where a chain misses a head, or names
+//! one that isn't the place before, the next older one present is taken for an ancestor too (it has the lower seq in the
+//! same life of the same writer), unless the chain forks there and nobody can say which branch it was.
 
 use std::{
     cmp::Reverse,
@@ -290,8 +290,9 @@ impl Heads {
         let mut parents: Vec<RecordHash> = fact.tips.iter().filter(known).copied().collect();
         match fact.previous.as_ref() {
             None => {}
-            Some(previous) if known(&previous) => parents.push(*previous),
-            Some(_) => {
+            Some(previous) if known(&previous) && !self.is_foreign(fact, previous) => parents.push(*previous),
+            Some(previous) => {
+                parents.extend(Some(*previous).filter(|previous| known(&previous)));
                 let older = self
                     .chains
                     .get(&fact.chain())

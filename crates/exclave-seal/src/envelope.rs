@@ -202,6 +202,31 @@ mod tests {
     }
 
     #[test]
+    fn an_envelope_is_held_to_its_place() {
+        let mut entropy = SeededEntropy::new(10);
+        let ours: Vec<_> = (0..2)
+            .map(|_| RecoveryIdentity::generate(&mut entropy).unwrap().public().clone())
+            .collect();
+        let run_key = RunKey::generate(&mut entropy).unwrap();
+        let envelope = envelope(&run_key, &ours, &mut entropy);
+        let ids = || ours.iter().rev().map(RecipientKey::id);
+        let kind = |checked: Result<(), exclave_model::Rule>| checked.map_err(|rule| rule.kind);
+        assert_eq!(kind(envelope.check_place(envelope.anchor, envelope.run)), Ok(()));
+        let (anchor, run) = (Anchor::from_bytes([9; 32]), RunId::from_bytes([9; 16]));
+        assert_eq!(kind(envelope.check_place(anchor, envelope.run)), Err("wrong-archive"));
+        assert_eq!(kind(envelope.check_place(envelope.anchor, run)), Err("wrong-run"));
+        assert_eq!(kind(envelope.check_set((0, 0), ids())), Ok(()));
+        assert_eq!(kind(envelope.check_set((0, 1), ids())), Err("wrong-charter"));
+        assert_eq!(kind(envelope.check_set((0, 0), ids().skip(1))), Err("bad-stanzas"));
+        assert_eq!(kind(envelope.check_set((0, 0), ids().chain(ids()))), Err("bad-stanzas"));
+        assert_eq!(kind(envelope.check_dataset(envelope.dataset)), Ok(()));
+        assert_eq!(
+            kind(envelope.check_dataset(DatasetId::from_bytes([9; 16]))),
+            Err("wrong-run")
+        );
+    }
+
+    #[test]
     fn only_recipients_of_this_run_open_it() {
         let mut entropy = SeededEntropy::new(9);
         let identities: Vec<_> = (0..3)

@@ -51,3 +51,29 @@ impl RunKey {
         LabelTag::from_bytes(*tag.expose())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use exclave_model::{Anchor, Code, PayloadLength, RunId};
+
+    use super::*;
+    use crate::entropy::SeededEntropy;
+
+    #[test]
+    fn a_stripe_keeps_to_its_label() {
+        let mut entropy = SeededEntropy::new(21);
+        let [ours, other] = [(); 2].map(|()| RunKey::generate(&mut entropy).unwrap());
+        let context = StripeContext {
+            code: Code::ReedSolomonVandermonde,
+            data: 1,
+            payload: PayloadLength::new(64 << 10, 1).unwrap(),
+            anchor: Anchor::from_bytes([1; 32]),
+            run: RunId::from_bytes([2; 16]),
+            ordinal: 0,
+            salt: [3; 32],
+            label_tag: ours.label_tag("restricted"),
+        };
+        assert!(ours.labelled("restricted", &context));
+        assert!(!ours.labelled("public", &context) && !other.labelled("restricted", &context));
+    }
+}

@@ -150,6 +150,21 @@ fn a_fork_is_evidence_and_hides_neither_branch() {
 }
 
 #[test]
+fn a_predecessor_out_of_place_hides_nothing() {
+    let heads = Heads::new([
+        head(1, 1, 0, None, &[], A),
+        head(2, 1, 1, Some(1), &[], A),
+        head(3, 2, 0, None, &[], A),
+        head(4, 1, 2, Some(3), &[], A),
+    ]);
+    assert_eq!(
+        numbers(&heads.newest(A)),
+        [4],
+        "it is later in its chain, whatever it names"
+    );
+}
+
+#[test]
 fn a_predecessor_out_of_place_is_reported() {
     let heads = Heads::new([
         head(1, 1, 0, None, &[], A),
