@@ -627,6 +627,8 @@ def chains():
     case("other-dataset", "success", "a later head of another dataset doesn't make this one old", [first, elsewhere], [first])
     later = made(2, elsewhere[0])
     case("through-other-dataset", "success", "the links lead through a head of another dataset", [first, elsewhere, later], [later])
+    astray = made(2, other[0])
+    case("foreign-previous", "success", "field 6 names another chain's head: still the higher seq of the chain is the newer", [first, second, astray, other], [astray])
     case("fork", "fork", "two heads of seq 1 with different records", [first, second, made(1, first[0], debt=1)])
     case("signed-twice", "success", "one record with two different signatures isn't a fork", [first, second, (second[0], signed(kind, second[2], W0))], [second])
 
