@@ -123,6 +123,20 @@ impl StdError for Trouble {
     }
 }
 
+/// An error with its causes on one line.
+pub fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// Turns a library's error into trouble.
 pub trait Context<T> {
     /// Says what was being done; the error becomes the cause.

@@ -457,7 +457,9 @@ fn a_shard_is_inspected_without_keys() {
     desk.tree();
     desk.found();
     desk.expect(0, &["replicate", "land-register"]);
-    let shards = walk(&desk.path("a")).into_iter().filter(|path| path.to_string_lossy().contains("/shards/"));
+    let shards = walk(&desk.path("a"))
+        .into_iter()
+        .filter(|path| path.to_string_lossy().contains("/shards/"));
     // The longest one: it has several groups.
     let shard = shards.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
     let shard = shard.to_str().unwrap();
@@ -527,12 +529,21 @@ fn datasets_of_the_configuration_and_standard_input() {
     let mut child = desk
         .command(&["replicate", "--stdin", "--name", "piped"])
         .stdin(Stdio::piped())
+        .stdout(Stdio::null())
         .spawn()
         .unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"from a pipe").unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(desk.run(&[&raw[..], &["piped"]].concat()).stdout, b"from a pipe");
     assert_eq!(desk.json(0, &["catalog", "show"])["owed"], serde_json::json!([]));
+    fs::remove_file(desk.path("exclave-state/catalog.sqlite")).unwrap();
+    let rebuilt = desk.json(0, &["catalog", "rebuild", "--identity", "recovery.key"]);
+    let chunks = rebuilt["datasets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|dataset| dataset["chunks"].as_u64().unwrap());
+    assert!(chunks.min() > Some(0), "{rebuilt}");
     let (_, err) = desk.expect(2, &raw[..raw.len() - 1]);
     assert!(
         err.contains("Hint: name the dataset: --dataset NAME; there are dump, land, piped"),

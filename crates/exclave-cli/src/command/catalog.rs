@@ -257,7 +257,11 @@ impl Report for Rebuilt {
             writeln!(out, "No dataset was rebuilt")?;
         }
         for line in &self.datasets {
-            let restored = if line.restored { " (its secret was lost, too)" } else { "" };
+            let restored = if line.restored {
+                " (its secret was lost, too)"
+            } else {
+                ""
+            };
             writeln!(
                 out,
                 "{}{restored}: {}, {}, {} as of snapshot {}",

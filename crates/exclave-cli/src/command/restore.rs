@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::World;
 use crate::{
-    error::{Context as _, Trouble},
+    error::{Context as _, Trouble, chain},
     exit::Exit,
     format,
     output::{Report, aligned, figures, words},
@@ -389,20 +389,6 @@ impl Restored {
             Outcome::Damaged => Exit::Unrecoverable,
         }
     }
-}
-
-/// An error with its causes on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 impl Report for Restored {

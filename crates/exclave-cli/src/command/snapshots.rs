@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::World;
 use crate::{
-    error::Trouble,
+    error::{Trouble, chain},
     exit::Exit,
     format,
     output::{Form, figures, words},
@@ -90,13 +90,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
 
 /// A head that was not opened, in words.
 pub fn passed_over(passed: &PassedOver) -> String {
-    use std::error::Error as _;
-    let mut text = format!("snapshot {} can't be opened: {}", passed.head, passed.reason);
-    let mut cause = passed.reason.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
+    let text = format!("snapshot {} can't be opened: {}", passed.head, chain(&passed.reason));
     format::plain(&text)
 }
 
