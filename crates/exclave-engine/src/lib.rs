@@ -11,12 +11,15 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod browse;
 pub mod debt;
+pub(crate) mod directory_tail;
 pub mod fetch;
 pub mod init;
 pub mod journal;
 pub mod local;
 pub mod publish;
+pub mod rebuild;
 pub mod replicate;
 pub mod restore;
 pub mod snapshot;

@@ -18,10 +18,13 @@ use exclave_plan::heads::HeadFact;
 use exclave_seal::{BoxError, DatasetSecret, RecoveryIdentity, sealed_box};
 use futures::stream::{self, StreamExt};
 
-pub(crate) use self::{keys::OpenedRun, table::TableReader};
 pub use self::{
     keys::{EnvelopeProblem, KeyError},
     table::{RunTable, TableError},
+};
+pub(crate) use self::{
+    keys::{Keyring, OpenedRun},
+    table::TableReader,
 };
 use crate::{
     archive::Archive,

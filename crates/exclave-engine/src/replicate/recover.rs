@@ -8,17 +8,16 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use exclave_catalog::{Catalog, RunRecord, RunState};
-use exclave_model::{
-    Anchor, Close, DatasetId, Directory, RunObject, SignedObject, Tag, Version1, directory::ENTRY_BYTES,
-};
+use exclave_model::{Anchor, Close, DatasetId, RunObject, SignedObject, Tag, Version1};
 use exclave_seal::SigningKey;
 
 use super::{
     ReplicateError,
-    ship::{Ledger, chunk_refs, stripe_note},
+    ship::{Ledger, stripe_note},
 };
 use crate::{
     archive::Archive,
+    directory_tail,
     journal::{self, Begun, JournalEntry, JournalledHead, SettledStripe},
     local,
     publish::publish,
@@ -120,27 +119,14 @@ fn replay(
         for stripe in stripes {
             let note = stripe_note(stripe, begun.started);
             catalog.note_stripes(begun.run, &[note], begun.started).await?;
-            if let Some(directory) = read_directory(&stripe.directory) {
-                let chunks = chunk_refs(begun.run, stripe.record.context.ordinal, &directory);
+            if let Some(directory) = directory_tail::read(&stripe.directory) {
+                let chunks = directory_tail::chunk_refs(begun.run, stripe.record.context.ordinal, &directory);
                 catalog.insert_chunks(&chunks).await?;
             }
         }
         Ok::<(), exclave_catalog::CatalogError>(())
     })?;
     Ok(())
-}
-
-/// A directory alone, as journalled: the chunks' room is filled with zeros so that one reader serves both.
-fn read_directory(tail: &[u8]) -> Option<Directory> {
-    let (entries, _) = tail.as_chunks::<ENTRY_BYTES>();
-    let last = entries.last()?;
-    let number = |at: usize| u32::from_be_bytes([last[at], last[at + 1], last[at + 2], last[at + 3]]) as usize;
-    let end = number(4)
-        .checked_add(number(8))
-        .filter(|end| *end <= exclave_model::limit::STRIPE_BYTES_MAX)?;
-    let mut plain = vec![0; end];
-    plain.extend_from_slice(tail);
-    Directory::read(&plain).ok()
 }
 
 /// Puts a journalled head's exact bytes again; true when it is at its quorum.

@@ -15,8 +15,8 @@ use std::{
 use bytes::Bytes;
 use exclave_catalog::{Catalog, Owed, Receipt, StripeNote};
 use exclave_model::{
-    ArchiveNames, ChunkRef, Directory, LayoutFrom, LedgerPart, Record, RecordHash, RunId, RunObject, SiteId,
-    StripeRecord, Tag, Version1, limit::STRIPES_PER_LEDGER_PART,
+    ArchiveNames, Directory, LayoutFrom, LedgerPart, Record, RecordHash, RunId, RunObject, SiteId, StripeRecord, Tag,
+    Version1, limit::STRIPES_PER_LEDGER_PART,
 };
 use exclave_plan::{Candidate, Layout, Quorums, RunCommit, RunEvent, StripeState};
 use exclave_seal::{RunKey, entropy::draw};
@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     archive::Archive,
+    directory_tail::chunk_refs,
     journal::{Journal, JournalEntry, SettledStripe},
     publish::publish,
     surroundings::{Progress, Surroundings},
@@ -269,22 +270,6 @@ impl Settling<'_> {
         }
         Ok(())
     }
-}
-
-/// Where the chunks of a stripe lie.
-pub(super) fn chunk_refs(run: RunId, ordinal: u32, directory: &Directory) -> Vec<ChunkRef> {
-    let entries = directory.entries().iter();
-    entries
-        .map(|entry| ChunkRef {
-            run,
-            ordinal,
-            offset: entry.offset,
-            stored: entry.stored,
-            raw: entry.raw,
-            codec: entry.codec,
-            id: entry.id,
-        })
-        .collect()
 }
 
 /// What the catalog keeps of a settled stripe.

@@ -34,6 +34,7 @@ use exclave_dataset::{page::Root, sink};
 pub(crate) use self::{
     chunks::{ChunkReader, Pages},
     select::{Step, Walk, matches_pattern, pattern},
+    stripes::{Opened, Source as StripeSource, Stripes},
 };
 pub use self::{
     error::{ChunkError, LostWhy, RestoreError, StripeError},

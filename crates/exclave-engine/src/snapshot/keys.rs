@@ -6,7 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use exclave_model::{Commitment, DatasetId, Envelope, ObjectName, RunId, SignedObject, limit::ENVELOPE_BYTES_MAX};
+use exclave_model::{
+    Commitment, DatasetId, Envelope, Incarnation, KeyId, ObjectName, RunId, SignedObject, limit::ENVELOPE_BYTES_MAX,
+};
 use exclave_seal::{EnvelopeError, RecoveryIdentity, RunKey, envelope::is_for, verify_one};
 
 use crate::{
@@ -77,6 +79,12 @@ pub enum EnvelopeProblem {
 pub(crate) struct OpenedRun {
     pub(crate) key: RunKey,
     pub(crate) class: u32,
+    /// Who signed the envelope.
+    pub(crate) writer: KeyId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) crypto_epoch: u32,
+    /// The label, in its box.
+    pub(crate) label: Vec<u8>,
     dataset: DatasetId,
 }
 
@@ -166,7 +174,7 @@ impl<'a> Keyring<'a> {
     }
 
     fn unwrap(&self, run: RunId, bytes: &Bytes) -> Result<OpenedRun, EnvelopeProblem> {
-        let envelope = self.verify(bytes).ok_or(EnvelopeProblem::Signature)?;
+        let (writer, envelope) = self.verify(bytes).ok_or(EnvelopeProblem::Signature)?;
         let charter = &self.archive.charter;
         let class = charter.class(envelope.class);
         let set = class.and_then(|class| charter.recipients_of(class));
@@ -184,16 +192,20 @@ impl<'a> Keyring<'a> {
         Ok(OpenedRun {
             key: unwrapped.map_err(|error| EnvelopeProblem::Unwrap(Arc::new(error)))?,
             class: envelope.class,
+            writer,
+            incarnation: envelope.incarnation,
+            crypto_epoch: envelope.crypto_epoch,
+            label: envelope.label,
             dataset: envelope.dataset,
         })
     }
 
     /// The envelope, when a writer of the charter who may write its class signed it.
-    fn verify(&self, bytes: &Bytes) -> Option<Envelope> {
+    fn verify(&self, bytes: &Bytes) -> Option<(KeyId, Envelope)> {
         let object = SignedObject::from_bytes(bytes, ENVELOPE_BYTES_MAX).ok()?;
         let signer = object.signatures().first()?.key;
         let writer = self.archive.charter.writer(signer)?;
         let envelope = verify_one::<Envelope>(&object, &writer.key).ok()?;
-        writer.classes.contains(&envelope.class).then_some(envelope)
+        writer.classes.contains(&envelope.class).then_some((signer, envelope))
     }
 }

@@ -65,7 +65,7 @@ pub(crate) struct TableReader {
 }
 
 impl TableReader {
-    pub(super) fn new(anchor: Anchor, book: Arc<SiteBook>, survey: &Survey) -> Self {
+    pub(crate) fn new(anchor: Anchor, book: Arc<SiteBook>, survey: &Survey) -> Self {
         let mut homes: HashMap<RecordHash, BTreeSet<RunId>> = HashMap::new();
         for found in survey.found.values() {
             for page in &found.head.run_pages {
@@ -80,7 +80,7 @@ impl TableReader {
         }
     }
 
-    pub(super) async fn read(&self, head: &Head) -> Result<Arc<RunTable>, TableError> {
+    pub(crate) async fn read(&self, head: &Head) -> Result<Arc<RunTable>, TableError> {
         if let Some(table) = lock(&self.tables).get(&head.run_pages) {
             return Ok(Arc::clone(table));
         }
