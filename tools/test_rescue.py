@@ -3,7 +3,7 @@
     .venv/bin/python -m unittest discover -s tools
 """
 
-import contextlib, hashlib, hmac, io, os, random, shutil, sys, tempfile, unittest
+import contextlib, hashlib, hmac, io, os, random, shutil, sys, tempfile, unittest, unittest.mock
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -338,6 +338,45 @@ class Restore(unittest.TestCase):
                 code, _, err = self.restore()
                 self.assertEqual((code, f"rescue: {kind}" in err), (5, True), err)
                 shutil.rmtree(self.folder)
+
+    def lay_envelope(self, change, made=forge.Forge):
+        """One run whose envelope differs in the fields that `change` gives for its run key."""
+        forged = made("small")
+        right = forged.envelope_value
+        forged.envelope_value = lambda run, key, label: right(run, key, label) | change(key)
+        forge.small(forged, self.ROOT)
+        self.lay(forged)
+
+    def test_an_envelope_is_held_to_head_and_charter(self):
+        class TwoClasses(forge.Forge):
+            def charter_value(self):
+                value = super().charter_value()
+                return value | {8: value[8] + [[8, *value[8][0][1:]]]}
+        label = lambda key: {9: forge.label_box(key, bytes(32), b"secret")}
+        for name, change, made, kind in (
+                ("another dataset", lambda key: {3: bytes(16)}, forge.Forge, "wrong-run"),
+                ("a class that isn't there", lambda key: {4: 8}, forge.Forge, "wrong-charter"),
+                ("a class the writer may not write", lambda key: {4: 8}, TwoClasses, "unknown-signer"),
+                ("another label than the head's", label, forge.Forge, "bad-commitment")):
+            with self.subTest(name):
+                self.lay_envelope(change, made)
+                code, _, err = self.restore()
+                self.assertEqual((code, f"rescue: {kind}" in err), (5, True), err)
+                shutil.rmtree(self.folder)
+
+    def test_a_stripe_is_held_to_the_label(self):
+        right = forge.sealed_value
+        with unittest.mock.patch.object(forge, "sealed_value", lambda *a: right(*a) | {2: "secret"}):
+            self.lay_envelope(lambda key: {9: forge.label_box(key, bytes(32), b"secret")})
+        code, out, _ = self.restore()
+        self.assertEqual((code, "bad-commitment" in out), (4, True), out)
+
+    def test_an_object_of_another_length_is_no_shard(self):
+        self.lay_demo()
+        for path in self.objects("shards/*/*/*", 0) + self.objects("shards/*/*/*", 1):
+            path.write_bytes(path.read_bytes() + b"\0")
+        code, out, err = self.restore()
+        self.assertEqual((code, "too-few-shards" in out), (4, True), out + err)
 
     def test_a_run_key_is_compared_each_time(self):
         self.lay_demo()
