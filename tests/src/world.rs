@@ -64,7 +64,11 @@ impl EntropySource for SeededSource {
 /// A folder in memory where the system has one: tests write many small files and fsync often.
 pub fn scratch_folder() -> std::io::Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    }
 }
 
 /// How a world is made.
