@@ -1,5 +1,7 @@
 //! The built program against directories: help, exit codes, key files, settings, the first page from end to end.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},

@@ -72,7 +72,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
                 debt => format!("{}, {} owed", snapshot.state, format::count(debt, "shard")),
             },
             format!(
-                "{} ({}/{} sites)",
+                "{} ({} answered, {} needed)",
                 snapshot.freshness, snapshot.sites_answered, snapshot.sites_needed
             ),
         ]
