@@ -3,6 +3,12 @@
 //! They were written from FORMAT.md together with an independent decoder. A file that ends otherwise here is a
 //! disagreement between two readers of the format: one of them, or FORMAT.md, is wrong.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a vector that does not say what its layer needs is a broken test"
+)]
+
 mod file; // one file's text
 mod kinds; // what each error is called
 mod layers; // how each layer is evaluated

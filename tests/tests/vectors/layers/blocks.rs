@@ -66,7 +66,7 @@ pub fn stripe(vector: &Vector) -> Outcome {
 /// A shard object as a reader with a ledger sees it: header and trailer are there, and nobody looks at them.
 fn object(payload: &[u8]) -> Bytes {
     let trailer = payload.len() / SEGMENT_BYTES * CHAINING_VALUE_BYTES;
-    [&vec![0; HEADER_BYTES], payload, &vec![0; trailer]].concat().into()
+    [&[0; HEADER_BYTES], payload, &vec![0; trailer]].concat().into()
 }
 
 /// The `run-key` line. A run key is only ever drawn or unwrapped, so this one is drawn from a source that knows it.

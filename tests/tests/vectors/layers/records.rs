@@ -24,9 +24,9 @@ pub fn record(vector: &Vector) -> Outcome {
     let bytes = &vector.body;
     match vector.text("shape") {
         None => cbor::check(bytes).map_err(|_| Refused("not-canonical"))?,
-        Some("plate") => drop(SitePlate::from_bytes(bytes)?),
-        Some("reuse") => drop(ReuseClaim::from_bytes(bytes)?),
-        Some("close") => drop(Close::from_bytes(bytes)?),
+        Some("plate") => SitePlate::from_bytes(bytes).map(|_| ())?,
+        Some("reuse") => ReuseClaim::from_bytes(bytes).map(|_| ())?,
+        Some("close") => Close::from_bytes(bytes).map(|_| ())?,
         Some(other) => panic!("shape {other} is unknown"),
     }
     Ok(bytes.clone())
