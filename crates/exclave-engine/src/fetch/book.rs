@@ -107,6 +107,9 @@ struct Standing {
     latency: Option<Duration>,
 }
 
+/// A site, a run, and the folder of its stripes.
+type FolderKey = (usize, RunId, u32);
+
 /// The shards that a site listed in one folder.
 type Folder = Arc<Vec<ShardName>>;
 
@@ -116,7 +119,7 @@ pub struct SiteBook {
     names: ArchiveNames,
     sites: Vec<SiteHandle>,
     standings: Vec<Mutex<Standing>>,
-    folders: Mutex<Vec<((usize, RunId, u32), Folder)>>,
+    folders: Mutex<Vec<(FolderKey, Folder)>>,
     hedge: Duration,
 }
 
@@ -330,7 +333,7 @@ impl SiteBook {
     /// The shards that a site lists in the folder of a stripe; asked once.
     pub(crate) async fn folder(&self, site: usize, run: RunId, ordinal: u32) -> Result<Folder, Problem> {
         let key = (site, run, ordinal / STRIPES_PER_FOLDER);
-        let known = |folders: &[((usize, RunId, u32), Folder)]| {
+        let known = |folders: &[(FolderKey, Folder)]| {
             let found = folders.iter().find(|(at, _)| *at == key);
             found.map(|(_, folder)| Arc::clone(folder))
         };

@@ -132,12 +132,6 @@ impl<'s> ChunkReader<'s> {
         self.unpacker.leased(&lease, page)
     }
 
-    /// Any chunk, at once.
-    pub(crate) fn chunk(&mut self, chunk: &ChunkRef) -> Result<Vec<u8>, ChunkError> {
-        let lease = self.lease(chunk, &Wanted::Chunks(&[chunk]))?;
-        self.unpacker.leased(&lease, chunk)
-    }
-
     /// The stripe of a chunk: here, or on its way from now on. May wait for room; the caller holds no other lease.
     pub(crate) fn lease(&mut self, chunk: &ChunkRef, wanted: &Wanted<'_>) -> Result<Lease, ChunkError> {
         let (run, ordinal) = (chunk.run, chunk.ordinal);

@@ -76,7 +76,7 @@ pub fn restore(
     let walk = Walk::new(root_of(snapshot), selection);
     let restored = match target {
         Target::Directory(path, options) => {
-            let writer = sink::TreeWriter::create(&path, options)?;
+            let writer = Box::new(sink::TreeWriter::create(&path, options)?);
             let existing = options.existing;
             tree::restore(
                 &mut reader,

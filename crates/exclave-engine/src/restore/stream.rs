@@ -172,8 +172,8 @@ pub(super) fn restore(
         // With this the writing thread sees the end.
         drop(to_writer);
         let written = writer.join().unwrap_or(Err(RestoreError::Thread));
-        let finished = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
-        match finished.fold(true, |all, worker| worker.is_ok() && all) {
+        let finished: Vec<_> = workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        match finished.iter().all(Result::is_ok) {
             true => (walked.map(|not_found| (not_found, entries, lost)), written),
             false => (Err(RestoreError::Thread), written),
         }
@@ -289,10 +289,7 @@ impl Planner<'_, '_> {
     fn flush(&mut self) -> Result<(), Stopped> {
         let is_full = self.pending.len() >= PIECES_MAX;
         let items = std::mem::take(&mut self.pending);
-        let lease = match self.stripe.take() {
-            None => None,
-            Some(first) => Some(self.lease(&first, &items, is_full)),
-        };
+        let lease = self.stripe.take().map(|first| self.lease(&first, &items, is_full));
         for item in items {
             let item = match (item, &lease) {
                 (Planned::Ready(item), _) => item,

@@ -31,7 +31,10 @@ const PIECES_MAX: usize = 512;
 
 /// Where the files go.
 pub(super) enum Sink {
-    Tree { writer: TreeWriter, existing: Existing },
+    Tree {
+        writer: Box<TreeWriter>,
+        existing: Existing,
+    },
     Nothing,
 }
 
@@ -192,8 +195,8 @@ pub(super) fn restore(
             Ok(_) => shared.jobs.close(),
             Err(_) => shared.jobs.stop(),
         }
-        let finished = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
-        let all_finished = finished.fold(true, |all, worker| worker.is_ok() && all);
+        let finished: Vec<_> = workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        let all_finished = finished.iter().all(Result::is_ok);
         drop(guard);
         match all_finished {
             true => walked,
