@@ -223,7 +223,7 @@ pub fn staleness(which: &Which, snapshot: &Snapshot, snapshots: &Snapshots<'_>) 
 fn none_opens(passed: &PassedOver, count: usize) -> Trouble {
     let what = format!("none of {} can be opened", format::count(count as u64, "snapshot"));
     let exit = match &passed.reason {
-        Reason::Key(_) | Reason::Sealed(_) | Reason::ForeignRun { .. } => Exit::Refused,
+        Reason::Key(_) | Reason::Sealed(_) | Reason::Label | Reason::ForeignRun { .. } => Exit::Refused,
         Reason::Table(_) => Exit::Unrecoverable,
         Reason::Class { .. } => Exit::Failed,
     };

@@ -135,6 +135,9 @@ pub enum Reason {
     /// The sealed record does not open.
     #[error(transparent)]
     Sealed(Arc<BoxError>),
+    /// The sealed record bears another label than the run's envelope.
+    #[error("the head's label is not the one its run was sealed under")]
+    Label,
     /// The charter's numbers for its class fit no layout.
     #[error("class {class} of the charter promises what no layout can keep")]
     Class {
@@ -358,6 +361,9 @@ impl<'a> Snapshots<'a> {
         let opened = self.keys.open(head.run, own.commitment, head.dataset).await?;
         let sealed =
             sealed_box::open_head(&opened.key, &head.sealed).map_err(|error| Reason::Sealed(Arc::new(error)))?;
+        if !opened.label_is(&sealed.label) {
+            return Err(Reason::Label);
+        }
         let class = opened.class;
         let freshness = self.archive.charter.class(class);
         let freshness = freshness.and_then(|class| survey.freshness(&self.archive, class));

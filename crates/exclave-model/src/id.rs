@@ -1,7 +1,7 @@
 //! Identifiers: fixed-length byte strings with one written form each.
 //!
 //! `Display` prints the first eight hex digits, enough for a person to tell two apart; `Debug` and
-//! [`hex`](crate::hex) print all of them; parsing accepts only the full lowercase form. Sixteen-byte ids are random
+//! [`hex`] print all of them; parsing accepts only the full lowercase form. Sixteen-byte ids are random
 //! (a collision needs about 2^64 draws); thirty-two-byte ids are BLAKE3 hashes.
 
 use minicbor::bytes::ByteArray;

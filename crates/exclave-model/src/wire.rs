@@ -1,7 +1,7 @@
 //! The one written form of records: deterministic CBOR (RFC 8949 section 4.2.1) with integer keys.
 //!
 //! Reading goes from the outside in, so that two readers refuse the same bytes for the same reason: the length, the
-//! encoding as a whole ([`cbor`](crate::cbor)), the version, the fields, the rules. Last comes *encode again, compare*:
+//! encoding as a whole ([`cbor`]), the version, the fields, the rules. Last comes *encode again, compare*:
 //! whatever the decoder passed over (an unknown field, an element too many) changes the bytes and is refused. So every
 //! record has one spelling, and its hash names its meaning.
 

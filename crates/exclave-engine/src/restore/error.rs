@@ -53,6 +53,14 @@ pub enum StripeError {
         #[source]
         error: DecodeError,
     },
+    /// It was sealed under another label than its run's.
+    #[error("stripe {ordinal} of run {run} was sealed under another label than its run's")]
+    Label {
+        /// The run.
+        run: RunId,
+        /// The stripe.
+        ordinal: u32,
+    },
     /// It does not open under its run's key.
     #[error("stripe {ordinal} of run {run} can't be opened")]
     Open {

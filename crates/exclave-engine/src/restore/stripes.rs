@@ -165,6 +165,7 @@ impl Drop for Settled<'_> {
 }
 
 fn open_whole(mut feed: ShardFeed, source: &Source) -> Result<Opened, StripeError> {
+    require_label(source)?;
     let (record, book) = (&*source.record, &source.book);
     let needed = usize::from(record.context.data);
     let mut shards = Vec::with_capacity(needed);
@@ -211,12 +212,25 @@ fn open_whole(mut feed: ShardFeed, source: &Source) -> Result<Opened, StripeErro
 
 /// One try; whatever goes wrong with it, the whole stripe is fetched.
 fn open_parts(feed: PartsFeed, source: &Source) -> Result<Opened, StripeError> {
+    require_label(source)?;
     match feed.open(&source.book, &source.record, &source.run.key) {
         Some(segments) => Ok(Opened::Parts(segments)),
         None => {
             let feed = ShardFeed::start(&source.runtime, &source.book, &source.record, &source.layout);
             open_whole(feed, source)
         }
+    }
+}
+
+/// FORMAT.md section 14: a stripe belongs to its run's label.
+fn require_label(source: &Source) -> Result<(), StripeError> {
+    let context = &source.record.context;
+    match source.run.labelled(context) {
+        true => Ok(()),
+        false => Err(StripeError::Label {
+            run: context.run,
+            ordinal: context.ordinal,
+        }),
     }
 }
 

@@ -7,9 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use exclave_model::{
-    Commitment, DatasetId, Envelope, Incarnation, KeyId, ObjectName, RunId, SignedObject, limit::ENVELOPE_BYTES_MAX,
+    Commitment, DatasetId, Envelope, Incarnation, KeyId, ObjectName, RunId, SignedObject, StripeContext,
+    limit::ENVELOPE_BYTES_MAX,
 };
-use exclave_seal::{EnvelopeError, RecoveryIdentity, RunKey, envelope::is_for, verify_one};
+use exclave_seal::{EnvelopeError, RecoveryIdentity, RunKey, envelope::is_for, sealed_box::open_label, verify_one};
 
 use crate::{
     archive::Archive,
@@ -96,6 +97,18 @@ pub(crate) struct Keyring<'a> {
     book: Arc<SiteBook>,
     identity: &'a RecoveryIdentity,
     runs: Mutex<HashMap<RunId, Known>>,
+}
+
+impl OpenedRun {
+    /// True when the stripe was sealed under the run's label: a swapped label breaks decryption.
+    pub(crate) fn labelled(&self, context: &StripeContext) -> bool {
+        open_label(&self.key, &self.label).is_ok_and(|label| self.key.labelled(&label, context))
+    }
+
+    /// True when this is the run's label.
+    pub(crate) fn label_is(&self, label: &str) -> bool {
+        open_label(&self.key, &self.label).is_ok_and(|own| own == label)
+    }
 }
 
 impl<'a> Keyring<'a> {
