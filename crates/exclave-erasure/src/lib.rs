@@ -8,7 +8,7 @@
 //!
 //! The field is GF(2^8) with the polynomial x^8 + x^4 + x^3 + x^2 + 1, 0x11D (not the 0x11B of AES and GFNI). Byte `x` of
 //! shard `i` is the value at the point `i` of the one polynomial of degree below k that takes, at the points 0 .. k-1, the
-//! values of byte `x` of the k data shards. FORMAT.md writes the same as a matrix product: V[r][c] = r^c, M = V x T^-1
+//! values of byte `x` of the k data shards. FORMAT.md writes the same as a matrix product: `V[r][c] = r^c`, M = V x T^-1
 //! with T the top k rows of V; T^-1 turns values into a polynomial, V evaluates it. Lagrange's formula gives both the
 //! rows of M and the rows that rebuild any shard from any k others, without inverting a matrix:
 //!

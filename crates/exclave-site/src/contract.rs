@@ -117,7 +117,7 @@ pub trait Destroy: fmt::Debug + Send + Sync {
     async fn delete(&self, name: &ObjectName) -> Result<(), SiteError>;
 }
 
-/// A shared site is a site: layers go around what [`crate::open`] returns.
+/// A shared site is a site: layers go around what [`crate::open()`] returns.
 #[async_trait]
 impl<S: Site + ?Sized> Site for Arc<S> {
     async fn put(&self, name: &ObjectName, body: Body, mode: PutMode) -> Result<Stored, SiteError> {

@@ -1,6 +1,6 @@
 //! Chunks to shard objects, and back.
 //!
-//! **Out:** [`StripeBuilder`] packs stored chunks straight into segment layout; [`PackedStripe::seal`] then goes
+//! **Out:** [`StripeBuilder`] packs stored chunks straight into segment layout; [`Sealer::seal`] then goes
 //! through the stripe *column by column*: it seals one 64 KiB segment of each data shard, computes the parity blocks and
 //! takes every block's chaining value while the column is in cache. What comes out are [`Shard`]s, whose bodies are
 //! slices of two pooled buffers: nothing is copied on its way to a site.

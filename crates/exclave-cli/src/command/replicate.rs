@@ -40,7 +40,7 @@ Examples:
   pg_dump --format=custom land | exclave replicate --stdin --name land-db
   find . -newer stamp -print0 | exclave replicate . --files-from - -0")]
 pub struct Arguments {
-    /// Directories, files or block devices; without any, every [[dataset]] of the configuration
+    /// Directories, files or block devices; without any, every `[[dataset]]` of the configuration
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Only these datasets of the configuration; or the name of the one path's dataset, instead of its last part

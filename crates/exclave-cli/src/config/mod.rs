@@ -3,7 +3,7 @@
 //! `config/exclave.toml` is three things at once: the documentation of every key, the defaults, and, with its examples
 //! uncommented, the list of keys there are. So none of them can disagree.
 //!
-//! 1. [`locate`] finds the user's file;
+//! 1. [`mod@locate`] finds the user's file;
 //! 2. [`known`] refuses keys that don't exist, with the line and the nearest one that does;
 //! 3. [`raw`] lays the user's tables over the defaults and reads types;
 //! 4. here the result is checked: addresses, names, hosting, code, archive.

@@ -1,6 +1,6 @@
 //! What goes around a site. Each layer is a site itself and forwards every method.
 //!
-//! From the outside in: retries, limits, a deadline, the store ([`crate::open`] builds the last three). So a retry waits its turn
+//! From the outside in: retries, limits, a deadline, the store ([`crate::open()`] builds the last three). So a retry waits its turn
 //! again, and a deadline starts when the request leaves, not when it queues.
 
 pub mod faulty;
