@@ -42,12 +42,29 @@ pub struct Catalog {
     readers: SqlitePool,
 }
 
+/// How often a busy file is opened, and the wait in between.
+const OPEN_TRIES: u32 = 40;
+const OPEN_WAIT: std::time::Duration = std::time::Duration::from_millis(50);
+
 impl Catalog {
     /// Opens the catalog at `path`, or makes an empty one that only this user can read.
     ///
     /// Refuses files of other programs and of newer schemas. It looks at the file's head only: [`Catalog::verify`] reads
     /// all of it.
+    ///
+    /// Two processes that open a fresh file at once both turn it to WAL mode, which SQLite refuses without waiting
+    /// (its busy timeout does not apply to that switch): so being busy is waited out here, for two seconds.
     pub async fn open(path: &Path) -> Result<Self, CatalogError> {
+        for _ in 1..OPEN_TRIES {
+            match Self::open_once(path).await {
+                Err(CatalogError::Busy { .. }) => tokio::time::sleep(OPEN_WAIT).await,
+                answered => return answered,
+            }
+        }
+        Self::open_once(path).await
+    }
+
+    async fn open_once(path: &Path) -> Result<Self, CatalogError> {
         schema::make_private(path).map_err(|source| match source.kind() {
             std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
                 CatalogError::ReadOnly { path: path.into() }
