@@ -15,7 +15,7 @@ use exclave_model::{
 use exclave_plan::{Layout, Quorums, RunCommit, RunEvent, Verdict};
 use exclave_seal::{RunKey, SigningKey, sealed_box::seal_head};
 
-use super::{ReplicateError, pack::Packed, ship::publish_record};
+use super::{ReplicateError, pack::Packed, recover::chain_behind_journals, ship::publish_record};
 use crate::{
     archive::Archive,
     journal::{Journal, JournalEntry, JournalledHead},
@@ -325,7 +325,7 @@ impl Finish<'_> {
         commit.allows(exclave_plan::RunStep::JournalHead)?;
         let safety = commit.safety().ok_or(ReplicateError::NothingStored)?;
         let _chain_lock = self.state.lock_chain()?;
-        let mut chain = self.state.chain()?;
+        let mut chain = chain_behind_journals(self.state, Some(self.run))?;
         let head = Head {
             format: Version1,
             anchor: self.archive.anchor,

@@ -396,7 +396,7 @@ fn preflight(
     surroundings: &Surroundings,
 ) -> Result<Preflight, ReplicateError> {
     let _chain_lock = state.lock_chain()?;
-    let mut chain = state.chain()?;
+    let mut chain = recover::chain_behind_journals(state, None)?;
     let own = archive.names.chain_prefix(key.id(), chain.incarnation);
     let (listings, troubles) = surroundings
         .runtime

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use exclave_catalog::{Catalog, RunRecord, RunState};
-use exclave_model::{Anchor, Close, DatasetId, RunObject, SignedObject, Tag, Version1};
+use exclave_model::{Anchor, Close, DatasetId, RunId, RunObject, SignedObject, Tag, Version1};
 use exclave_seal::SigningKey;
 
 use super::{
@@ -21,7 +21,7 @@ use crate::{
     journal::{self, Begun, JournalEntry, JournalledHead, SettledStripe},
     local,
     publish::publish,
-    state::{AgentState, RunNote},
+    state::{AgentState, Chain, RunNote},
     surroundings::Surroundings,
 };
 
@@ -129,6 +129,39 @@ fn replay(
     Ok(())
 }
 
+/// The writer's place in its chain, behind every head that is in a journal. The caller holds the chain.
+///
+/// A process that died, or failed, between its journal and the chain's own file has taken a place, whichever dataset it
+/// worked on: a head of another dataset must not take it a second time. `own` is a run whose head isn't written yet: its
+/// journal may be long, and needs no look.
+pub(super) fn chain_behind_journals(state: &AgentState, own: Option<RunId>) -> Result<Chain, ReplicateError> {
+    let mut chain = state.chain()?;
+    let own = own.map(|run| state.journal_path(run));
+    let mut heads = Vec::new();
+    for path in state.journals()?.into_iter().filter(|path| Some(path) != own.as_ref()) {
+        let mut entries = journal::read(&path)?.0.into_iter();
+        let Some(JournalEntry::Begun(begun)) = entries.next() else {
+            continue;
+        };
+        if begun.incarnation != chain.incarnation {
+            continue;
+        }
+        heads.extend(entries.filter_map(|entry| match entry {
+            JournalEntry::Head(head) => Some((head.seq, head.hash)),
+            JournalEntry::Begun(_) | JournalEntry::Stripe(_) | JournalEntry::Committed => None,
+        }));
+    }
+    let Some((seq, hash)) = heads.into_iter().max() else {
+        return Ok(chain);
+    };
+    if seq >= chain.next_seq {
+        chain.next_seq = seq + 1;
+        chain.previous = Some(hash);
+        state.save_chain(&chain)?;
+    }
+    Ok(chain)
+}
+
 /// Puts a journalled head's exact bytes again; true when it is at its quorum.
 fn complete_head(
     archive: &Archive,
@@ -138,13 +171,7 @@ fn complete_head(
     surroundings: &Surroundings,
 ) -> Result<bool, ReplicateError> {
     let _chain_lock = state.lock_chain()?;
-    let mut chain = state.chain()?;
-    if chain.incarnation == begun.incarnation && chain.next_seq == head.seq {
-        // The process died between the journal and the chain's own file.
-        chain.next_seq = head.seq + 1;
-        chain.previous = Some(head.hash);
-        state.save_chain(&chain)?;
-    }
+    chain_behind_journals(state, None)?;
     let object = Bytes::from(head.object.clone());
     let writer = SignedObject::from_bytes(&object, exclave_model::limit::HEAD_BYTES_MAX)?.signatures()[0].key;
     let name = archive
@@ -221,7 +248,7 @@ impl DeadRun {
 /// Publishes a run's signed last word. It is needed by collection only, so sites that miss it are no failure.
 pub(super) fn close(
     archive: &Archive,
-    run: exclave_model::RunId,
+    run: RunId,
     incarnation: exclave_model::Incarnation,
     key: &SigningKey,
     surroundings: &Surroundings,
