@@ -58,8 +58,8 @@ pub(super) fn recover(
         let (entries, _) = journal::read(&path)?;
         let mut entries = entries.into_iter();
         let Some(JournalEntry::Begun(begun)) = entries.next() else {
-            // Power went before the first entry was whole: nothing had been put.
-            local::remove(&path)?;
+            // Power went before the first entry was whole: nothing had been put. Or its run is just beginning.
+            journal::remove_empty(&path)?;
             continue;
         };
         if begun.dataset != dataset {
