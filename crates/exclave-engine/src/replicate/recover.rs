@@ -3,8 +3,11 @@
 //! A journal whose head was fsynced ends the run it belongs to: the same bytes go to the sites again (I1: all that the
 //! head names was durable before it was written). A journal without a head gives its stripes to the catalog, so that the
 //! next run refers to them; its ledger is published on its behalf, and it is closed once that next run has committed.
+//!
+//! A journal may also be an old copy that a backup brought back, of a run that went on after it. It is told by what the
+//! catalog knows beyond it, and forgotten: its ledger would list fewer stripes than are referred to.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use bytes::Bytes;
 use exclave_catalog::{Catalog, RunRecord, RunState};
@@ -74,6 +77,10 @@ pub(super) fn recover(
                 JournalEntry::Committed => committed = true,
             }
         }
+        if overtaken(catalog, surroundings, begun.run, &stripes)? {
+            local::remove(&path)?;
+            continue;
+        }
         replay(catalog, surroundings, &begun, key, &stripes)?;
         match head {
             Some(head) => {
@@ -94,6 +101,29 @@ pub(super) fn recover(
         }
     }
     Ok(recovered)
+}
+
+/// True when the catalog knows that a run was committed, or a stripe of it that its journal lacks. A run journals first,
+/// and removes its journal soon after it has committed; all that may be left undone between the two is its last word.
+fn overtaken(
+    catalog: &Catalog,
+    surroundings: &Surroundings,
+    run: RunId,
+    journalled: &[SettledStripe],
+) -> Result<bool, ReplicateError> {
+    let Some(known) = surroundings.runtime.block_on(catalog.run(run))? else {
+        return Ok(false);
+    };
+    match known.state {
+        RunState::Committed | RunState::Provisional => Ok(true),
+        RunState::Open | RunState::Adopted | RunState::Abandoned => {
+            let journalled: BTreeSet<u32> = journalled.iter().map(|stripe| stripe.record.context.ordinal).collect();
+            let known = surroundings
+                .runtime
+                .block_on(catalog.stripe_health(run, 0..u32::MAX, 0))?;
+            Ok(known.iter().any(|stripe| !journalled.contains(&stripe.ordinal)))
+        }
+    }
 }
 
 /// Gives the catalog what the journal knows; all of it may be there already.
