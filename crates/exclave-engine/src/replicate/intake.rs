@@ -3,7 +3,18 @@
 //! An unchanged file is recognised by merging the sorted walk with the catalog's sorted states of the newest snapshot,
 //! and is not read. A file that changes while it is read is read again; only the pieces of the last attempt count.
 
-use std::{collections::HashSet, io::Read, num::NonZeroU32, path::PathBuf, sync::mpsc::SyncSender};
+use std::{
+    collections::HashSet,
+    io::Read,
+    num::NonZeroU32,
+    path::PathBuf,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::SyncSender,
+    },
+    thread,
+    time::Duration,
+};
 
 use exclave_catalog::{Catalog, FileState, StateCursor};
 use exclave_dataset::{
@@ -26,6 +37,8 @@ use crate::surroundings::{Progress, Surroundings};
 const BATCH_BYTES: usize = 8 << 20;
 /// ... or this many events, so that look-ups come in batches of some hundreds.
 const BATCH_EVENTS: usize = 1024;
+/// How often a command that says nothing is asked whether it is still wanted.
+const WANTED_EVERY: Duration = Duration::from_millis(100);
 
 /// What is replicated.
 pub enum Source {
@@ -197,16 +210,22 @@ impl Intake<'_> {
         self.flow.fail(error.into().into())
     }
 
+    /// Ends the run when someone has asked for that.
+    fn go_on(&self) -> Result<(), Stopped> {
+        match self.surroundings.progress.stop_asked() {
+            true => Err(self
+                .flow
+                .fail(super::ReplicateError::Interrupted { durable_stripes: 0 })),
+            false => Ok(()),
+        }
+    }
+
     fn tree(&self, root: &std::path::Path, options: WalkOptions, sender: &mut Sender) -> Result<Taken, Stopped> {
         let mut walk = Walk::new(root, options).map_err(|error| self.fail(error))?;
         let mut previous = self.previous_states()?;
         let mut reader = FileReader::new(self.cutter.clone());
         for walked in &mut walk {
-            if self.surroundings.progress.stop_asked() {
-                return Err(self
-                    .flow
-                    .fail(super::ReplicateError::Interrupted { durable_stripes: 0 }));
-            }
+            self.go_on()?;
             match walked {
                 Walked::Finding(finding) => sender.send(Event::Finding(finding), 0)?,
                 Walked::Found(found) => {
@@ -267,11 +286,7 @@ impl Intake<'_> {
             return sender.send(Event::Whole(Box::new(remembered)), 0);
         }
         let outcome = reader.read_stable(&opener, self.attempts, |attempt, piece| {
-            if self.surroundings.progress.stop_asked() {
-                return Err(self
-                    .flow
-                    .fail(super::ReplicateError::Interrupted { durable_stripes: 0 }));
-            }
+            self.go_on()?;
             sender.piece(self.surroundings, attempt, piece)
         });
         match outcome {
@@ -337,6 +352,7 @@ impl Intake<'_> {
         let name = std::os::unix::ffi::OsStrExt::as_bytes(name);
         let entry = image.entry(EntryPath::parse(name).map_err(|error| self.fail(error))?);
         while let Some(piece) = image.next_piece().map_err(|error| self.fail(error))? {
+            self.go_on()?;
             sender.piece(self.surroundings, 1, piece)?;
         }
         if image.finish().map_err(|error| self.fail(error))? == Consistency::Changed {
@@ -376,10 +392,12 @@ impl Intake<'_> {
                     })
                 };
                 let mut stream = CommandStream::start(&command, self.cutter.clone()).map_err(failed)?;
-                while let Some(piece) = stream.next_piece().map_err(failed)? {
-                    sender.piece(self.surroundings, 1, piece)?;
-                }
-                Ok(stream.bytes())
+                self.while_wanted(&mut stream, |stream| {
+                    while let Some(piece) = self.unless_stopped(stream.next_piece(), failed)? {
+                        sender.piece(self.surroundings, 1, piece)?;
+                    }
+                    Ok(stream.bytes())
+                })
             }
             StreamInput::Reader(input, rule) => {
                 let failed = |error| {
@@ -390,11 +408,45 @@ impl Intake<'_> {
                 };
                 let mut stream = StreamReader::new(input, self.cutter.clone(), rule);
                 while let Some(piece) = stream.next_piece().map_err(failed)? {
+                    self.go_on()?;
                     sender.piece(self.surroundings, 1, piece)?;
                 }
                 Ok(stream.bytes())
             }
         }
+    }
+
+    /// A command may be silent for hours: another thread ends it when someone has asked to stop or the run has failed.
+    fn while_wanted(
+        &self,
+        stream: &mut CommandStream,
+        take: impl FnOnce(&mut CommandStream) -> Result<u64, Stopped>,
+    ) -> Result<u64, Stopped> {
+        let (killer, taken) = (stream.killer(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                while !taken.load(Ordering::SeqCst) {
+                    if self.surroundings.progress.stop_asked() || self.flow.has_failed() {
+                        return killer.kill();
+                    }
+                    thread::park_timeout(WANTED_EVERY);
+                }
+            });
+            let result = take(stream);
+            taken.store(true, Ordering::SeqCst);
+            watch.thread().unpark();
+            result
+        })
+    }
+
+    /// A command that was killed because someone asked to stop has not failed.
+    fn unless_stopped(
+        &self,
+        piece: Result<Option<Piece>, CommandError>,
+        failed: impl FnOnce(CommandError) -> Stopped,
+    ) -> Result<Option<Piece>, Stopped> {
+        self.go_on()?;
+        piece.map_err(failed)
     }
 }
 
