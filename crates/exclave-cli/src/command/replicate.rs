@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::Args;
+use exclave_catalog::CatalogError;
 use exclave_engine::{ReplicateError, ReplicateReport, RunOutcome, StateError};
 use exclave_model::SiteId;
 use exclave_site::Scheme;
@@ -246,10 +247,11 @@ fn failed(name: &str, error: ReplicateError) -> Trouble {
             Exit::Failed,
             Some("replicate again: what it holds is sent anew; was the state directory restored from a copy?"),
         ),
-        ReplicateError::Catalog(_) => (
+        _ if is_full(&error) => (
             Exit::Failed,
-            Some("the catalog is rebuildable: `exclave catalog rebuild`"),
+            Some("make room in the state directory and replicate again; what is stored already is used"),
         ),
+        ReplicateError::Catalog(error) => (Exit::Failed, crate::agent::catalog_hint(error)),
         ReplicateError::State(StateError::OtherClass { .. }) => (Exit::Refused, None),
         _ => (Exit::Failed, None),
     };
@@ -259,6 +261,15 @@ fn failed(name: &str, error: ReplicateError) -> Trouble {
         None => trouble,
     };
     trouble.source(error)
+}
+
+/// True when the state directory's disk is full.
+fn is_full(error: &ReplicateError) -> bool {
+    match error {
+        ReplicateError::Local(error) | ReplicateError::State(StateError::Local(error)) => error.is_full(),
+        ReplicateError::Catalog(error) => matches!(error, CatalogError::Full { .. }),
+        _ => false,
+    }
 }
 
 /// All datasets of one call.
