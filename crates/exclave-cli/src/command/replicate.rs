@@ -11,7 +11,7 @@ use std::{
 
 use clap::Args;
 use exclave_catalog::CatalogError;
-use exclave_engine::{ReplicateError, ReplicateReport, RunOutcome, StateError};
+use exclave_engine::{ReplicateError, ReplicateReport, RunOutcome, SourceError, StateError};
 use exclave_model::SiteId;
 use exclave_site::Scheme;
 use serde::Serialize;
@@ -256,11 +256,28 @@ fn failed(name: &str, error: ReplicateError) -> Trouble {
         _ => (Exit::Failed, None),
     };
     let trouble = Trouble::new(exit, what);
-    let trouble = match hint {
+    let trouble = match (hint.map(str::to_owned)).or_else(|| last_words(&error)) {
         Some(hint) => trouble.hint(hint),
         None => trouble,
     };
     trouble.source(error)
+}
+
+/// The end of what a command that failed said on standard error: it knows best.
+fn last_words(error: &ReplicateError) -> Option<String> {
+    const LINES_MAX: usize = 5;
+    const CHARACTERS_MAX: usize = 1000;
+    let ReplicateError::Source(SourceError::Command { error, .. }) = error else {
+        return None;
+    };
+    let said = String::from_utf8_lossy(&error.stderr);
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = lines
+        .get(lines.len().saturating_sub(LINES_MAX)..)
+        .unwrap_or_default()
+        .join(" / ");
+    let skipped = last.chars().count().saturating_sub(CHARACTERS_MAX);
+    (!last.is_empty()).then(|| format!("it said: {}", last.chars().skip(skipped).collect::<String>()))
 }
 
 /// True when the state directory's disk is full.
