@@ -132,9 +132,13 @@ pub fn catalog_hint(error: &CatalogError) -> Option<&'static str> {
         CatalogError::Full { .. } => Some("make room in the state directory; nothing is lost"),
         CatalogError::ReadOnly { .. } | CatalogError::Unreachable { .. } | CatalogError::NewerSchema { .. } => None,
         CatalogError::Busy { .. } => Some("wait for the other process, or end it, and try again"),
-        _ => Some(
+        CatalogError::Damaged { .. } | CatalogError::NotACatalog { .. } => Some(
             "delete catalog.sqlite, and catalog.sqlite-wal and -shm if they are there, in the state directory; then \
              `exclave catalog rebuild`, or replicate at once and send everything again",
+        ),
+        _ => Some(
+            "try again; if it stays so, delete catalog.sqlite, and catalog.sqlite-wal and -shm if they are there, in the \
+             state directory, and run `exclave catalog rebuild`",
         ),
     }
 }
