@@ -42,9 +42,8 @@ pub struct Catalog {
     readers: SqlitePool,
 }
 
-/// How often a busy file is opened, and the wait in between.
-const OPEN_TRIES: u32 = 40;
-const OPEN_WAIT: std::time::Duration = std::time::Duration::from_millis(50);
+/// The wait before a busy file is opened once more.
+const OPEN_AGAIN: Duration = Duration::from_millis(50);
 
 impl Catalog {
     /// Opens the catalog at `path`, or makes an empty one that only this user can read.
@@ -53,15 +52,24 @@ impl Catalog {
     /// all of it.
     ///
     /// Two processes that open a fresh file at once both turn it to WAL mode, which SQLite refuses without waiting
-    /// (its busy timeout does not apply to that switch): so being busy is waited out here, for two seconds.
+    /// (its busy timeout does not apply to that switch): so being busy is waited out here. All tries together take as
+    /// long as one write lock may be waited for, since each of them may wait for one.
     pub async fn open(path: &Path) -> Result<Self, CatalogError> {
-        for _ in 1..OPEN_TRIES {
-            match Self::open_once(path).await {
-                Err(CatalogError::Busy { .. }) => tokio::time::sleep(OPEN_WAIT).await,
-                answered => return answered,
+        let opened = async {
+            loop {
+                match Self::open_once(path).await {
+                    Err(CatalogError::Busy { .. }) => tokio::time::sleep(OPEN_AGAIN).await,
+                    answered => return answered,
+                }
             }
+        };
+        match tokio::time::timeout(LOCK_WAIT, opened).await {
+            Ok(answered) => answered,
+            Err(_) => Err(CatalogError::Busy {
+                path: path.into(),
+                doing: "it was opened",
+            }),
         }
-        Self::open_once(path).await
     }
 
     async fn open_once(path: &Path) -> Result<Self, CatalogError> {

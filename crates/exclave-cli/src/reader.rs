@@ -180,10 +180,16 @@ pub fn choose<'s>(snapshots: &'s Snapshots<'_>, which: &Which) -> Result<&'s Sna
                     .collect();
                 names.sort_unstable();
                 names.dedup();
-                trouble.hint(format!(
-                    "name the dataset: --dataset NAME; there are {}",
-                    names.join(", ")
-                ))
+                match which {
+                    Which::Newest { dataset } | Which::At { dataset, .. } if !dataset.is_empty() => trouble.hint(
+                        "several datasets bear that name, as when an agent's state was lost: `exclave snapshots` shows \
+                         when each was complete; give one of these ids as --dataset, or a snapshot as --snapshot",
+                    ),
+                    _ => trouble.hint(format!(
+                        "name the dataset: --dataset NAME; there are {}",
+                        names.join(", ")
+                    )),
+                }
             }
             NoSnapshot::NoDataset { .. } | NoSnapshot::NotYet { .. } | NoSnapshot::NoHead { .. } => {
                 trouble.hint("`exclave snapshots` lists what there is")
