@@ -1510,7 +1510,8 @@ def choose(archive: Archive, options) -> tuple[Snapshot, bool]:
     if not found:
         raise last or Refused("not-found", "no snapshot of that dataset" if options.dataset else "no valid head at any site")
     if len(found) > 1:
-        raise Usage("several datasets, choose with --dataset: " + ", ".join(json.dumps(s.sealed[1]) for s, _ in found))
+        raise Usage("several datasets, choose with --dataset, by name or id: "
+                    + ", ".join(f"{json.dumps(s.sealed[1])} {s.head.dataset.hex()} of {when(s.sealed[4])}" for s, _ in found))
     best, tops = found[0]
     for a, b in archive.forks:
         need(best.head.hash not in (a.hash, b.hash), "fork", "the newest head is one of two of its seq; choose one with --head")
