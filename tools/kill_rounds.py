@@ -187,10 +187,9 @@ def journal_rolled_back(world: World):
 
 def state_rolled_back(world: World):
     """As when a machine is cloned: sometimes the other one comes back later."""
-    copy = a_copy(world)
-    if copy and world.dice.random() < 0.5:
+    if world.dice.random() < 0.5:
         world.copy_state()
-    if copy:
+    if copy := a_copy(world):
         world.roll_back(copy, "*")
 
 
