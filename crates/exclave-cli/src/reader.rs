@@ -170,8 +170,18 @@ impl Reader {
 /// The one that is meant, with what to do when there is none.
 pub fn choose<'s>(snapshots: &'s Snapshots<'_>, which: &Which) -> Result<&'s Snapshot, Trouble> {
     snapshots.choose(which).map_err(|error| {
-        let trouble = Trouble::usage("no snapshot was chosen");
         let trouble = match &error {
+            NoSnapshot::Fork { .. } => Trouble::new(Exit::Refused, "no snapshot was chosen"),
+            NoSnapshot::Ambiguous { .. }
+            | NoSnapshot::NoDataset { .. }
+            | NoSnapshot::NotYet { .. }
+            | NoSnapshot::NoHead { .. } => Trouble::usage("no snapshot was chosen"),
+        };
+        let trouble = match &error {
+            NoSnapshot::Fork { side, .. } => trouble.hint(format!(
+                "someone signed twice with one key: find out which is yours, then name it: --snapshot {}",
+                side.to_hex().get(..16).unwrap_or_default()
+            )),
             NoSnapshot::Ambiguous { .. } => {
                 let mut names: Vec<&str> = snapshots
                     .list()
