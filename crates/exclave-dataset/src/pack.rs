@@ -15,22 +15,25 @@ use exclave_model::{
 };
 use zstd::{bulk, zstd_safe};
 
-/// A zstd level from 1 to 19. Higher ones need windows that readers refuse.
+/// A zstd level from 1 to 19, or 0 for none. Higher ones need windows that readers refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompressionLevel(i32);
 
 /// A level that is not offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("compression level {0} is outside 1 to 19")]
+#[error("compression level {0} is outside 0 to 19")]
 pub struct BadLevel(i32);
 
 impl CompressionLevel {
+    /// Chunks stay as they are.
+    pub const NONE: Self = Self(0);
+
     /// Level 3: zstd's own balance; keeps up with a fast link on one core.
     pub const DEFAULT: Self = Self(3);
 
     /// Checks the range.
     pub const fn new(level: i32) -> Result<Self, BadLevel> {
-        if level >= 1 && level <= 19 {
+        if level >= 0 && level <= 19 {
             Ok(Self(level))
         } else {
             Err(BadLevel(level))
@@ -56,6 +59,7 @@ pub struct CompressError(#[source] io::Error);
 pub struct Compressor {
     sampler: bulk::Compressor<'static>,
     packer: bulk::Compressor<'static>,
+    level: CompressionLevel,
     scratch: Vec<u8>,
 }
 
@@ -73,13 +77,14 @@ impl Compressor {
             // Level 1 answers whether there is anything to gain; how much is the packer's affair.
             sampler: bulk::Compressor::new(1).map_err(CompressError)?,
             packer: bulk::Compressor::new(level.0).map_err(CompressError)?,
+            level,
             scratch: Vec::new(),
         })
     }
 
-    /// Compresses a chunk when that makes it shorter, else gives it back unchanged.
+    /// Compresses a chunk when that is wanted and makes it shorter, else gives it back unchanged.
     pub fn encode(&mut self, raw: Vec<u8>) -> Result<Encoded, CompressError> {
-        if !self.sample_shrinks(&raw)? {
+        if self.level == CompressionLevel::NONE || !self.sample_shrinks(&raw)? {
             return Ok(stored_raw(raw));
         }
         self.scratch.clear();
@@ -352,7 +357,9 @@ mod tests {
 
     #[test]
     fn levels_are_bounded() {
-        assert!(CompressionLevel::new(0).is_err() && CompressionLevel::new(20).is_err());
+        assert!(CompressionLevel::new(-1).is_err() && CompressionLevel::new(20).is_err());
+        let mut none = Compressor::new(CompressionLevel::NONE).unwrap();
+        assert_eq!(none.encode(vec![0; 4096]).unwrap(), stored_raw(vec![0; 4096]));
         let mut best = Compressor::new(CompressionLevel::new(19).unwrap()).unwrap();
         let raw = b"abcdefgh".repeat(CHUNK_BYTES_MAX / 8);
         let encoded = best.encode(raw.clone()).unwrap();

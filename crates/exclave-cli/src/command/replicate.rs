@@ -1,6 +1,7 @@
 //! `exclave replicate [PATH..]`: one new snapshot of each dataset.
 
 mod dry_run;
+mod scan;
 
 use std::{
     collections::BTreeSet,
@@ -10,11 +11,14 @@ use std::{
 };
 
 use clap::Args;
-use exclave_engine::{ReplicateError, ReplicateReport, RunOutcome, StateError};
+use exclave_catalog::CatalogError;
+use exclave_dataset::source::{BadOutput, CommandFailure, StreamError};
+use exclave_engine::{ReplicateError, ReplicateReport, RunOutcome, SourceError, StateError};
 use exclave_model::SiteId;
 use exclave_site::Scheme;
 use serde::Serialize;
 
+use self::scan::Scan;
 use super::World;
 use crate::{
     agent::Agent,
@@ -27,6 +31,13 @@ use crate::{
     progress::Shown,
     surroundings::{self, Edge},
 };
+
+/// What to do about a stream that is much shorter than last time.
+const SHRUNK_HINT: &str =
+    "when that is right, let it pass once: --max-shrink 100; the snapshot before stays the newest";
+
+/// What to do about a full disk under the state directory.
+const FULL_HINT: &str = "make room on the disk of the state directory; the next `exclave replicate` goes on from there";
 
 /// Findings that the text shows; JSON holds all that the engine kept.
 const FINDINGS_SHOWN: usize = 20;
@@ -70,6 +81,9 @@ pub struct Arguments {
     /// Take a file as a disk image: cut into blocks of fixed size
     #[arg(long)]
     image: bool,
+    /// For commands and standard input: let them be up to PERCENT shorter than last time; 100 allows anything
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    max_shrink: Option<u8>,
     /// The label of the snapshot
     #[arg(long, value_name = "LABEL")]
     label: Option<String>,
@@ -172,6 +186,9 @@ fn change(arguments: &Arguments, dataset: &mut DatasetConfig) -> Result<(), Trou
     if let Some(label) = &arguments.label {
         dataset.label.clone_from(label);
     }
+    if let Some(percent) = arguments.max_shrink {
+        dataset.streams.max_shrink_percent = percent;
+    }
     dataset.one_file_system |= arguments.one_file_system;
     dataset.exclude_caches |= arguments.exclude_caches;
     Ok(())
@@ -204,7 +221,9 @@ fn one(
     };
     request.create_only.clone_from(create_only);
     let start = Instant::now();
+    edge.surroundings.progress.begin_anew();
     let shown = Shown::begin(&world.output, &edge.surroundings.progress, "replicating");
+    let scan = Scan::begin(arguments, dataset, edge, world);
     let result = exclave_engine::replicate(
         &agent.archive,
         &agent.state,
@@ -212,7 +231,7 @@ fn one(
         request,
         &edge.surroundings,
     );
-    drop(shown);
+    drop((scan, shown));
     match result {
         Ok(report) => Ok(Done::of(dataset, report, agent, start.elapsed().as_secs_f64())),
         Err(error) => Err(failed(&dataset.name, error)),
@@ -242,19 +261,37 @@ fn failed(name: &str, error: ReplicateError) -> Trouble {
             Some("`exclave site check` tells which sites are down; the snapshot before stays the newest"),
         ),
         ReplicateError::NothingStored => (Exit::Failed, Some("the source is empty")),
+        ReplicateError::Catalog(CatalogError::Full { .. }) => (Exit::Failed, Some(FULL_HINT)),
         ReplicateError::Catalog(_) => (
             Exit::Failed,
             Some("the catalog is rebuildable: `exclave catalog rebuild`"),
         ),
         ReplicateError::State(StateError::OtherClass { .. }) => (Exit::Refused, None),
+        ReplicateError::Local(local) | ReplicateError::State(StateError::Local(local)) if local.is_full() => {
+            (Exit::Failed, Some(FULL_HINT))
+        }
+        ReplicateError::Source(source) => (Exit::Failed, shrunk(source).then_some(SHRUNK_HINT)),
         _ => (Exit::Failed, None),
     };
-    let trouble = Trouble::new(exit, what);
-    let trouble = match hint {
-        Some(hint) => trouble.hint(hint),
-        None => trouble,
-    };
+    let mut trouble = Trouble::new(exit, what);
+    if let Some(hint) = hint {
+        trouble = trouble.hint(hint);
+    }
+    if let ReplicateError::Source(SourceError::Command { error, .. }) = &error {
+        trouble = trouble.last_words(&error.stderr);
+    }
     trouble.source(error)
+}
+
+/// True when a stream was refused because it is so much shorter than last time.
+fn shrunk(error: &SourceError) -> bool {
+    match error {
+        SourceError::Command { error, .. } => {
+            matches!(error.failure, CommandFailure::Output(BadOutput::Shrunk { .. }))
+        }
+        SourceError::Stream { error, .. } => matches!(error, StreamError::Output(BadOutput::Shrunk { .. })),
+        _ => false,
+    }
 }
 
 /// All datasets of one call.
@@ -427,12 +464,6 @@ impl Report for Done {
         }
         for trouble in &self.site_troubles {
             writeln!(out, "Site {}: {}", trouble.site, format::plain(&trouble.error))?;
-        }
-        if self.new_incarnation {
-            writeln!(
-                out,
-                "ALARM: the sites knew more of this writer than its own journal. Was the machine restored or cloned?"
-            )?;
         }
         self.alarms
             .iter()

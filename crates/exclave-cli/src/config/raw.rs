@@ -1,6 +1,6 @@
 //! The file as it is written: types only, no meaning yet.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use exclave_site::{ByteCount, Credentials, SiteSettings, Span};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -108,6 +108,10 @@ pub struct RawDataset {
     pub name: Option<String>,
     pub path: Option<PathBuf>,
     pub command: Option<Vec<String>>,
+    pub commands: Option<BTreeMap<String, Vec<String>>>,
+    pub chunk: ByteSize,
+    pub compression: i32,
+    pub max_shrink: u8,
     pub label: String,
     pub exclude: Vec<String>,
     pub exclude_file: Option<PathBuf>,
