@@ -352,3 +352,87 @@ async fn a_closed_port_is_unreachable() {
     let site = open(&address, &settings).unwrap();
     assert_eq!(class(site.get(&name("a"), 10).await), Class::Unreachable);
 }
+
+#[tokio::test]
+async fn a_wrong_local_clock_is_corrected_by_the_sites_own() {
+    // The site lives in 1994 and takes nothing that is signed for another time.
+    let at_home = |request: &Request| {
+        request
+            .header("x-amz-date")
+            .is_some_and(|date| date.starts_with("19941106T"))
+            || request
+                .header("date")
+                .is_some_and(|date| date.starts_with("Sun, 06 Nov 1994"))
+    };
+    let server = Server::start(move |request| {
+        let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nETag: \"x\"\r\n";
+        match at_home(request) {
+            true => reply(200, date, ""),
+            false => reply(403, date, "<Error><Code>RequestTimeTooSkewed</Code></Error>"),
+        }
+    })
+    .await;
+    let s3_keys = Credentials::S3 {
+        access_key: "AKID".into(),
+        secret_key: exclave_site::Secret::new("secret"),
+        session_token: None,
+    };
+    let azure_key = Credentials::Azure {
+        account: "land".into(),
+        key: exclave_site::Secret::new("c2VjcmV0"),
+    };
+    for (address, credentials) in [("s3://bucket/in", s3_keys), ("az://bucket/in", azure_key)] {
+        let settings = SiteSettings {
+            credentials,
+            ..impatient(&server)
+        };
+        let site = open(&SiteAddress::parse(address).unwrap(), &settings).unwrap();
+        let before = server.requests().len();
+        let body = vec![7_u8; 100_000];
+        site.put(&name("a"), Body::from(bytes::Bytes::from(body.clone())), PutMode::Plain)
+            .await
+            .unwrap();
+        let requests = server.requests();
+        let [refused, taken] = &requests[before..] else {
+            panic!("{address}: sent once by our clock and once by its own");
+        };
+        assert!(!at_home(refused) && at_home(taken));
+        assert_eq!(taken.body, body, "the whole body goes again");
+        // From now on its time is used at once.
+        site.put(&name("b"), Body::default(), PutMode::Plain).await.unwrap();
+        assert_eq!(server.requests().len(), before + 3);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_not_about_time_is_one_request() {
+    let server = Server::start(|request: &Request| {
+        let now = request.header("x-amz-date").unwrap().to_owned();
+        let (hour, minute) = (&now[9..11], &now[11..13]);
+        let (year, day) = (&now[..4], &now[6..8]);
+        let month = [
+            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+        ][now[4..6].parse::<usize>().unwrap() - 1];
+        // The day of the week is not checked by anyone.
+        reply(
+            403,
+            &format!(
+                "Date: Mon, {day} {month} {year} {hour}:{minute}:{} GMT\r\n",
+                &now[13..15]
+            ),
+            "no",
+        )
+    })
+    .await;
+    let settings = SiteSettings {
+        credentials: Credentials::S3 {
+            access_key: "AKID".into(),
+            secret_key: exclave_site::Secret::new("secret"),
+            session_token: None,
+        },
+        ..impatient(&server)
+    };
+    let site = open(&SiteAddress::parse("s3://bucket/in").unwrap(), &settings).unwrap();
+    assert_eq!(class(site.get(&name("a"), 10).await), Class::Denied);
+    assert_eq!(server.requests().len(), 1);
+}

@@ -9,13 +9,14 @@
 //! - reads no more of an error's text than [`ERROR_BODY_BYTES_MAX`], and of one page of a listing no more than
 //!   [`LIST_PAGE_BYTES_MAX`];
 //! - turns a status that means failure into a [`Refused::Status`], so that its class isn't lost on the way;
-//! - remembers the site's clock.
+//! - remembers the site's clock, and signs a request again by it when the site refused the local one's ([`signature`]).
 //!
 //! Two repairs on the way, for what `object_store` 0.14 can't bear: names in a listing that it would refuse are blanked, or one
 //! stray key would hide the whole page (see [`listing`]); `MKCOL` of a directory that another put has just made counts
 //! as made (RFC 4918 section 9.3.1: 405 says that it exists), and directories are made one after the other.
 
 pub(crate) mod listing;
+mod signature;
 mod watch;
 
 use std::sync::Arc;
@@ -43,6 +44,10 @@ const ERROR_TEXT_CHARS_MAX: usize = 300;
 
 /// Longest page of a listing. Vendors send at most 5,000 names, some 10 MiB; WebDAV a whole directory at once.
 const LIST_PAGE_BYTES_MAX: usize = 64 << 20;
+
+/// A site that refuses a request whose signature is this many seconds off its own clock may do so for the time alone.
+/// Vendors allow 15 minutes; less than a minute is no reason to doubt the local clock.
+const SKEW_S: u64 = 60;
 
 /// No date yet.
 const NO_DATE: i64 = i64::MIN;
@@ -91,6 +96,8 @@ struct Inner {
     credentials: Credentials,
     silence_max: Duration,
     date: AtomicI64,
+    /// Seconds to add to the time of a signature, once the site has refused one by the local clock.
+    correction_s: AtomicI64,
     directories: tokio::sync::Mutex<()>,
 }
 
@@ -117,6 +124,7 @@ impl Transport {
             credentials: settings.credentials.clone(),
             silence_max: settings.silence_max.0,
             date: AtomicI64::new(NO_DATE),
+            correction_s: AtomicI64::new(0),
             directories: tokio::sync::Mutex::new(()),
         };
         Ok(Self(Arc::new(inner)))
@@ -174,14 +182,14 @@ impl HttpService for Transport {
             true => Some(self.0.directories.lock().await),
             false => None,
         };
-        let progress = Progress::default();
-        let request = self.0.prepare(request, &progress)?;
+        let request = self.0.corrected(request);
         let silence_max = self.0.silence_max;
-        let answer = tokio::select! {
-            answer = self.0.client.execute(request) => answer.map_err(from_reqwest)?,
-            () = progress.stalled(silence_max) => return Err(refuse(Refused::Silence(silence_max))),
+        // The body is shared, not copied.
+        let answer = self.0.send(request.clone()).await?;
+        let answer = match self.0.by_its_clock(request, &answer) {
+            Some(again) => self.0.send(again).await?,
+            None => answer,
         };
-        self.0.note_date(answer.headers());
         let (mut parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
         let body = HttpResponseBody::new(Watched::new(body, silence_max));
         let status = parts.status;
@@ -216,6 +224,47 @@ impl HttpService for Transport {
 }
 
 impl Inner {
+    /// Sends a request and waits for the head of its answer.
+    async fn send(&self, request: HttpRequest) -> Result<reqwest::Response, HttpError> {
+        let progress = Progress::default();
+        let request = self.prepare(request, &progress)?;
+        let answer = tokio::select! {
+            answer = self.client.execute(request) => answer.map_err(from_reqwest)?,
+            () = progress.stalled(self.silence_max) => return Err(refuse(Refused::Silence(self.silence_max))),
+        };
+        self.note_date(answer.headers());
+        Ok(answer)
+    }
+
+    /// The request with the site's time in its signature, once the local one was refused.
+    fn corrected(&self, mut request: HttpRequest) -> HttpRequest {
+        let correction_s = self.correction_s.load(Ordering::Relaxed);
+        if correction_s != 0
+            && let Some(at) = signature::signed_at(request.headers(), &self.credentials)
+        {
+            // What can't be signed again goes as it is, and is refused again.
+            let _ = signature::sign_again(&mut request, &self.credentials, at.saturating_add(correction_s));
+        }
+        request
+    }
+
+    /// The request to be sent once more, when it may have been refused for its time: signed by the site's own.
+    fn by_its_clock(&self, mut request: HttpRequest, answer: &reqwest::Response) -> Option<HttpRequest> {
+        if answer.status() != StatusCode::FORBIDDEN {
+            return None;
+        }
+        let theirs = answer.headers().get(header::DATE).and_then(seconds_of)?;
+        let ours = signature::signed_at(request.headers(), &self.credentials)?;
+        if theirs.abs_diff(ours) < SKEW_S {
+            return None;
+        }
+        signature::sign_again(&mut request, &self.credentials, theirs)?;
+        self.correction_s
+            .fetch_add(theirs.saturating_sub(ours), Ordering::Relaxed);
+        tracing::warn!(site = %self.site, "the site's clock and ours differ by {} s: its own is used to sign", theirs.abs_diff(ours));
+        Some(request)
+    }
+
     /// Checks where a request goes and makes it one of the client's.
     fn prepare(&self, request: HttpRequest, progress: &Progress) -> Result<reqwest::Request, HttpError> {
         let (parts, body) = request.into_parts();
@@ -241,15 +290,16 @@ impl Inner {
     }
 
     fn note_date(&self, headers: &HeaderMap) {
-        let date = headers.get(header::DATE).and_then(|value| value.to_str().ok());
-        let seconds = date
-            .and_then(|text| httpdate::parse_http_date(text).ok())
-            .and_then(|date| date.duration_since(UNIX_EPOCH).ok())
-            .and_then(|since| i64::try_from(since.as_secs()).ok());
-        if let Some(seconds) = seconds {
+        if let Some(seconds) = headers.get(header::DATE).and_then(seconds_of) {
             self.date.store(seconds, Ordering::Relaxed);
         }
     }
+}
+
+/// The time in a `Date` header, in seconds since 1970.
+fn seconds_of(value: &header::HeaderValue) -> Option<i64> {
+    let date = httpdate::parse_http_date(value.to_str().ok()?).ok()?;
+    i64::try_from(date.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
 }
 
 /// What the transport must know of a request before it is sent.
