@@ -13,6 +13,7 @@
 
 mod agent;
 mod arguments;
+mod clock;
 mod command;
 mod config;
 mod credentials;

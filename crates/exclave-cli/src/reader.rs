@@ -17,6 +17,7 @@ use exclave_site::Site;
 use crate::{
     agent::open_archive,
     arguments::{PassphraseArguments, SiteArguments},
+    clock,
     command::World,
     error::{Context as _, Trouble},
     exit::Exit,
@@ -130,6 +131,9 @@ impl Reader {
         let survey = survey(&archive, &edge.surroundings)
             .because(|| Trouble::failed(format!("archive {anchor} can't be read")))?;
         warn(&troubles, &survey, world);
+        if let Some(doubt) = clock::doubt(&archive, &edge) {
+            world.output.note(format!("Warning: {doubt}"));
+        }
         Ok(Self {
             edge,
             archive,

@@ -22,6 +22,7 @@ use self::scan::Scan;
 use super::World;
 use crate::{
     agent::Agent,
+    clock,
     config::{Config, DatasetConfig},
     datasets::{self, FileAs, ListFrom, Separator},
     error::{Context as _, Trouble},
@@ -107,6 +108,9 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         world
             .output
             .note(format!("Warning: {}", format::plain(&trouble.to_string())));
+    }
+    if let Some(doubt) = clock::doubt(&agent.archive, &edge) {
+        world.output.note(format!("Warning: {doubt}"));
     }
     let create_only = create_only(&agent);
     let mut exit = Exit::Done;
