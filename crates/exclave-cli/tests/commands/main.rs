@@ -16,6 +16,7 @@ use self::desk::{Desk, mode, same_trees};
 mod desk;
 mod restores;
 mod streams;
+mod unprivileged;
 
 #[test]
 fn the_first_help_fits_a_screen_and_ends_in_an_example() {
