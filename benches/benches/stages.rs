@@ -11,9 +11,10 @@ use exclave_dataset::{
     cut::{ChunkSizes, Cutter, GearTable},
     pack::{CompressionLevel, Compressor},
 };
+use exclave_model::BufferPool;
 use exclave_model::{Anchor, ChunkKind, Codec, Geometry, PayloadLength, RunId};
 use exclave_seal::{DatasetSecret, Entropy as _, RunKey, SeededEntropy};
-use exclave_stripe::{BufferPool, Sealer, StripeBuilder, StripeShape, decode, verify_shard};
+use exclave_stripe::{Sealer, StripeBuilder, StripeShape, decode, verify_shard};
 
 /// Bytes that don't compress.
 fn noise(bytes: usize) -> Vec<u8> {
@@ -111,7 +112,7 @@ fn stripes(c: &mut Criterion) {
                     .collect();
                 decode(&record, &shards)
                     .ok()
-                    .and_then(|coded| coded.open(&run_key).ok())
+                    .and_then(|coded| coded.open(&run_key, &pool).ok())
             });
         });
     }

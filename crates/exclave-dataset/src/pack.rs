@@ -175,29 +175,35 @@ pub enum DecodeError {
     },
 }
 
-/// Decompresses chunks, one at a time. Owns about 150 KiB; one per thread.
-pub struct Decompressor(bulk::Decompressor<'static>);
+/// Decompresses chunks, one at a time. Owns about 150 KiB and the longest chunk so far; one per thread.
+pub struct Decompressor {
+    context: bulk::Decompressor<'static>,
+    raw: Vec<u8>,
+}
 
 impl Decompressor {
     /// Prepares the context.
     pub fn new() -> Result<Self, CompressError> {
-        bulk::Decompressor::new().map(Self).map_err(CompressError)
+        Ok(Self {
+            context: bulk::Decompressor::new().map_err(CompressError)?,
+            raw: Vec::new(),
+        })
     }
 
-    /// Gives the `raw` bytes of a chunk; the caller still checks the chunk's id.
-    pub fn decode(&mut self, codec: Codec, stored: &[u8], raw: u32) -> Result<Vec<u8>, DecodeError> {
+    /// Gives the `raw` bytes of a chunk, those stored when they are the same; the caller still checks the chunk's id.
+    pub fn decode<'a>(&'a mut self, codec: Codec, stored: &'a [u8], raw: u32) -> Result<&'a [u8], DecodeError> {
         let lawful = u32::try_from(stored.len()).is_ok_and(|stored| codec.allows(stored, raw));
         if !lawful {
             let stored = stored.len();
             return Err(DecodeError::Lengths { codec, stored, raw });
         }
         match codec {
-            Codec::Raw => Ok(stored.to_vec()),
+            Codec::Raw => Ok(stored),
             Codec::Zstd => self.decode_frame(stored, raw),
         }
     }
 
-    fn decode_frame(&mut self, stored: &[u8], raw: u32) -> Result<Vec<u8>, DecodeError> {
+    fn decode_frame(&mut self, stored: &[u8], raw: u32) -> Result<&[u8], DecodeError> {
         let not_one_frame = || DecodeError::NotOneFrame { stored: stored.len() };
         let window = frame_window_bytes(stored).ok_or_else(not_one_frame)?;
         if window > 1 << ZSTD_WINDOW_LOG_MAX {
@@ -207,15 +213,15 @@ impl Decompressor {
             return Err(not_one_frame());
         }
         // `codec.allows` has capped `raw`. zstd writes into this buffer at once, without a window of its own.
-        let mut out = vec![0; (raw as usize).min(CHUNK_BYTES_MAX)];
+        self.raw.resize((raw as usize).min(CHUNK_BYTES_MAX), 0);
         let found = self
-            .0
-            .decompress_to_buffer(stored, out.as_mut_slice())
+            .context
+            .decompress_to_buffer(stored, self.raw.as_mut_slice())
             .map_err(|source| DecodeError::Frame { raw, source })?;
-        if found != out.len() {
+        if found != self.raw.len() {
             return Err(DecodeError::Short { raw, found });
         }
-        Ok(out)
+        Ok(&self.raw)
     }
 }
 
@@ -269,7 +275,9 @@ mod tests {
     }
 
     fn decode(encoded: &Encoded, raw: u32) -> Result<Vec<u8>, DecodeError> {
-        Decompressor::new().unwrap().decode(encoded.codec, &encoded.stored, raw)
+        let mut decompressor = Decompressor::new().unwrap();
+        let decoded = decompressor.decode(encoded.codec, &encoded.stored, raw);
+        decoded.map(<[u8]>::to_vec)
     }
 
     #[test]

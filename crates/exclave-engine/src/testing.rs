@@ -8,6 +8,7 @@ use exclave_dataset::{
     pack::{CompressionLevel, Compressor},
     page::{ContentWriter, PageWriter},
 };
+use exclave_model::BufferPool;
 use exclave_model::{
     Anchor, ArchiveNames, Charter, ChunkKind, ChunkRef, Class, ClassPolicy, Codec, Content, Counts, DatasetId, Entry,
     EntryKind, EntryPath, Envelope, Geometry, Head, Hosting, Incarnation, LayoutFrom, LedgerPart, LiveSet,
@@ -20,7 +21,7 @@ use exclave_seal::{
     ChunkHasher, DatasetSecret, Entropy, RecoveryIdentity, RunKey, SeededEntropy, SigningKey, envelope, sealed_box,
 };
 use exclave_site::{SimulatedSite, Site, Steps};
-use exclave_stripe::{BufferPool, Sealer, StripeBuilder, StripeShape};
+use exclave_stripe::{Sealer, StripeBuilder, StripeShape};
 
 use crate::{
     Archive, Clock, EntropySource, Progress, Surroundings,

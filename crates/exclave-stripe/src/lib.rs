@@ -17,7 +17,6 @@
 
 mod alone;
 mod back;
-mod buffer;
 mod pack;
 mod seal;
 mod tree;
@@ -28,7 +27,6 @@ pub use self::{
         CodedStripe, DecodeError, OpenedStripe, ShardError, VerifiedShard, decode, group_range, open_one_segment,
         rebuild, trailer_range, verify_group, verify_shard,
     },
-    buffer::BufferPool,
     pack::{PackedStripe, StripeBuilder, StripeShape},
     seal::{SealError, SealedStripe, Sealer, Shard},
     tree::{GroupHash, payload_root, trailer_of},

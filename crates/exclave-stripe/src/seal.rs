@@ -6,14 +6,15 @@
 use bytes::Bytes;
 use exclave_erasure::Coder;
 use exclave_model::{
-    Anchor, ChunkId, Code, Commitment, LabelTag, PayloadHash, RunId, ShardHeader, StripeContext, StripeRecord,
+    Anchor, BufferPool, ChunkId, Code, Commitment, LabelTag, PayloadHash, RunId, ShardHeader, StripeContext,
+    StripeRecord,
+    buffer::PooledBuffer,
     context::HEADER_BYTES,
     limit::{SEGMENT_BYTES, TAG_BYTES},
 };
 use exclave_seal::{Entropy, NoEntropy, RunKey, StripeKey, entropy::draw, stripe_key::SegmentPosition};
 
 use crate::{
-    buffer::BufferPool,
     pack::{PackedStripe, StripeShape},
     tree::{GroupHash, payload_root},
 };
@@ -155,8 +156,8 @@ impl Sealer {
 struct Columns<'a> {
     context: &'a StripeContext,
     coder: &'a Coder,
-    data: crate::buffer::PooledBuffer,
-    parity: crate::buffer::PooledBuffer,
+    data: PooledBuffer,
+    parity: PooledBuffer,
     /// One list of groups for each of the n shards.
     hashes: Vec<Vec<GroupHash>>,
 }

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::desk::{Desk, same_trees};
 
 #[test]
@@ -45,15 +47,27 @@ fn what_was_restored_in_spite_of_a_liar_is_a_finding() {
         }
     }
     assert!(altered > 0);
-    let restored = desk.json(3, &["restore", "--identity", "recovery.key", "--to", "back"]);
-    assert_eq!(restored["outcome"], "findings");
+    // A liar that happens to be slow may not be used at all; whoever met it says so.
+    let met_the_liar = |arguments: &[&str]| {
+        let output = desk.run(&[&["--json"], arguments].concat());
+        let restored: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let corrupt = restored["sites"][0]["corrupt"].as_u64().unwrap();
+        let expected = if corrupt > 0 {
+            (Some(3), "findings")
+        } else {
+            (Some(0), "complete")
+        };
+        assert_eq!(
+            (output.status.code(), restored["outcome"].as_str().unwrap()),
+            expected,
+            "{restored}"
+        );
+    };
+    met_the_liar(&["restore", "--identity", "recovery.key", "--to", "back"]);
     same_trees(&tree, &desk.path("back"));
     // The old names of options and the new ones are the same.
-    desk.expect(
-        3,
-        &["restore", "--identity", "recovery.key", "--to", "back", "--overwrite"],
-    );
-    desk.expect(3, &["restore", "--identity", "recovery.key", "--verify-only"]);
+    met_the_liar(&["restore", "--identity", "recovery.key", "--to", "back", "--overwrite"]);
+    met_the_liar(&["restore", "--identity", "recovery.key", "--verify-only"]);
 }
 
 #[test]

@@ -34,6 +34,7 @@ use exclave_dataset::{
     page::WriteError,
     walk::Finding,
 };
+use exclave_model::BufferPool;
 use exclave_model::{
     ChunkRef, ClassPolicy, Counts, DatasetId, Envelope, RecordError, RecordHash, RunId, RunObject, SiteId, Tag,
     Timestamp, Version1,
@@ -46,7 +47,7 @@ use exclave_seal::{
     BoxError, EnvelopeError, NoEntropy, RunKey, SigningKey, entropy::draw, envelope::wrap, sealed_box::seal_label,
     signing::SignError,
 };
-use exclave_stripe::{BufferPool, SealError, Sealer, StripeShape};
+use exclave_stripe::{SealError, Sealer, StripeShape};
 
 pub use self::intake::{NamedStream, Source, SourceError, StreamInput};
 use self::{
