@@ -18,6 +18,7 @@
 mod alone;
 mod back;
 mod buffer;
+mod column;
 mod pack;
 mod seal;
 mod tree;
