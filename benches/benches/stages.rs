@@ -2,6 +2,7 @@
 //!
 //! The bound of each: cutting and naming read every byte once (memory bandwidth, BLAKE3); sealing adds AES-GCM, the code
 //! and a BLAKE3 pass over n / k of the bytes; opening is the same without the code while all data shards are there.
+//! What the code alone costs, and the bound of that, shows the bench `kernels`.
 //! Run with `cargo bench -p exclave-benches`.
 
 use std::hint::black_box;

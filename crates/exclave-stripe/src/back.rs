@@ -13,7 +13,10 @@ use exclave_model::{
 use exclave_seal::{OpenError, RunKey, StripeKey, stripe_key::SegmentPosition};
 use zeroize::Zeroizing;
 
-use crate::tree::{GroupHash, payload_root};
+use crate::{
+    column::{blocks, blocks_mut},
+    tree::{GroupHash, payload_root},
+};
 
 /// Why bytes are not the shard that the ledger describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -154,7 +157,25 @@ pub fn decode<'a>(record: &'a StripeRecord, shards: &[VerifiedShard]) -> Result<
 }
 
 /// Rebuilds the payloads of shards `wanted`, data or parity, from any k verified ones, and compares each with the ledger.
+///
+/// # Panics
+///
+/// When more than 32 are wanted: our own bug, each is wanted once.
 pub fn rebuild(record: &StripeRecord, shards: &[VerifiedShard], wanted: &[u8]) -> Result<Vec<Vec<u8>>, DecodeError> {
+    let payload = |_| vec![0; record.context.payload.bytes()];
+    let mut payloads: Vec<Vec<u8>> = wanted.iter().map(payload).collect();
+    let slots = payloads.iter_mut().map(Vec::as_mut_slice).collect();
+    rebuild_into(record, shards, wanted, slots)?;
+    Ok(payloads)
+}
+
+/// Column by column, so that the sources of all wanted shards are read once.
+fn rebuild_into(
+    record: &StripeRecord,
+    shards: &[VerifiedShard],
+    wanted: &[u8],
+    mut payloads: Vec<&mut [u8]>,
+) -> Result<(), DecodeError> {
     let k = record.context.data;
     let parity = record
         .payloads
@@ -166,32 +187,25 @@ pub fn rebuild(record: &StripeRecord, shards: &[VerifiedShard], wanted: &[u8]) -
         .ok_or(DecodeError::Geometry)?;
     let present: Vec<u8> = shards.iter().map(VerifiedShard::index).collect();
     let decoder = Coder::new(record.context.code, geometry).decoder(&present)?;
-    let sources: Vec<&Bytes> = decoder
-        .sources()
-        .iter()
-        .filter_map(|index| {
-            shards
-                .iter()
-                .find(|shard| shard.index == *index)
-                .map(VerifiedShard::payload)
-        })
-        .collect();
-    wanted
-        .iter()
-        .map(|index| {
-            let mut payload = vec![0; record.context.payload.bytes()];
-            for (column, out) in payload.chunks_exact_mut(SEGMENT_BYTES).enumerate() {
-                let at = column * SEGMENT_BYTES;
-                let blocks: Vec<&[u8]> = sources.iter().map(|source| &source[at..at + SEGMENT_BYTES]).collect();
-                decoder.rebuild_row(*index, &blocks, out);
-            }
-            let expected = record.payloads.get(usize::from(*index)).ok_or(DecodeError::Geometry)?;
-            if PayloadHash::of(&payload) != *expected {
-                return Err(DecodeError::NotACodeword(*index));
-            }
-            Ok(payload)
-        })
-        .collect()
+    let payload_of = |index: &u8| {
+        let shard = shards.iter().find(|shard| shard.index == *index);
+        shard.map(|shard| shard.payload.as_ref())
+    };
+    let sources: Vec<&[u8]> = decoder.sources().iter().filter_map(payload_of).collect();
+    let expected = |index: &u8| record.payloads.get(usize::from(*index)).ok_or(DecodeError::Geometry);
+    let hashes: Vec<&PayloadHash> = wanted.iter().map(expected).collect::<Result<_, _>>()?;
+
+    for column in 0..record.context.payload.groups() {
+        let sources = blocks(sources.iter().copied(), column);
+        let mut outs = blocks_mut(payloads.iter_mut().map(|payload| &mut **payload), column);
+        decoder.rebuild_rows(wanted, &sources[..usize::from(k)], &mut outs[..wanted.len()]);
+    }
+    for ((index, payload), expected) in wanted.iter().zip(&payloads).zip(hashes) {
+        if PayloadHash::of(payload) != *expected {
+            return Err(DecodeError::NotACodeword(*index));
+        }
+    }
+    Ok(())
 }
 
 impl CodedStripe<'_> {

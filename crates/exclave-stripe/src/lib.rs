@@ -17,6 +17,7 @@
 
 mod alone;
 mod back;
+mod column;
 mod pack;
 mod seal;
 mod tree;
