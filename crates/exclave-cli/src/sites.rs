@@ -151,6 +151,9 @@ pub fn hint(error: &SiteError) -> Option<String> {
             format!("the credentials for {address} do not suffice; try `exclave site check {address}`")
         }
         (Class::Unreachable | Class::Slow, _) => format!("is {address} up? `exclave site check {address}` tells more"),
+        (Class::Untrusted, _) => {
+            format!("ask the operator of {address} for the pin of its key; a changed key is added to the site's `pin`")
+        }
         (Class::Full, _) => format!("make room at {address}"),
         _ => return None,
     })

@@ -66,6 +66,12 @@ pub enum Failure {
     /// No connection: name, route, port or TLS; or it broke.
     #[error("unreachable")]
     Unreachable,
+    /// Somebody answered whom the settings don't trust: another key than the pinned ones, another authority, name or date.
+    #[error("the server is not trusted: {why}")]
+    Untrusted {
+        /// What is wrong with it; for a key that isn't pinned, its pin.
+        why: String,
+    },
     /// The site asks us to slow down.
     #[error("throttled by the site")]
     Throttled,
@@ -129,6 +135,8 @@ pub enum Class {
     Missing,
     /// No connection, or it broke.
     Unreachable,
+    /// Somebody answered whom the settings don't trust.
+    Untrusted,
     /// The site asks us to slow down.
     Throttled,
     /// No room, or a quota is used up.
@@ -246,6 +254,7 @@ impl Failure {
             Self::Denied => Class::Denied,
             Self::Missing => Class::Missing,
             Self::Unreachable => Class::Unreachable,
+            Self::Untrusted { .. } => Class::Untrusted,
             Self::Throttled => Class::Throttled,
             Self::Full => Class::Full,
             Self::Internal { .. } => Class::Internal,
@@ -266,6 +275,7 @@ impl Class {
             Self::Slow | Self::Unreachable | Self::Throttled | Self::Internal => true,
             Self::Denied
             | Self::Missing
+            | Self::Untrusted
             | Self::Full
             | Self::Malformed
             | Self::TooLong

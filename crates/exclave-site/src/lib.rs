@@ -17,6 +17,7 @@ mod address;
 mod body;
 mod contract;
 mod error;
+mod pin;
 mod settings;
 
 // where objects lie
@@ -47,6 +48,7 @@ pub use self::{
     layer::timed::Timed,
     memory::{MemorySite, MemoryStore},
     open::{open, open_destroy},
+    pin::{BadPin, Pin, Pins},
     probe::{ProbeInputs, ProbeReport, probe},
     settings::{ByteCount, Credentials, Secret, SiteSettings, Span},
     simulated::SimulatedSite,

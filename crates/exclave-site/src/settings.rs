@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::Pins;
 use crate::file::Durability;
 
 /// How to reach one site. Defaults are for a store on the internet that answers within seconds.
@@ -20,6 +21,9 @@ pub struct SiteSettings {
     /// Certificates (PEM) that this site's chain must end in, instead of the system's list. A hostile national
     /// authority on that list then can't stand in for the site.
     pub ca_pem: Option<String>,
+    /// Keys one of which the server must hold. Alone, a pin settles who the server is, and no authority, name or date is
+    /// looked at; with `ca_pem`, both must hold. A proxy that is reached by `https://` is held to the same.
+    pub pin: Pins,
     /// HTTP proxy. Without one none is used, whatever the environment says.
     pub proxy: Option<String>,
     /// Allows `http://` to hosts that aren't loopback. Credentials and names travel in the clear then; shards are
@@ -50,6 +54,7 @@ impl Default for SiteSettings {
             region: None,
             credentials: Credentials::Anonymous,
             ca_pem: None,
+            pin: Pins::default(),
             proxy: None,
             allow_http: false,
             connect_max: Span(Duration::from_secs(10)),

@@ -15,7 +15,7 @@
 //! credentials = { s3 = { access_key = "k", secret_key = "s" } }
 //! ```
 //!
-//! A site with `refused = "unreachable"` (or another class) isn't checked but has to fail so: a server whose certificate isn't
+//! A site with `refused = "untrusted"` (or another class) isn't checked but has to fail so: a server whose certificate isn't
 //! signed by the authority in `ca_pem`, for example.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at its first surprise")]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use exclave_site::{ByteCount, Credentials, SiteSettings, Span};
+use exclave_site::{ByteCount, Credentials, Pins, SiteSettings, Span};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
@@ -69,6 +69,8 @@ pub struct RawSite {
     pub credential: Option<String>,
     pub credentials_env: Option<String>,
     pub ca_file: Option<PathBuf>,
+    #[serde(default)]
+    pub pin: Pins,
     pub proxy: Option<String>,
     pub allow_http: bool,
     pub connect_max: Duration,
@@ -89,6 +91,7 @@ impl RawSite {
             region: self.signing_region.clone(),
             credentials: Credentials::Anonymous,
             ca_pem,
+            pin: self.pin.clone(),
             proxy: self.proxy.clone(),
             allow_http: self.allow_http,
             connect_max: self.connect_max,

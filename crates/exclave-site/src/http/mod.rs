@@ -4,6 +4,7 @@
 //! - sends to the site's own origin and to no other: not where a redirect points, not to a cloud's metadata address,
 //!   whatever `object_store` would like to ask there ([`Refused::Origin`]);
 //! - uses no proxy and no credentials but those given;
+//! - speaks TLS only with whom the settings name: an authority's or a pinned key's ([`pinned`]);
 //! - gives up when no byte moves in either direction for the allowed silence, between one and two times it, however
 //!   long a large body takes in total;
 //! - reads no more of an error's text than [`ERROR_BODY_BYTES_MAX`], and of one page of a listing no more than
@@ -16,6 +17,7 @@
 //! as made (RFC 4918 section 9.3.1: 405 says that it exists), and directories are made one after the other.
 
 pub(crate) mod listing;
+pub(crate) mod pinned;
 mod watch;
 
 use std::sync::Arc;
@@ -78,6 +80,12 @@ pub(crate) enum BadTransport {
     Client(#[from] reqwest::Error),
     #[error("credentials hold what no HTTP header can")]
     Header(#[from] header::InvalidHeaderValue),
+    #[error("a key is pinned and {0} is unencrypted: nobody would prove to hold it")]
+    PinWithoutTls(Url),
+    #[error("the authorities' certificates: {0}")]
+    Authorities(String),
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
 }
 
 /// The carrier of one site's requests. Clones share everything.
@@ -108,7 +116,13 @@ impl Transport {
         if let Some(proxy) = &settings.proxy {
             client = client.proxy(reqwest::Proxy::all(proxy)?);
         }
-        if let Some(pem) = &settings.ca_pem {
+        let ca_pem = settings.ca_pem.as_deref();
+        if !settings.pin.is_empty() {
+            if site.scheme() != "https" {
+                return Err(BadTransport::PinWithoutTls(site));
+            }
+            client = client.tls_backend_preconfigured(pinned::config(&settings.pin, ca_pem)?);
+        } else if let Some(pem) = ca_pem {
             client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem.as_bytes())?);
         }
         let inner = Inner {

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at its first surprise")]
 
+mod certificates;
 mod support;
+mod trust;
 
 use std::time::Duration;
 
