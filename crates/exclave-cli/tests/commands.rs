@@ -451,6 +451,24 @@ fn sites_are_checked_without_an_archive() {
     assert_eq!(checked[1]["verdict"], "unreachable");
     let (text, _) = desk.expect(3, &["site", "check", &a, &gone]);
     assert!(text.starts_with("SITE  VERDICT "), "{text}");
+    // A directory has neither; the site that is gone isn't asked.
+    assert_eq!(
+        text.matches("\n  older versions: not kept; object lock: none\n")
+            .count(),
+        1,
+        "{text}"
+    );
+    assert!(
+        text.contains("can too, and nothing is kept of what was there\n"),
+        "{text}"
+    );
+    assert_eq!(
+        (
+            &checked[0]["probe"]["versioning"]["value"],
+            &checked[0]["probe"]["object_lock"]["value"]
+        ),
+        (&"off".into(), &"none".into())
+    );
 }
 
 #[test]

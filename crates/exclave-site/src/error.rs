@@ -44,6 +44,10 @@ pub enum Operation {
     Flush,
     /// Delete an object.
     Delete,
+    /// Ask whether older versions are kept.
+    Versioning,
+    /// Ask whether objects are locked.
+    ObjectLock,
     /// Reach the site at all.
     Open,
 }
@@ -269,6 +273,26 @@ impl Failure {
 }
 
 impl Class {
+    /// Its word in reports, the same as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Slow => "slow",
+            Self::Denied => "denied",
+            Self::Missing => "missing",
+            Self::Unreachable => "unreachable",
+            Self::Untrusted => "untrusted",
+            Self::Throttled => "throttled",
+            Self::Full => "full",
+            Self::Internal => "internal",
+            Self::Malformed => "malformed",
+            Self::TooLong => "too-long",
+            Self::ShortRead => "short-read",
+            Self::Unsupported => "unsupported",
+            Self::Crashed => "crashed",
+            Self::Other => "other",
+        }
+    }
+
     /// True when the same request may succeed a moment later.
     pub fn is_retryable(self) -> bool {
         match self {
@@ -298,6 +322,8 @@ impl fmt::Display for Operation {
             Self::ListChildren => "list children of",
             Self::Flush => "flush",
             Self::Delete => "delete",
+            Self::Versioning => "versioning",
+            Self::ObjectLock => "object lock",
             Self::Open => "open",
         })
     }

@@ -26,7 +26,7 @@ use std::time::Instant;
 use exclave_model::ObjectName;
 use exclave_site::conformance::{self, Outcome};
 use exclave_site::probe::{Finding, Kept, Power};
-use exclave_site::{ProbeInputs, SiteAddress, SiteSettings, open, open_destroy, probe};
+use exclave_site::{ProbeInputs, SiteAddress, SiteSettings, open, open_destroy, open_retention, probe};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -89,6 +89,7 @@ async fn check(server: &Server) -> Vec<String> {
         };
     }
     let destroy = open_destroy(address, settings).unwrap();
+    let retention = open_retention(address, settings).unwrap();
     // The servers are fresh for each run; the process number keeps runs by hand apart.
     let root = ObjectName::parse(&format!("conformance/{}", std::process::id())).unwrap();
     let start = Instant::now();
@@ -116,6 +117,7 @@ async fn check(server: &Server) -> Vec<String> {
             nonce,
             elapsed: &elapsed,
             destroy: Some(&*destroy),
+            retention: Some(&*retention),
         },
     )
     .await;

@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use exclave_site::{
-    Class, ProbeInputs, ProbeReport, Scheme,
+    Class, LockMode, ObjectLock, ProbeInputs, ProbeReport, Scheme, Versioning,
     probe::{CreateOnly, Finding, Kept, Power},
 };
 use futures::future::join_all;
@@ -164,10 +164,12 @@ async fn probe(site: &OpenSite, start: Instant, may_delete: bool) -> Result<Prob
     let nonce = exclave_seal::entropy::draw(&mut OsEntropy).because(failed)?;
     let destroy = may_delete.then(|| exclave_site::open_destroy(&site.config.address, &site.settings));
     let destroy = destroy.transpose().because(failed)?;
+    let retention = exclave_site::open_retention(&site.config.address, &site.settings).because(failed)?;
     let inputs = ProbeInputs {
         nonce,
         elapsed: &|| start.elapsed(),
         destroy: destroy.as_deref(),
+        retention: Some(&*retention),
     };
     Ok(exclave_site::probe(&*site.site, &inputs).await)
 }
@@ -273,23 +275,49 @@ fn remarks(probe: &ProbeReport, now: i64) -> Vec<String> {
         Finding::Failed { error, .. } => remark(error),
         Finding::Known(CreateOnly::Honoured) | Finding::Unknown => {}
     }
-    match (&probe.overwrite, &probe.delete) {
-        (Finding::Known(Power::Can), Finding::Known(Power::Can)) => {
-            remark("our credentials can overwrite and delete; whoever steals them can too, unless versions are kept");
-        }
-        (Finding::Known(Power::Can), _) => {
-            remark("our credentials can overwrite; whoever steals them can too, unless versions are kept");
-        }
-        (_, Finding::Known(Power::Can)) => {
-            remark("our credentials can delete; whoever steals them can too, unless versions are kept");
-        }
-        _ => {}
+    let powers = match (&probe.overwrite, &probe.delete) {
+        (Finding::Known(Power::Can), Finding::Known(Power::Can)) => Some("overwrite and delete"),
+        (Finding::Known(Power::Can), _) => Some("overwrite"),
+        (_, Finding::Known(Power::Can)) => Some("delete"),
+        _ => None,
+    };
+    if let Some(powers) = powers {
+        let what_is_left = what_a_thief_leaves(probe);
+        remark(&format!(
+            "our credentials can {powers}; whoever steals them can too{what_is_left}"
+        ));
     }
     if let Some(date) = probe.date.filter(|date| date.abs_diff(now) > CLOCK_SKEW_SECONDS_MAX) {
         let away = std::time::Duration::from_secs(date.abs_diff(now));
         remarks.push(format!("its clock and ours are {} apart", format::span(away)));
     }
     remarks
+}
+
+/// What stands between stolen credentials and the data, as far as the bucket says.
+fn what_a_thief_leaves(probe: &ProbeReport) -> &'static str {
+    match (&probe.versioning, &probe.object_lock) {
+        (
+            _,
+            Finding::Known(ObjectLock::ByDefault {
+                mode: LockMode::Compliance,
+                ..
+            }),
+        ) => ", but the versions beneath are locked",
+        (
+            _,
+            Finding::Known(ObjectLock::ByDefault {
+                mode: LockMode::Governance,
+                ..
+            }),
+        ) => ", but the versions beneath are locked for all who lack the right to lift that",
+        (_, Finding::Known(ObjectLock::Policy)) => ", unless the policy that lies on it forbids that",
+        (Finding::Known(Versioning::Enabled), _) => {
+            "; the versions beneath stay for as long as they may not delete those as well"
+        }
+        (Finding::Known(Versioning::Suspended | Versioning::Off), _) => ", and nothing is kept of what was there",
+        (Finding::Unknown | Finding::Failed { .. }, _) => ", unless versions are kept",
+    }
 }
 
 /// All sites for people: a table, then what to know about each.
@@ -324,6 +352,10 @@ impl Report for Page<'_> {
                 site.fit_for.join(", ")
             };
             writeln!(out, "\n{} ({})\n  fit for {fit_for}", site.name, site.probe.site)?;
+            if site.verdict != Verdict::Unreachable {
+                let (versions, lock) = (told(&site.probe.versioning), told(&site.probe.object_lock));
+                writeln!(out, "  older versions: {versions}; object lock: {lock}")?;
+            }
             for remark in &site.remarks {
                 writeln!(out, "  {}", format::plain(remark))?;
             }
@@ -369,6 +401,19 @@ fn cell<T>(finding: &Finding<T>, known: impl Fn(&T) -> String) -> String {
         Finding::Known(value) => known(value),
         Finding::Failed { .. } => "failed".to_owned(),
         Finding::Unknown => "-".to_owned(),
+    }
+}
+
+/// A bucket's word in a sentence.
+fn told<T: std::fmt::Display>(finding: &Finding<T>) -> String {
+    match finding {
+        Finding::Known(value) => value.to_string(),
+        Finding::Failed { class, .. } => match class {
+            Class::Unsupported => "can't be asked".to_owned(),
+            Class::Denied => "we may not ask".to_owned(),
+            class => format!("asking failed ({})", class.as_str()),
+        },
+        Finding::Unknown => "unknown".to_owned(),
     }
 }
 

@@ -7,8 +7,8 @@
 //! - speaks TLS only with whom the settings name: an authority's or a pinned key's ([`pinned`]);
 //! - gives up when no byte moves in either direction for the allowed silence, between one and two times it, however
 //!   long a large body takes in total;
-//! - reads no more of an error's text than [`ERROR_BODY_BYTES_MAX`], and of one page of a listing no more than
-//!   [`LIST_PAGE_BYTES_MAX`];
+//! - reads no more of an error's text than [`ERROR_BODY_BYTES_MAX`], of one page of a listing than
+//!   [`LIST_PAGE_BYTES_MAX`], and of a document about a bucket than [`DOCUMENT_BYTES_MAX`];
 //! - turns a status that means failure into a [`Refused::Status`], so that its class isn't lost on the way;
 //! - remembers the site's clock.
 //!
@@ -45,6 +45,9 @@ const ERROR_TEXT_CHARS_MAX: usize = 300;
 
 /// Longest page of a listing. Vendors send at most 5,000 names, some 10 MiB; WebDAV a whole directory at once.
 const LIST_PAGE_BYTES_MAX: usize = 64 << 20;
+
+/// Longest document about a bucket; the longest that makes sense has some hundred bytes.
+const DOCUMENT_BYTES_MAX: usize = 64 << 10;
 
 /// No date yet.
 const NO_DATE: i64 = i64::MIN;
@@ -134,6 +137,13 @@ impl Transport {
             directories: tokio::sync::Mutex::new(()),
         };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// Sends a request whose answer is a short document.
+    pub(crate) async fn ask(&self, request: HttpRequest) -> Result<http::Response<Bytes>, HttpError> {
+        let (parts, body) = self.call(request).await?.into_parts();
+        let document = read_up_to(body, DOCUMENT_BYTES_MAX).await?;
+        Ok(http::Response::from_parts(parts, document))
     }
 
     /// The site's clock as its latest answer said, in seconds since 1970.

@@ -99,7 +99,7 @@ fn of_status(status: StatusCode, text: &str) -> Failure {
     }
 }
 
-fn has_no_bucket(text: &str) -> bool {
+pub(super) fn has_no_bucket(text: &str) -> bool {
     text.contains("NoSuchBucket") || text.contains("ContainerNotFound")
 }
 
@@ -132,7 +132,7 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
 }
 
 /// One short line.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(WHY_CHARS_MAX)
