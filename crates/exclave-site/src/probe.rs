@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use exclave_model::{ObjectName, Prefix, hex};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::contract::{Destroy, PutMode, Site, Stored};
 use crate::layer::script::SplitMix64;
@@ -41,7 +41,7 @@ pub enum Finding<T> {
 }
 
 /// What becomes of a create-only put on a name that is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CreateOnly {
     /// It is refused and the first object stays. Says nothing about a race.

@@ -79,6 +79,7 @@ impl fmt::Display for ObjectLock {
         match self {
             Self::None => f.write_str("none"),
             Self::OnRequest => f.write_str("on request only"),
+            Self::ByDefault { mode, days: 1 } => write!(f, "{mode}, 1 day"),
             Self::ByDefault { mode, days } => write!(f, "{mode}, {days} days"),
             Self::Policy => f.write_str("by a policy"),
         }

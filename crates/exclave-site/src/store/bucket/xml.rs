@@ -11,6 +11,8 @@ const YEAR_DAYS: u32 = 365;
 /// Documents by their root, so that another document isn't taken for an empty one.
 #[derive(Deserialize)]
 enum Document {
+    /// moto 5 names it after the operation.
+    #[serde(alias = "GetBucketVersioningResponse")]
     VersioningConfiguration(VersioningConfiguration),
     ObjectLockConfiguration(ObjectLockConfiguration),
     Error(Error),
@@ -92,12 +94,14 @@ fn by_default(retention: &DefaultRetention) -> Result<ObjectLock, Refusal> {
         Some("COMPLIANCE") => LockMode::Compliance,
         Some(_) | None => return Err(wrong("a default retention of no known mode")),
     };
-    let days = match (retention.days, retention.years) {
+    // moto 5 says "0 years" beside the days.
+    let given = |length: Option<u32>| length.filter(|length| *length > 0);
+    let days = match (given(retention.days), given(retention.years)) {
         (Some(days), None) => Some(days),
         (None, Some(years)) => years.checked_mul(YEAR_DAYS),
         (Some(_), Some(_)) | (None, None) => None,
     };
-    match days.filter(|days| *days > 0) {
+    match days {
         Some(days) => Ok(ObjectLock::ByDefault { mode, days }),
         None => Err(wrong("a default retention of no definite length")),
     }
@@ -144,6 +148,9 @@ mod tests {
         assert_eq!(status(with_more), Some(Versioning::Suspended));
         assert_eq!(status(""), Some(Versioning::Off));
         assert_eq!(status("<Status/>"), Some(Versioning::Off));
+        let as_moto =
+            r#"<GetBucketVersioningResponse xmlns="x"><Status>Enabled</Status></GetBucketVersioningResponse>"#;
+        assert_eq!(versioning(&answer(200, as_moto)), Ok(Versioning::Enabled));
         for nonsense in [
             "<Status>enabled</Status>",
             "<Status>Enabled</Status><Status>Suspended</Status>",
@@ -170,6 +177,10 @@ mod tests {
         assert_eq!(
             rule("<Mode>COMPLIANCE</Mode><Days>30</Days>"),
             by_default(LockMode::Compliance, 30)
+        );
+        assert_eq!(
+            rule("<Mode>COMPLIANCE</Mode><Days>1</Days><Years>0</Years>"),
+            by_default(LockMode::Compliance, 1)
         );
         assert_eq!(
             rule("<Mode>GOVERNANCE</Mode><Years>2</Years>"),
