@@ -472,6 +472,33 @@ fn sites_are_checked_without_an_archive() {
 }
 
 #[test]
+fn a_check_is_remembered_and_a_damaged_memory_is_no_obstacle() {
+    let desk = Desk::new();
+    desk.tree();
+    desk.found();
+    let probes = desk.path("exclave-state/probes");
+    let listed = |site: usize| desk.json_lines(0, &["site", "list"])[site]["probed"].clone();
+    assert_eq!((probes.exists(), listed(0)), (false, Value::Null));
+    desk.expect(0, &["site", "check", "--keep", "a", "b"]);
+    assert_eq!((mode(&probes), walk(&probes).len()), (0o700, 2));
+    assert_eq!(
+        (&listed(0)["create_only"], &listed(0)["address"], listed(2)),
+        (&"honoured".into(), &desk.site("a").into(), Value::Null)
+    );
+    desk.expect(0, &["replicate", "land-register"]);
+
+    for memory in walk(&probes) {
+        assert_eq!(mode(&memory), 0o600);
+        fs::write(&memory, "create_only = \"honoured\"").unwrap();
+    }
+    let (_, err) = desk.expect(0, &["replicate", "land-register"]);
+    assert_eq!(err.matches("Warning: the memory of a site check ").count(), 2, "{err}");
+    assert!(err.contains(" is of no use: ") && !err.contains("Error"), "{err}");
+    desk.expect(0, &["site", "check", "a", "b", "c"]);
+    assert_eq!(desk.expect(0, &["replicate", "land-register"]).1, "");
+}
+
+#[test]
 fn a_shard_is_inspected_without_keys() {
     let desk = Desk::new();
     desk.tree();

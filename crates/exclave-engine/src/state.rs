@@ -9,6 +9,7 @@
 //! datasets/<id>.runs    the run table of its newest head
 //! journal/<run>         what a run has done so far
 //! catalog.sqlite        rebuildable
+//! probes/<hash>         what `site check` found at a site; the command line's, rebuildable
 //! ```
 //!
 //! Losing the folder loses no snapshot: secrets are in every head, sealed; the chain begins anew as a new incarnation.

@@ -12,7 +12,6 @@ use std::{
 use clap::Args;
 use exclave_engine::{ReplicateError, ReplicateReport, RunOutcome, StateError};
 use exclave_model::SiteId;
-use exclave_site::Scheme;
 use serde::Serialize;
 
 use super::World;
@@ -24,6 +23,7 @@ use crate::{
     exit::Exit,
     format, interrupt,
     output::Report,
+    probed,
     progress::Shown,
     surroundings::{self, Edge},
 };
@@ -94,7 +94,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
             .output
             .note(format!("Warning: {}", format::plain(&trouble.to_string())));
     }
-    let create_only = create_only(&agent);
+    let create_only = probed::create_only(&agent, &config, &world.output);
     let mut exit = Exit::Done;
     let mut done = Vec::new();
     let alone = wanted.len() == 1;
@@ -217,13 +217,6 @@ fn one(
         Ok(report) => Ok(Done::of(dataset, report, agent, start.elapsed().as_secs_f64())),
         Err(error) => Err(failed(&dataset.name, error)),
     }
-}
-
-/// Directories keep what they have when a name is taken: the kernel sees to it.
-fn create_only(agent: &Agent) -> BTreeSet<SiteId> {
-    let sites = agent.archive.sites.iter();
-    let directories = sites.filter(|handle| matches!(handle.site.address().scheme(), Scheme::File { .. }));
-    directories.filter_map(|handle| handle.id).collect()
 }
 
 fn failed(name: &str, error: ReplicateError) -> Trouble {

@@ -1,4 +1,7 @@
 //! `exclave site list|check`: which sites there are, and what they are fit for.
+//!
+//! What a check finds about create-only puts is remembered with the agent's state: `replicate` uses them where they are
+//! honoured.
 
 use std::{
     io::{self, Write},
@@ -6,21 +9,24 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
+use exclave_engine::{AgentState, StateError};
 use exclave_site::{
     Class, LockMode, ObjectLock, ProbeInputs, ProbeReport, Scheme, Versioning,
     probe::{CreateOnly, Finding, Kept, Power},
 };
 use futures::future::join_all;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::World;
 use crate::{
-    config::SiteConfig,
+    config::{Config, SiteConfig},
     credentials::CredentialSource,
-    error::{Context as _, Trouble},
+    error::{self, Context as _, Trouble},
     exit::Exit,
     format,
-    output::{Form, Report, aligned, figures, words},
+    output::{Form, Output, Report, aligned, figures, words},
+    probed::Probed,
     sites::{self, OpenSite, Wanted},
     surroundings::{Edge, OsEntropy},
 };
@@ -62,7 +68,13 @@ pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
 fn list(world: &mut World) -> Result<Exit, Trouble> {
     let config = world.config()?;
     let sites = sites::choose(&Wanted::default(), &config)?;
-    let listed: Vec<Listed> = sites.iter().map(Listed::of).collect();
+    let state = config.state_dir(&world.environment);
+    let mut listed = Vec::new();
+    for site in &sites {
+        // A list of sites is no place to complain about what a check will write again; `replicate` does.
+        let probed = Probed::recall(&state, site).ok().flatten();
+        listed.push(Listed::of(site, probed));
+    }
     let columns = [
         "NAME",
         "ADDRESS",
@@ -70,6 +82,7 @@ fn list(world: &mut World) -> Result<Exit, Trouble> {
         "PACE",
         "COUNTRY",
         "OPERATOR",
+        "CREATE-ONLY",
         "CREDENTIALS",
     ]
     .map(words);
@@ -82,6 +95,9 @@ fn list(world: &mut World) -> Result<Exit, Trouble> {
             site.pace.to_owned(),
             or_dash(&site.country),
             or_dash(&site.operator),
+            site.probed
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |probed| create_only(&probed.create_only)),
             site.credentials.clone(),
         ]
     })?;
@@ -100,12 +116,14 @@ struct Listed {
     operator: Option<String>,
     legal_reach: Vec<String>,
     iam_realm: Option<String>,
+    /// What the last check found.
+    probed: Option<Probed>,
     /// Where credentials come from; never what they are.
     credentials: String,
 }
 
 impl Listed {
-    fn of(site: &SiteConfig) -> Self {
+    fn of(site: &SiteConfig, probed: Option<Probed>) -> Self {
         let credentials = match &site.credentials {
             _ if matches!(site.address.scheme(), Scheme::File { .. } | Scheme::Memory { .. }) => "-".to_owned(),
             CredentialSource::File(path) => format!("file {}", path.display()),
@@ -124,6 +142,7 @@ impl Listed {
             operator: domains.operator,
             legal_reach: domains.legal_reach,
             iam_realm: domains.iam_realm,
+            probed,
             credentials,
         }
     }
@@ -136,17 +155,20 @@ fn check(arguments: &Check, world: &mut World) -> Result<Exit, Trouble> {
         credentials: arguments.credentials.as_deref(),
     };
     let open = sites::open_all(sites::choose(&wanted, &config)?, &world.environment)?;
+    let state = agent_state(&config, world)?;
     let edge = Edge::start(config.threads)?;
     let now = edge.surroundings.clock.now_unix_seconds();
     let start = Instant::now();
     let probes = open.iter().map(|site| probe(site, start, !arguments.keep));
     let reports = edge.block_on(join_all(probes));
-    let checked: Result<Vec<Checked>, Trouble> = open
-        .iter()
-        .zip(reports)
-        .map(|(site, report)| report.map(|report| Checked::of(&site.config.name, report, now)))
-        .collect();
-    let checked = checked?;
+    let mut checked = Vec::new();
+    for (site, report) in open.iter().zip(reports) {
+        let report = report?;
+        if let Some(state) = &state {
+            remember(state, &site.config, &report, now, &world.output);
+        }
+        checked.push(Checked::of(&site.config.name, report, now));
+    }
     match world.output.form() {
         // Listings are JSON lines.
         Form::Json => checked.iter().try_for_each(|site| world.output.item(site))?,
@@ -157,6 +179,32 @@ fn check(arguments: &Check, world: &mut World) -> Result<Exit, Trouble> {
         .iter()
         .any(|site| matches!(site.verdict, Verdict::Unfit | Verdict::Unreachable));
     Ok(if unfit { Exit::Findings } else { Exit::Done })
+}
+
+/// The agent's state folder, where there is one: before `init` sites are checked without.
+fn agent_state(config: &Config, world: &World) -> Result<Option<AgentState>, Trouble> {
+    let folder = config.state_dir(&world.environment);
+    match AgentState::open(&folder) {
+        Ok(state) => Ok(Some(state)),
+        Err(StateError::NotSetUp(_)) => Ok(None),
+        Err(error) => {
+            let what = format!("the agent's state in {} can't be opened", folder.display());
+            Err(Trouble::failed(what).source(error))
+        }
+    }
+}
+
+/// Keeps what decides how `replicate` puts. A check that can't be remembered is a check all the same.
+fn remember(state: &AgentState, site: &SiteConfig, report: &ProbeReport, now: i64, output: &Output) {
+    let Finding::Known(found) = &report.create_only else {
+        return;
+    };
+    let kept = Timestamp::from_second(now)
+        .because(|| Trouble::failed("the clock is out of range"))
+        .and_then(|now| Probed::new(site, *found, now).remember(state.folder()));
+    if let Err(trouble) = kept {
+        output.note(format!("Warning: {}", format::plain(&error::chain(&trouble))));
+    }
 }
 
 async fn probe(site: &OpenSite, start: Instant, may_delete: bool) -> Result<ProbeReport, Trouble> {
@@ -379,15 +427,7 @@ fn row(site: &Checked) -> Vec<String> {
         cell(&probe.put_and_get, kept),
         cell(&probe.ranges, kept),
         cell(&probe.listing, kept),
-        cell(&probe.create_only, |found| {
-            match found {
-                CreateOnly::Honoured => "honoured",
-                CreateOnly::SilentlyOverwrites => "ignored",
-                CreateOnly::Unsupported => "unsupported",
-                CreateOnly::Broken => "broken",
-            }
-            .to_owned()
-        }),
+        cell(&probe.create_only, create_only),
         cell(&probe.overwrite, power),
         cell(&probe.delete, power),
         cell(&probe.round_trip_us, |us| format!("{:.1} ms", *us as f64 / 1000.0)),
@@ -422,6 +462,16 @@ fn kept(found: &Kept) -> String {
         Kept::Right => "yes".to_owned(),
         Kept::Wrong => "wrongly".to_owned(),
     }
+}
+
+fn create_only(found: &CreateOnly) -> String {
+    match found {
+        CreateOnly::Honoured => "honoured",
+        CreateOnly::SilentlyOverwrites => "ignored",
+        CreateOnly::Unsupported => "unsupported",
+        CreateOnly::Broken => "broken",
+    }
+    .to_owned()
 }
 
 fn power(found: &Power) -> String {
