@@ -417,6 +417,51 @@ fn init_refuses_before_it_writes() {
 }
 
 #[test]
+fn what_init_read_of_a_site_the_next_commands_know() {
+    let desk = Desk::new();
+    desk.tree();
+    desk.expect(0, &["key", "generate", "--out", "recovery.key"]);
+    let [a, b, c] = ["a", "b", "c"].map(|name| desk.site(name));
+    let entry = format!("[\"{b}\"]\ndurability = \"each\"\nsilence_max = \"90s\"\n");
+    fs::write(desk.path("credentials.toml"), &entry).unwrap();
+    fs::set_permissions(desk.path("credentials.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+    let init = [
+        "init",
+        "--recovery",
+        "recovery.key",
+        "--credentials",
+        "credentials.toml",
+    ];
+    let founded = desk.json(0, &[&init[..], &["--site", &a, "--site", &b, "--site", &c]].concat());
+    // Directories need none.
+    assert_eq!(founded["credentials"], serde_json::json!([]));
+    let written = fs::read_to_string(desk.path("exclave.toml")).unwrap();
+    assert!(written.contains("\ncredentials = \"credentials.toml\"\n"), "{written}");
+    let site = format!("\n[[site]]\nname = \"b\"\naddress = \"{b}\"\nsilence_max = \"90s\"\ndurability = \"each\"\n");
+    assert!(written.contains(&site), "{written}");
+    assert_eq!(written.matches("durability").count(), 1);
+    desk.expect(0, &["replicate", "land-register"]);
+
+    // Over a configuration that is there the key is written, once; the sites stay as they are.
+    let other = desk.path("other");
+    fs::create_dir(&other).unwrap();
+    let sites = format!("[[site]]\naddress = \"{a}/x\"\n[[site]]\naddress = \"{b}/x\"\n");
+    for site in [&a, &b] {
+        fs::create_dir(Path::new(site.strip_prefix("file://").unwrap()).join("x")).unwrap();
+    }
+    fs::write(other.join("exclave.toml"), &sites).unwrap();
+    desk.expect(0, &["key", "generate", "--out", "other.key"]);
+    let init = ["--config", "other/exclave.toml", "init", "--recovery", "other.key"];
+    let more = ["--root", "other.root", "--credentials", "credentials.toml"];
+    desk.expect(0, &[&init[..], &more].concat());
+    let written = fs::read_to_string(other.join("exclave.toml")).unwrap();
+    let named = format!("\ncredentials = \"{}\"\n", desk.path("credentials.toml").display());
+    assert!(written.contains(&named) && written.ends_with(&sites), "{written}");
+    let listed = desk.json_lines(0, &["--config", "other/exclave.toml", "site", "list"]);
+    assert_eq!(listed[0]["credentials"], "-");
+}
+
+#[test]
 fn plan_says_what_is_survived_and_what_is_shared() {
     let desk = Desk::new();
     let [a, b, c] = ["a", "b", "c"].map(|name| desk.site(name));

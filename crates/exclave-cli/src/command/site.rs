@@ -11,7 +11,7 @@ use std::{
 use clap::{Args, Subcommand};
 use exclave_engine::{AgentState, StateError};
 use exclave_site::{
-    Class, LockMode, ObjectLock, ProbeInputs, ProbeReport, Scheme, Versioning,
+    Class, LockMode, ObjectLock, ProbeInputs, ProbeReport, Versioning,
     probe::{CreateOnly, Finding, Kept, Power},
 };
 use futures::future::join_all;
@@ -21,7 +21,6 @@ use serde::Serialize;
 use super::World;
 use crate::{
     config::{Config, SiteConfig},
-    credentials::CredentialSource,
     error::{self, Context as _, Trouble},
     exit::Exit,
     format,
@@ -124,12 +123,9 @@ struct Listed {
 
 impl Listed {
     fn of(site: &SiteConfig, probed: Option<Probed>) -> Self {
-        let credentials = match &site.credentials {
-            _ if matches!(site.address.scheme(), Scheme::File { .. } | Scheme::Memory { .. }) => "-".to_owned(),
-            CredentialSource::File(path) => format!("file {}", path.display()),
-            CredentialSource::Systemd(name) => format!("systemd credential {name}"),
-            CredentialSource::Variables(prefix) | CredentialSource::VariablesIfSet(prefix) => format!("${prefix}_*"),
-            CredentialSource::Given(_) => "given".to_owned(),
+        let credentials = match site.needs_credentials() {
+            true => site.credentials.to_string(),
+            false => "-".to_owned(),
         };
         let domains = site.domains.clone();
         Self {

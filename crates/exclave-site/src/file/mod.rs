@@ -61,6 +61,16 @@ pub enum Durability {
     Flush,
 }
 
+impl Durability {
+    /// Its word in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Each => "each",
+            Self::Flush => "flush",
+        }
+    }
+}
+
 /// A site that is a directory.
 #[derive(Debug, Clone)]
 pub struct FileSite(Arc<Inner>);
