@@ -12,21 +12,24 @@
 //! - turns a status that means failure into a [`Refused::Status`], so that its class isn't lost on the way;
 //! - remembers the site's clock.
 //!
+//! A put that is refused for want of a checksum is sent again with one, and so are the later ones ([`digest`]).
+//!
 //! Two repairs on the way, for what `object_store` 0.14 can't bear: names in a listing that it would refuse are blanked, or one
 //! stray key would hide the whole page (see [`listing`]); `MKCOL` of a directory that another put has just made counts
 //! as made (RFC 4918 section 9.3.1: 405 says that it exists), and directories are made one after the other.
 
+mod digest;
 pub(crate) mod listing;
 pub(crate) mod pinned;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use object_store::ClientOptions;
 use object_store::client::{
@@ -102,6 +105,7 @@ struct Inner {
     credentials: Credentials,
     silence_max: Duration,
     date: AtomicI64,
+    wants_digests: AtomicBool,
     directories: tokio::sync::Mutex<()>,
 }
 
@@ -134,6 +138,7 @@ impl Transport {
             credentials: settings.credentials.clone(),
             silence_max: settings.silence_max.0,
             date: AtomicI64::new(NO_DATE),
+            wants_digests: AtomicBool::new(false),
             directories: tokio::sync::Mutex::new(()),
         };
         Ok(Self(Arc::new(inner)))
@@ -191,7 +196,25 @@ impl HttpConnector for Transport {
 
 #[async_trait]
 impl HttpService for Transport {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if request.method() != Method::PUT {
+            return self.send(request).await;
+        }
+        if !self.0.wants_digests.load(Ordering::Relaxed) {
+            // Shares the body's bytes.
+            match self.send(request.clone()).await {
+                Err(error) if digest::is_wanted(&error) => self.0.wants_digests.store(true, Ordering::Relaxed),
+                answered => return answered,
+            }
+        }
+        let digest = digest::of(request.body().clone()).await?;
+        request.headers_mut().insert(digest::CONTENT_MD5, digest);
+        self.send(request).await
+    }
+}
+
+impl Transport {
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let about = About::of(&request);
         // One at a time: servers lock a path while they work on it and answer 423 to the other (seen with rclone).
         let _turn = match about.makes_directory {
