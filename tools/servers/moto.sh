@@ -4,6 +4,8 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 port=$(free_port)
+# Only when it is told to record what it is asked (shard_puts.py).
+export MOTO_RECORDER_FILEPATH=$folder/recording
 "${MOTO:?MOTO names the environment}/bin/moto_server" -H 127.0.0.1 -p "$port" >"$folder/log" 2>&1 &
 children+=($!)
 await_port "$!" "$port"
