@@ -28,6 +28,7 @@ mod keys;
 mod names;
 mod output;
 mod private_file;
+mod probed;
 mod progress;
 mod reader;
 mod sites;

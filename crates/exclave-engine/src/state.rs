@@ -10,6 +10,7 @@
 //! datasets/<id>.streams lengths of its newest head's streams: a dump that shrinks is held against them
 //! journal/<run>         what a run has done so far
 //! catalog.sqlite        rebuildable
+//! probes/<hash>         what `site check` found at a site; the command line's, rebuildable
 //! ```
 //!
 //! Losing the folder loses no snapshot: secrets are in every head, sealed; the chain begins anew as a new incarnation.

@@ -15,7 +15,6 @@ use exclave_catalog::CatalogError;
 use exclave_dataset::source::{BadOutput, CommandFailure, StreamError};
 use exclave_engine::{ReplicateError, ReplicateReport, RunOutcome, SourceError, StateError};
 use exclave_model::SiteId;
-use exclave_site::Scheme;
 use serde::Serialize;
 
 use self::scan::Scan;
@@ -29,6 +28,7 @@ use crate::{
     exit::Exit,
     format, interrupt,
     output::Report,
+    probed,
     progress::Shown,
     surroundings::{self, Edge},
 };
@@ -112,7 +112,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     if let Some(doubt) = clock::doubt(&agent.archive, &edge) {
         world.output.note(format!("Warning: {doubt}"));
     }
-    let create_only = create_only(&agent);
+    let create_only = probed::create_only(&agent, &config, &world.output);
     let mut exit = Exit::Done;
     let mut done = Vec::new();
     let alone = wanted.len() == 1;
@@ -240,13 +240,6 @@ fn one(
         Ok(report) => Ok(Done::of(dataset, report, agent, start.elapsed().as_secs_f64())),
         Err(error) => Err(failed(&dataset.name, error)),
     }
-}
-
-/// Directories keep what they have when a name is taken: the kernel sees to it.
-fn create_only(agent: &Agent) -> BTreeSet<SiteId> {
-    let sites = agent.archive.sites.iter();
-    let directories = sites.filter(|handle| matches!(handle.site.address().scheme(), Scheme::File { .. }));
-    directories.filter_map(|handle| handle.id).collect()
 }
 
 fn failed(name: &str, error: ReplicateError) -> Trouble {

@@ -13,6 +13,7 @@
 mod known;
 mod locate;
 mod raw;
+pub mod written;
 
 use std::{
     collections::BTreeMap,
@@ -46,6 +47,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// The identity to open archives with.
     pub identity: Option<PathBuf>,
+    /// Credentials of sites by address, where a site doesn't say otherwise.
+    pub credentials: Option<PathBuf>,
     /// Threads; `None` is one per processor.
     pub threads: Option<std::num::NonZeroUsize>,
     /// How datasets are protected.
@@ -91,6 +94,16 @@ pub struct SiteConfig {
     pub pace: Pace,
     /// What fails together with it.
     pub domains: Domains,
+}
+
+impl SiteConfig {
+    /// False for directories.
+    pub fn needs_credentials(&self) -> bool {
+        match self.address.scheme() {
+            Scheme::File { .. } | Scheme::Memory { .. } => false,
+            Scheme::S3 { .. } | Scheme::Azure { .. } | Scheme::Gcs { .. } | Scheme::WebDav { .. } => true,
+        }
+    }
 }
 
 /// What fails together with a site.
@@ -189,6 +202,7 @@ impl Config {
             archive,
             state_dir: raw.state_dir.map(|path| base.join(path)),
             identity: raw.identity.map(|path| base.join(path)),
+            credentials: raw.credentials.map(|path| base.join(path)),
             threads: std::num::NonZeroUsize::new(raw.threads as usize),
             class: class(&raw.class, &shown)?,
             sites: Vec::new(),
@@ -223,6 +237,21 @@ impl Config {
             config.datasets.push(dataset);
         }
         Ok(config)
+    }
+
+    /// Takes credentials from a file of settings by address, as with the key `credentials`.
+    pub fn take_credentials_from(&mut self, file: PathBuf) {
+        for site in &mut self.sites {
+            let source = &mut site.credentials;
+            if let CredentialSource::VariablesIfSet(variables) | CredentialSource::ByAddress { variables, .. } = source
+            {
+                *source = CredentialSource::ByAddress {
+                    file: file.clone(),
+                    variables: std::mem::take(variables),
+                };
+            }
+        }
+        self.credentials = Some(file);
     }
 
     /// A site given by its address alone, with what holds for every site.
@@ -280,18 +309,25 @@ impl Config {
         };
         let pace = raw.pace.parse().map_err(|why| wrong(format!("pace: {why}")))?;
         let in_base = |path: &PathBuf| self.base.join(path);
-        let ca_pem = match &raw.ca_file {
-            Some(path) => Some(
+        let ca_pem = match (&raw.ca_file, &raw.ca_pem) {
+            (Some(_), Some(_)) => return Err(wrong("it has a ca_file and a ca_pem; one of them is enough".into())),
+            (Some(path), None) => Some(
                 std::fs::read_to_string(in_base(path))
                     .because(|| wrong(format!("its ca_file {} can't be read", in_base(path).display())))?,
             ),
-            None => None,
+            (None, inline) => inline.clone(),
         };
         let credentials = match (&raw.credentials_file, &raw.credential, &raw.credentials_env) {
             (Some(file), _, _) => CredentialSource::File(in_base(file)),
             (None, Some(name), _) => CredentialSource::Systemd(name.clone()),
             (None, None, Some(prefix)) => CredentialSource::Variables(prefix.clone()),
-            (None, None, None) => CredentialSource::VariablesIfSet(names::variable_prefix(&name)),
+            (None, None, None) => match &self.credentials {
+                Some(file) => CredentialSource::ByAddress {
+                    file: file.clone(),
+                    variables: names::variable_prefix(&name),
+                },
+                None => CredentialSource::VariablesIfSet(names::variable_prefix(&name)),
+            },
         };
         Ok(SiteConfig {
             settings: raw.settings(ca_pem),

@@ -330,6 +330,51 @@ fn init_refuses_before_it_writes() {
 }
 
 #[test]
+fn what_init_read_of_a_site_the_next_commands_know() {
+    let desk = Desk::new();
+    desk.tree();
+    desk.expect(0, &["key", "generate", "--out", "recovery.key"]);
+    let [a, b, c] = ["a", "b", "c"].map(|name| desk.site(name));
+    let entry = format!("[\"{b}\"]\ndurability = \"each\"\nsilence_max = \"90s\"\n");
+    fs::write(desk.path("credentials.toml"), &entry).unwrap();
+    fs::set_permissions(desk.path("credentials.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+    let init = [
+        "init",
+        "--recovery",
+        "recovery.key",
+        "--credentials",
+        "credentials.toml",
+    ];
+    let founded = desk.json(0, &[&init[..], &["--site", &a, "--site", &b, "--site", &c]].concat());
+    // Directories need none.
+    assert_eq!(founded["credentials"], serde_json::json!([]));
+    let written = fs::read_to_string(desk.path("exclave.toml")).unwrap();
+    assert!(written.contains("\ncredentials = \"credentials.toml\"\n"), "{written}");
+    let site = format!("\n[[site]]\nname = \"b\"\naddress = \"{b}\"\nsilence_max = \"90s\"\ndurability = \"each\"\n");
+    assert!(written.contains(&site), "{written}");
+    assert_eq!(written.matches("durability").count(), 1);
+    desk.expect(0, &["replicate", "land-register"]);
+
+    // Over a configuration that is there the key is written, once; the sites stay as they are.
+    let other = desk.path("other");
+    fs::create_dir(&other).unwrap();
+    let sites = format!("[[site]]\naddress = \"{a}/x\"\n[[site]]\naddress = \"{b}/x\"\n");
+    for site in [&a, &b] {
+        fs::create_dir(Path::new(site.strip_prefix("file://").unwrap()).join("x")).unwrap();
+    }
+    fs::write(other.join("exclave.toml"), &sites).unwrap();
+    desk.expect(0, &["key", "generate", "--out", "other.key"]);
+    let init = ["--config", "other/exclave.toml", "init", "--recovery", "other.key"];
+    let more = ["--root", "other.root", "--credentials", "credentials.toml"];
+    desk.expect(0, &[&init[..], &more].concat());
+    let written = fs::read_to_string(other.join("exclave.toml")).unwrap();
+    let named = format!("\ncredentials = \"{}\"\n", desk.path("credentials.toml").display());
+    assert!(written.contains(&named) && written.ends_with(&sites), "{written}");
+    let listed = desk.json_lines(0, &["--config", "other/exclave.toml", "site", "list"]);
+    assert_eq!(listed[0]["credentials"], "-");
+}
+
+#[test]
 fn plan_says_what_is_survived_and_what_is_shared() {
     let desk = Desk::new();
     let [a, b, c] = ["a", "b", "c"].map(|name| desk.site(name));
@@ -364,6 +409,51 @@ fn sites_are_checked_without_an_archive() {
     assert_eq!(checked[1]["verdict"], "unreachable");
     let (text, _) = desk.expect(3, &["site", "check", &a, &gone]);
     assert!(text.starts_with("SITE  VERDICT "), "{text}");
+    // A directory has neither; the site that is gone isn't asked.
+    assert_eq!(
+        text.matches("\n  older versions: not kept; object lock: none\n")
+            .count(),
+        1,
+        "{text}"
+    );
+    assert!(
+        text.contains("can too, and nothing is kept of what was there\n"),
+        "{text}"
+    );
+    assert_eq!(
+        (
+            &checked[0]["probe"]["versioning"]["value"],
+            &checked[0]["probe"]["object_lock"]["value"]
+        ),
+        (&"off".into(), &"none".into())
+    );
+}
+
+#[test]
+fn a_check_is_remembered_and_a_damaged_memory_is_no_obstacle() {
+    let desk = Desk::new();
+    desk.tree();
+    desk.found();
+    let probes = desk.path("exclave-state/probes");
+    let listed = |site: usize| desk.json_lines(0, &["site", "list"])[site]["probed"].clone();
+    assert_eq!((probes.exists(), listed(0)), (false, Value::Null));
+    desk.expect(0, &["site", "check", "--keep", "a", "b"]);
+    assert_eq!((mode(&probes), walk(&probes).len()), (0o700, 2));
+    assert_eq!(
+        (&listed(0)["create_only"], &listed(0)["address"], listed(2)),
+        (&"honoured".into(), &desk.site("a").into(), Value::Null)
+    );
+    desk.expect(0, &["replicate", "land-register"]);
+
+    for memory in walk(&probes) {
+        assert_eq!(mode(&memory), 0o600);
+        fs::write(&memory, "create_only = \"honoured\"").unwrap();
+    }
+    let (_, err) = desk.expect(0, &["replicate", "land-register"]);
+    assert_eq!(err.matches("Warning: the memory of a site check ").count(), 2, "{err}");
+    assert!(err.contains(" is of no use: ") && !err.contains("Error"), "{err}");
+    desk.expect(0, &["site", "check", "a", "b", "c"]);
+    assert_eq!(desk.expect(0, &["replicate", "land-register"]).1, "");
 }
 
 #[test]

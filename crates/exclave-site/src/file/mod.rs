@@ -47,6 +47,7 @@ use self::tree::Depth;
 use crate::contract::{Children, Destroy, Listing, PutMode, Site, Stored};
 use crate::error::{Failure, Operation};
 use crate::memory::short_read;
+use crate::retention::{ObjectLock, Retention, Versioning};
 use crate::{BadAddress, Body, Scheme, SiteAddress, SiteError};
 
 /// When puts into a directory survive a power cut.
@@ -58,6 +59,16 @@ pub enum Durability {
     /// At the next flush.
     #[default]
     Flush,
+}
+
+impl Durability {
+    /// Its word in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Each => "each",
+            Self::Flush => "flush",
+        }
+    }
 }
 
 /// A site that is a directory.
@@ -214,6 +225,17 @@ impl Destroy for FileSite {
             }
         });
         delete.await.map_err(|error| error.object(name))
+    }
+}
+
+#[async_trait]
+impl Retention for FileSite {
+    async fn versioning(&self, _sample: &ObjectName) -> Result<Versioning, SiteError> {
+        Ok(Versioning::Off)
+    }
+
+    async fn object_lock(&self) -> Result<ObjectLock, SiteError> {
+        Ok(ObjectLock::None)
     }
 }
 

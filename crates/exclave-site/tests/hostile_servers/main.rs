@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at its first surprise")]
 
+mod bucket;
+mod certificates;
 mod support;
+mod trust;
 
 use std::time::Duration;
 
@@ -296,6 +299,37 @@ async fn already_exists_is_said_of_create_only_puts_alone() {
                 .is_err()
         );
     }
+}
+
+#[tokio::test]
+async fn a_put_gets_a_checksum_where_one_is_asked_for() {
+    // As AWS says it of a bucket that locks by default.
+    let wanted = "<Error><Code>InvalidRequest</Code><Message>Content-MD5 OR x-amz-checksum- HTTP header is required for Put \
+                  Object requests with Object Lock parameters</Message></Error>";
+    let server = Server::start(move |request| match request.header("content-md5") {
+        Some(_) => reply(200, "ETag: \"x\"\r\n", ""),
+        None => reply(400, "", wanted),
+    })
+    .await;
+    let site = s3(&server);
+    for mode in [PutMode::Create, PutMode::Plain] {
+        let body: Body = ["a", "bc"].into_iter().map(bytes::Bytes::from).collect();
+        assert_eq!(site.put(&name("a"), body, mode).await.unwrap(), Stored::Created);
+    }
+    let requests = server.requests();
+    let sent: Vec<_> = requests.iter().map(|request| request.header("content-md5")).collect();
+    // MD5 of "abc" in RFC 1321; the second put knows.
+    let digest = Some("kAFQmDzST7DWlj99KOF/cg==");
+    assert_eq!(sent, [None, digest, digest]);
+    assert!(requests.iter().all(|request| request.body == b"abc"));
+    assert_eq!(requests[1].header("if-none-match"), Some("*"));
+
+    let never = Server::start(move |_| reply(400, "", wanted)).await;
+    assert_eq!(
+        class(s3(&never).put(&name("a"), Body::default(), PutMode::Plain).await),
+        Class::Other
+    );
+    assert_eq!(never.requests().len(), 2);
 }
 
 #[tokio::test]
