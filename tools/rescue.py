@@ -22,21 +22,29 @@ How a restore goes [section 14]; each step refuses what the one before doesn't v
 
 Whatever fails ends in Refused(kind, message), with a kind from KINDS. Damage in one stripe costs what lies in that
 stripe: the rest is restored, the lost paths are listed and the exit code is 4.
-Exit codes: 0 done, 1 failed, 2 usage, 3 done with findings, 4 something is lost, 5 refused, 6 an older snapshot was taken.
+Exit codes: 0 done, 1 failed (a disk that is full, say), 2 usage, 3 done with findings, 4 something is lost, 5 refused,
+6 an older snapshot was taken, 130 interrupted.
 """
 
-import argparse, datetime, getpass, hashlib, hmac, json, os, re, stat, sys, tomllib
+import argparse, datetime, errno, fnmatch, getpass, hashlib, hmac, json, os, re, stat, sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
-import zstandard
-from blake3 import blake3
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives import hpke
-from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa, mlkem, x25519
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+try:
+    import tomllib
+
+    import zstandard
+    from blake3 import blake3
+    from cryptography.exceptions import InvalidSignature, InvalidTag
+    from cryptography.hazmat.primitives import hpke
+    from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa, mlkem, x25519
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+except ImportError as error:
+    print(f"rescue: {error}. Needed are Python 3.11 or later, and by pip: cryptography (50 or later), blake3, zstandard;"
+          f" this is Python {sys.version.split()[0]}, {sys.executable}", file=sys.stderr)
+    sys.exit(2)
 
 KINDS = {
     "bad-magic": "bytes that aren't a stripe context or shard at all",
@@ -96,6 +104,10 @@ class Refused(Exception):
 
 class Usage(Exception):
     """The command can't be carried out as it was given."""
+
+
+class Failed(Exception):
+    """This machine doesn't do what is needed; nothing is wrong with the archive."""
 
 
 def need(condition, kind: str, message: str):
@@ -983,9 +995,16 @@ def check_extents(extents, size: int, path: bytes):
 # ---- The stores: folders that hold what the sites held [section 2] ---------------------------------------------------
 
 class Stores:
+    """A folder that can't be read costs what lies in it, and is named: another site may do better."""
+
     def __init__(self, folders: list[str], anchor: bytes):
-        self.roots = [Path(folder) / anchor.hex()[:32] for folder in folders]
+        name = anchor.hex()[:32]
+        self.roots = [Path(folder) / name for folder in folders]
         self.shard_names: OrderedDict[tuple, dict] = OrderedDict()
+        self.unreadable: set[Path] = set()
+        for folder, root in zip(folders, self.roots):
+            if not os.path.isdir(root):
+                note(f"{folder}: {whats_there(Path(folder), name)}")
 
     def read(self, path: Path, cap: int) -> bytes | None:
         """None for what isn't a file, is too long or can't be read: another site may do better."""
@@ -1011,11 +1030,32 @@ class Stores:
         """(name, bytes) of every object whose name matches, site after site; equal bytes only once."""
         seen = set()
         for root in self.roots:
-            for path in sorted(root.glob(pattern)):
+            for path in self.paths(root, pattern):
                 data = self.read(path, cap)
                 if data is not None and (digest := hash_of(data)) not in seen:
                     seen.add(digest)
                     yield path.relative_to(root).as_posix(), data
+
+    def paths(self, root: Path, pattern: str) -> list[Path]:
+        found = [root]
+        for part in pattern.split("/"):
+            if "*" in part:
+                found = [path / name for path in found for name in self.names(path) if fnmatch.fnmatchcase(name, part)]
+            else:
+                found = [path / part for path in found]
+        return found
+
+    def names(self, folder: Path) -> list[str]:
+        """What a folder holds, sorted; nothing when it isn't there."""
+        try:
+            return sorted(os.listdir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            if folder not in self.unreadable:
+                self.unreadable.add(folder)
+                note(f"{folder} can't be read: {error.strerror}")
+            return []
 
     def by_hash(self, run: bytes, what: str, digest: bytes) -> bytes:
         """Under the run that should hold it, else under any run."""
@@ -1034,12 +1074,27 @@ class Stores:
     def listing(self, folder: Path) -> dict[str, list[Path]]:
         if folder not in self.shard_names:
             names = {}
-            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-                names.setdefault(".".join(path.name.split(".")[:3]), []).append(path)
+            for name in self.names(folder):
+                names.setdefault(".".join(name.split(".")[:3]), []).append(folder / name)
             self.shard_names[folder] = names
             if len(self.shard_names) > 256:
                 self.shard_names.popitem(last=False)
         return self.shard_names[folder]
+
+
+def whats_there(folder: Path, name: str) -> str:
+    """Why a store's folder doesn't serve. Most often it is one level too high or too low."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    if folder.resolve().name == name:
+        return f"this is the archive's own folder; give the one above it, {folder.resolve().parent}"
+    for below in names:
+        if os.path.isdir(folder / below / name):
+            return f"the archive isn't here, but in {folder / below}"
+    others = [other for other in names if re.fullmatch("[0-9a-f]{32}", other)]
+    return f"holds no archive {name}" + (f", but {', '.join(others[:3])}" if others else "")
 
 
 class Archive:
@@ -1193,14 +1248,20 @@ class Snapshot:
 
 # ---- Step 6: writing beneath the target ------------------------------------------------------------------------------
 
+# After these the next file fares no better.
+HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+
+
 class Target:
     """A new or empty folder. Every path is walked from its descriptor, one component at a time, never through a link."""
 
     def __init__(self, folder: str):
-        os.makedirs(folder, exist_ok=True)
-        if os.listdir(folder):
-            raise Usage(f"{folder} isn't empty")
-        self.root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.makedirs(folder, exist_ok=True)
+            refuse_what_is_there(folder)
+            self.root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise Failed(f"nothing can be restored to {folder}: {error.strerror}") from None
         self.owner = os.geteuid() == 0
 
     def folder(self, parts: list[bytes]) -> int:
@@ -1214,6 +1275,8 @@ class Target:
                     os.mkdir(part, 0o700, dir_fd=at)
                     below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
             except OSError as error:
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                    raise
                 raise Refused("bad-path", f"{show(b'/'.join(parts))}: {error.strerror} at {show(part)}") from None
             finally:
                 os.close(at)
@@ -1275,11 +1338,23 @@ class Target:
         attempt(lambda: os.fchmod(fd, entry[2] if owned else entry[2] & 0o1777), f"mode of {show(entry[0])}")
         attempt(lambda: os.utime(fd, ns=2 * (entry[5] * 10**9 + entry[6],)), f"time of {show(entry[0])}")
 
+    def stamp_directory(self, entry: dict):
+        fd = self.folder(path_order(entry[0]))
+        try:
+            self.stamp(fd, entry)
+        finally:
+            os.close(fd)
+
     def stamp_link(self, folder: int, name: bytes, entry: dict):
         times = 2 * (entry[5] * 10**9 + entry[6],)
         if self.owner:
             attempt(lambda: os.chown(name, entry[3], entry[4], dir_fd=folder, follow_symlinks=False), f"owner of {show(entry[0])}")
         attempt(lambda: os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False), f"time of {show(entry[0])}")
+
+
+def refuse_what_is_there(folder: str):
+    if os.path.lexists(folder) and os.listdir(folder):
+        raise Usage(f"{folder} isn't empty; name a new or an empty folder")
 
 
 def attempt(action, what: str) -> bool:
@@ -1292,8 +1367,8 @@ def attempt(action, what: str) -> bool:
 
 
 def restore(snapshot: Snapshot, folder: str) -> int:
-    """0, or 4 when something is lost."""
-    target, lost, directories, counts = Target(folder), [], [], {"files": 0, "bytes": 0}
+    """0, or 4 when something is lost, or 3 when the target didn't take something."""
+    target, lost, untaken, directories, counts = Target(folder), [], [], [], {"files": 0, "bytes": 0}
     groups, written = {}, {}    # by link group: what its members share; the member that was written
     for entry in snapshot.entries(lost):
         path, kind = entry[0], entry[1]
@@ -1318,38 +1393,77 @@ def restore(snapshot: Snapshot, folder: str) -> int:
         except Refused as why:
             lost.append((show(path), why))
         except OSError as error:
-            lost.append((show(path), error))
+            if error.errno in HOPELESS:
+                raise Failed(f"{show(path)} can't be written: {error.strerror}. {counts['files']} files before it are complete in "
+                             f"{folder}; restore again to a new or an empty folder with more room") from None
+            untaken.append((show(path), error.strerror))
     for entry in reversed(directories):
-        fd = target.folder(path_order(entry[0]))
-        target.stamp(fd, entry)
-        os.close(fd)
+        attempt(lambda: target.stamp_directory(entry), f"mode and time of {show(entry[0])}")
     print(f"restored {counts['files']} files and links to them, {counts['bytes']} bytes, {len(directories)} directories")
+    for what, why in untaken:
+        print(f"NOT TAKEN by the target, {what}: {why}")
     for what, why in lost:
         print(f"LOST {what}: {why}")
-    return 4 if lost else 0
+    return 4 if lost else 3 if untaken else 0
 
 
 # ---- Commands --------------------------------------------------------------------------------------------------------
 
 def note(message: str):
-    print(f"rescue: {message}", file=sys.stderr)
+    """One line, whatever names a store's folder holds."""
+    print("rescue: " + "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in message), file=sys.stderr)
 
 
 def passphrase_from(options):
     def ask() -> bytes:
         if options.passphrase_file:
-            return Path(options.passphrase_file).read_bytes().removesuffix(b"\n").removesuffix(b"\r")
-        if "EXCLAVE_PASSPHRASE" in os.environ:
-            return os.environb[b"EXCLAVE_PASSPHRASE"]
-        return getpass.getpass("passphrase: ").encode()
+            return read_some(options.passphrase_file, "passphrase file").split(b"\n")[0].removesuffix(b"\r")
+        return os.environb.get(b"EXCLAVE_PASSPHRASE") or from_terminal(options.identity)
     return ask
 
 
-def open_archive(options) -> Archive:
-    key = read_keyfile(Path(options.identity).read_bytes(), passphrase_from(options))
+def from_terminal(key: str) -> bytes:
+    """getpass would fall back to standard input, and show what is typed."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+        return getpass.getpass(f"Passphrase of {key}: ").encode()
+    except (OSError, EOFError):
+        raise Usage(f"a passphrase is needed for {key}, and there is no terminal to ask at; "
+                    "give --passphrase-file FILE, or EXCLAVE_PASSPHRASE in the environment") from None
+
+
+def read_some(path: str, what: str) -> bytes:
+    """A short file that somebody named; one byte more than the cap shows that it is longer."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(64 * KIB + 1)
+    except OSError as error:
+        raise Usage(f"the {what} {path} can't be read: {error.strerror}") from None
+
+
+def open_identity(options) -> KeyFile:
+    try:
+        key = read_keyfile(read_some(options.identity, "key file"), passphrase_from(options))
+    except Refused as why:
+        if why.kind in ("bad-keyfile", "too-costly", "too-long"):
+            raise Usage(f"{options.identity} is no key file: {why.message}") from None
+        raise
     need(key.kind == "recovery", "bad-keyfile", f"a {key.kind} key opens nothing; a recovery key is needed")
+    return key
+
+
+def open_archive(options) -> Archive:
+    # What can be refused is refused before somebody has to type a passphrase.
+    if not any(os.path.isdir(folder) for folder in options.site):
+        raise Usage(f"no such folder: {', '.join(options.site)}")
+    if getattr(options, "to", None):
+        try:
+            refuse_what_is_there(options.to)
+        except OSError as error:
+            raise Failed(f"nothing can be restored to {options.to}: {error.strerror}") from None
+    key = open_identity(options)
     anchor = options.anchor or key.archive
-    if anchor is None or len(anchor) != 32:
+    if anchor is None:
         raise Usage("the key file names no archive; give --anchor, 64 hex digits")
     archive = Archive(options.site, anchor, XWing(key.secret))
     for name, why in archive.ignored:
@@ -1429,8 +1543,10 @@ def command_restore(options) -> int:
     archive = open_archive(options)
     snapshot, stale = choose(archive, options)
     print(f"head {snapshot.head.hash.hex()} of {json.dumps(snapshot.sealed[1])}, finished {when(snapshot.sealed[4])}")
-    lost = restore(snapshot, options.to)
-    return lost or (6 if stale or snapshot.head.value[10] else 3 if archive.forks else 0)
+    result = restore(snapshot, options.to)
+    if result != 4 and (stale or snapshot.head.value[10]):
+        return 6
+    return result or (3 if archive.forks else 0)
 
 
 def command_stripe(options) -> int:
@@ -1489,22 +1605,31 @@ def command_vector(options) -> int:
     return 0 if outcome == expected else 1
 
 
+def digits(size: int):
+    """An argument of so many bytes in hex."""
+    def parse(text: str) -> bytes:
+        if not re.fullmatch(rf"[0-9a-fA-F]{{{2 * size}}}", text):
+            raise argparse.ArgumentTypeError(f"{text!r} isn't {2 * size} hex digits")
+        return bytes.fromhex(text)
+    return parse
+
+
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(description="Restore an Exclave archive from folders of shards.")
     commands = parser.add_subparsers(dest="command", required=True)
     keyed = argparse.ArgumentParser(add_help=False)
     keyed.add_argument("--site", nargs="+", action="extend", required=True, metavar="DIR", help="one site's store")
     keyed.add_argument("--identity", required=True, metavar="KEY", help="recovery key file")
-    keyed.add_argument("--anchor", metavar="HEX", type=bytes.fromhex, help="the archive's anchor, when the key file doesn't hold it")
+    keyed.add_argument("--anchor", metavar="HEX", type=digits(32), help="the archive's anchor, when the key file doesn't hold it")
     keyed.add_argument("--passphrase-file", metavar="FILE")
     commands.add_parser("heads", parents=[keyed], help="list snapshots").set_defaults(run_command=command_heads)
     sub = commands.add_parser("restore", parents=[keyed], help="restore a snapshot")
     sub.add_argument("--dataset", metavar="NAME|ID")
-    sub.add_argument("--head", metavar="HASH", type=bytes.fromhex)
+    sub.add_argument("--head", metavar="HASH", type=digits(32))
     sub.add_argument("--to", required=True, metavar="DIR")
     sub.set_defaults(run_command=command_restore)
     sub = commands.add_parser("stripe", parents=[keyed], help="open one stripe and print its directory")
-    sub.add_argument("run", metavar="RUN", type=bytes.fromhex)
+    sub.add_argument("run", metavar="RUN", type=digits(16))
     sub.add_argument("ordinal", metavar="ORDINAL", type=int)
     sub.set_defaults(run_command=command_stripe)
     for name, command, what in (("inspect", command_inspect, "print a shard's header"), ("vector", command_vector, "evaluate a test vector")):
@@ -1513,17 +1638,34 @@ def main(arguments=None) -> int:
         sub.set_defaults(run_command=command)
     options = parser.parse_args(arguments)
     try:
-        return options.run_command(options)
+        result = options.run_command(options)
+        sys.stdout.flush()
+        return result
     except Refused as why:
         note(str(why))
         return 4 if why.kind in ("not-found", "too-few-shards") else 5
     except Usage as error:
         note(str(error))
         return 2
-    except OSError as error:
+    except KeyboardInterrupt:
+        note("interrupted; what is complete stays, restore again to a new or an empty folder")
+        return 130
+    except MemoryError:
+        note("there isn't enough memory for this")
+        return 1
+    except BrokenPipeError:
+        return 1    # whoever read our output went away
+    except (Failed, OSError) as error:
         note(str(error))
         return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Any name can be printed, whatever the terminal's encoding.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    code = main()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # else the interpreter's own last flush complains
+    sys.exit(code)

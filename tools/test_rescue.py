@@ -3,7 +3,7 @@
     .venv/bin/python -m unittest discover -s tools
 """
 
-import contextlib, hashlib, hmac, io, os, random, shutil, sys, tempfile, unittest, unittest.mock
+import contextlib, errno, hashlib, hmac, io, os, random, shutil, signal, subprocess, sys, tempfile, unittest, unittest.mock
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -494,6 +494,125 @@ class Restore(unittest.TestCase):
         (self.folder / "root.toml").write_bytes(forge.keyfile("root", root.public, root.seed, b"wrong", bytes(16), anchor))
         code, _, err = self.restore(key="root.toml")
         self.assertEqual((code, "a recovery key is needed" in err), (5, True))
+
+    def process(self, *arguments, shell="", **more):
+        """rescue.py as a process of its own, without a terminal. `shell` runs before it, in the same place."""
+        environment = {name: value for name, value in os.environ.items() if name != "EXCLAVE_PASSPHRASE"} | more.pop("env", {})
+        command = [sys.executable, rescue.__file__, *map(str, arguments)]
+        if shell:
+            command = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c", shell + ' && exec "$@"', "sh", *command]
+        return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True, **more)
+
+    def one_line(self, done, code: int, *parts: str):
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (code, 1), done.stderr)
+        for part in ("rescue: ", *parts):
+            self.assertIn(part, done.stderr)
+
+    def test_without_a_terminal_a_passphrase_must_be_given(self):
+        self.lay_demo()
+        keyed = ("heads", "--identity", self.folder / "key.toml", "--site", self.folder / "site0")
+        for environment in ({}, {"EXCLAVE_PASSPHRASE": ""}):
+            self.one_line(self.process(*keyed, env=environment), 2, "there is no terminal", "--passphrase-file FILE", "EXCLAVE_PASSPHRASE")
+        self.one_line(self.process(*keyed, "--passphrase-file", self.folder / "nothing"), 2, "passphrase file", "nothing can't be read: No such file")
+        self.assertEqual(self.process(*keyed, env={"EXCLAVE_PASSPHRASE": "demo"}).returncode, 0)
+
+    def test_missing_packages_are_named(self):
+        done = subprocess.run([sys.executable, "-S", "-I", rescue.__file__, "heads"], capture_output=True, text=True)
+        self.one_line(done, 2, "No module named ", "cryptography (50 or later), blake3, zstandard")
+
+    def test_what_is_named_wrongly_is_said_in_one_line(self):
+        self.lay_demo()
+        key, site = self.folder / "key.toml", self.folder / "site0"
+        shard = self.objects("shards/*/*/*")[0]
+        (self.folder / "out").write_bytes(b"a file")
+        demo = {"EXCLAVE_PASSPHRASE": "demo"}
+        for code, part, *arguments in (
+                (2, "no such folder: ", "heads", "--identity", key, "--site", self.folder / "nowhere", key),
+                (2, "nothing can't be read: No such file", "heads", "--identity", self.folder / "nothing", "--site", site),
+                (2, "can't be read: Is a directory", "heads", "--identity", self.folder, "--site", site),
+                (2, "is no key file: ", "heads", "--identity", shard, "--site", site),
+                (2, "isn't empty", "restore", "--to", self.folder, "--identity", key, "--site", site),
+                (1, "Not a directory", "restore", "--to", self.folder / "out", "--identity", key, "--site", site),
+                (1, "Not a directory", "restore", "--to", self.folder / "out" / "below", "--identity", key, "--site", site, self.folder / "site1"),
+                (5, "bad-magic: ", "inspect", key),
+                (1, "No such file", "inspect", self.folder / "nothing")):
+            with self.subTest(part):
+                self.one_line(self.process(*arguments, env=demo), code, part)
+        self.one_line(self.process("heads", "--identity", key, "--site", site, env={"EXCLAVE_PASSPHRASE": "wrong"}), 5, "bad-passphrase: ")
+        self.assertIn("isn't 64 hex digits", self.process("heads", "--identity", key, "--site", site, "--anchor", "abc").stderr)
+
+    def test_a_folder_that_does_not_hold_the_archive_is_told_where_it_is(self):
+        files = self.lay_demo()
+        archive = self.objects("charter")[0].parent
+        (self.folder / "shelf").mkdir()
+        os.rename(self.folder / "site1", self.folder / "shelf" / "disk")
+        code, _, err = self.restore(sites=(0, 2, 7))
+        self.assertEqual((code, "site7: can't be read: No such file" in err), (0, True), err)
+        for site, part in ((self.folder / "shelf", "the archive isn't here, but in "), (archive, "this is the archive's own folder; give the one above it")):
+            done = self.process("heads", "--identity", self.folder / "key.toml", "--site", site, env={"EXCLAVE_PASSPHRASE": "demo"})
+            self.assertEqual((done.returncode, part in done.stderr, "Traceback" in done.stderr), (4, True, False), done.stderr)
+        os.rename(archive, archive.parent / ("0" * 32))
+        code, _, err = self.restore(sites=(0, 2))
+        self.assertIn(f"holds no archive {archive.name}, but {'0' * 32}", err)
+        self.assertEqual((code, len(files) > 3), (4, True))
+
+    def test_a_folder_that_cannot_be_read_costs_only_what_lies_in_it(self):
+        files, listed = self.lay_demo(), os.listdir
+        for bad in ("shards", "heads", "runs", "charter"):
+            def listdir(path, bad=bad):
+                if f"site0/{self.forge.anchor.hex()[:32]}/{bad}" in str(path):
+                    raise OSError(errno.EIO, "Input/output error")
+                return listed(path)
+            with self.subTest(bad), unittest.mock.patch("os.listdir", listdir):
+                code, _, err = self.restore()
+                self.assertEqual((code, "can't be read: Input/output error" in err), (0, True), err)
+                self.check(files)
+
+    def test_a_full_disk_is_no_loss(self):
+        self.lay_demo()
+        target = self.folder / "small"
+        target.mkdir()
+        mount = f"mount -t tmpfs -o size=160k tmpfs {target}"
+        if subprocess.run(["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c", mount], capture_output=True).returncode:
+            self.skipTest("no file system can be mounted here")
+        sites = [self.folder / f"site{s}" for s in range(3)]
+        keyed = ("--identity", self.folder / "key.toml", "--site", *sites)
+        done = self.process("restore", "--to", target, *keyed, shell=mount, env={"EXCLAVE_PASSPHRASE": "demo"})
+        self.one_line(done, 1, "can't be written: No space left on device", "restore again to a new or an empty folder")
+        self.assertNotIn("LOST", done.stdout)
+
+    def test_a_file_that_the_target_does_not_take_is_a_finding(self):
+        files, symlink = self.lay_demo(), os.symlink
+        with unittest.mock.patch("os.symlink", side_effect=OSError(errno.EPERM, "Operation not permitted")):
+            code, out, _ = self.restore()
+        self.assertEqual((code, "NOT TAKEN by the target, sym: Operation not permitted" in out, symlink is os.symlink), (3, True, True))
+        self.check(files)
+
+    def test_names_are_printed_whatever_they_hold(self):
+        self.lay_small(lambda put: [forge.entry("имя\x1b[31m".encode(), 3, 0o644), forge.entry(b"\xff", 3, 0o644)])
+        for path in self.objects("heads/*/*/*", 0):
+            path.with_name("00000000000000000009.\x1b[31m").write_bytes(b"x")
+        sites = [self.folder / f"site{s}" for s in range(3)]
+        environment = {"EXCLAVE_PASSPHRASE": "demo", "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+        done = self.process("restore", "--to", self.folder / "out", "--identity", self.folder / "key.toml", "--site", *sites, env=environment)
+        self.assertEqual((done.returncode, "\x1b" in done.stderr + done.stdout, "Traceback" in done.stderr), (0, False, False), done.stderr)
+
+    def test_a_reader_that_goes_away_and_an_interrupt(self):
+        self.lay_demo()
+        command = [sys.executable, rescue.__file__, "heads", "--identity", str(self.folder / "key.toml"), "--site", str(self.folder / "site0")]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"EXCLAVE_PASSPHRASE": "demo"})
+        process.stdout.close()
+        self.assertEqual((process.wait(60), process.stderr.read()), (1, b""))
+        process.stderr.close()
+        # It waits for the passphrase at a pipe that nobody writes to.
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        process = subprocess.Popen([*command, "--passphrase-file", str(pipe)], stderr=subprocess.PIPE, text=True)
+        writer = os.open(pipe, os.O_WRONLY)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual((process.wait(60), process.stderr.read().count("\n")), (130, 1))
+        os.close(writer)
+        process.stderr.close()
 
     def test_a_target_that_is_not_empty_is_left_alone(self):
         self.lay_demo()

@@ -5,16 +5,20 @@
 //! its hash: that is where the power went; everything before it counts. A read that fails is no such end but an error:
 //! what follows may be whole. An fsync that fails poisons the journal, since the kernel may have dropped the pages (it is
 //! never repeated): the run ends.
+//!
+//! Other runs of this host come across it: their datasets are others, but the folder is the same. So whoever writes a
+//! journal holds a lock on it, and a journal that is gone a moment after it was listed reads as empty.
 
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use exclave_model::{Commitment, DatasetId, Incarnation, RecordHash, RunId, SiteId, StripeRecord};
 use minicbor::{Decode, Encode};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::{
     local::{self, LocalError},
@@ -127,13 +131,9 @@ pub struct Journal {
 impl Journal {
     /// Begins a run's journal.
     pub fn create(path: &Path) -> Result<Self, LocalError> {
-        let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
+        let file = create_locked(path)
+            .and_then(|file| local::sync_parent(path).map(|()| file))
             .map_err(local::failed("create journal", path))?;
-        local::sync_parent(path).map_err(local::failed("create journal", path))?;
         Ok(Self {
             file,
             path: path.to_owned(),
@@ -177,9 +177,46 @@ impl Journal {
     }
 }
 
-/// The whole entries of a journal, and where they end.
+/// A new file with a lock on it. Between the two someone may take it for a dead run's and remove it: then once more.
+fn create_locked(path: &Path) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        if file.metadata()?.nlink() > 0 {
+            return Ok(file);
+        }
+    }
+}
+
+/// Removes a journal without a whole entry, unless a living run is about to write it.
+pub fn remove_empty(path: &Path) -> Result<(), LocalError> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(local::failed("open journal", path))?,
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(()),
+        Err(errno) => return Err(local::failed("lock journal", path)(errno.into())),
+    }
+    // Its run may have written and died since we looked.
+    if read(path)?.0.is_empty() {
+        local::remove(path)?;
+    }
+    Ok(())
+}
+
+/// The whole entries of a journal, and where they end. One that is gone has none.
 pub fn read(path: &Path) -> Result<(Vec<JournalEntry>, u64), LocalError> {
-    let mut file = io::BufReader::new(File::open(path).map_err(local::failed("open journal", path))?);
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        opened => opened.map_err(local::failed("open journal", path))?,
+    };
+    let mut file = io::BufReader::new(file);
     let mut entries = Vec::new();
     let mut whole = 0u64;
     let mut frame = [0; 12];
@@ -227,6 +264,24 @@ mod tests {
             started: 6,
             envelope: vec![7; 100],
         })
+    }
+
+    #[test]
+    fn only_a_dead_run_s_empty_journal_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let mut living = Journal::create(&path).unwrap();
+        remove_empty(&path).unwrap();
+        assert!(path.exists());
+        living.append(&begun(1)).unwrap();
+        drop(living);
+        remove_empty(&path).unwrap();
+        assert_eq!(read(&path).unwrap().0, [begun(1)]);
+        std::fs::write(&path, b"half a frame").unwrap();
+        remove_empty(&path).unwrap();
+        assert!(!path.exists());
+        remove_empty(&path).unwrap();
+        assert_eq!(read(&path).unwrap(), (Vec::new(), 0));
     }
 
     #[test]

@@ -258,6 +258,10 @@ fn failed(name: &str, error: ReplicateError) -> Trouble {
             Some("`exclave site check` tells which sites are down; the snapshot before stays the newest"),
         ),
         ReplicateError::NothingStored => (Exit::Failed, Some("the source is empty")),
+        ReplicateError::NotListed { .. } => (
+            Exit::Failed,
+            Some("replicate again: what it holds is sent anew; was the state directory restored from a copy?"),
+        ),
         ReplicateError::Catalog(CatalogError::Full { .. }) => (Exit::Failed, Some(FULL_HINT)),
         ReplicateError::Catalog(_) => (
             Exit::Failed,

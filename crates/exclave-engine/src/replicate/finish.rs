@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use exclave_catalog::Catalog;
 use exclave_model::{
-    Head, LiveSet, ManifestRoot, Record, RecordHash, ReuseClaim, RunEntry, RunId, RunObject, RunPage, RunStripes,
-    SealedHead, Tag, Version1,
+    Head, LedgerPart, LiveSet, ManifestRoot, Record, RecordHash, ReuseClaim, RunEntry, RunId, RunObject, RunPage,
+    RunStripes, SealedHead, Tag, Version1,
     limit::{RUNS_PER_HEAD_MAX, RUNS_PER_PAGE},
 };
 use exclave_plan::{Layout, Quorums, RunCommit, RunEvent, Verdict};
 use exclave_seal::{RunKey, SigningKey, sealed_box::seal_head};
 
-use super::{ReplicateError, pack::Packed, ship::publish_record};
+use super::{ReplicateError, pack::Packed, recover::chain_behind_journals, ship::publish_record};
 use crate::{
     archive::Archive,
     journal::{Journal, JournalEntry, JournalledHead},
@@ -200,13 +200,17 @@ impl Finish<'_> {
         Ok(())
     }
 
-    /// Brings the records of runs that are referred to up to their quorum.
+    /// Brings the records of runs that are referred to up to their quorum. Their ledgers must list all that is needed.
     pub(super) fn refresh_records(
         &self,
         commit: &mut RunCommit,
         live: &BTreeMap<RunId, LiveSet>,
     ) -> Result<(), ReplicateError> {
-        for note in live.keys().filter_map(|run| self.notes.get(run)) {
+        for (note, needed) in live
+            .iter()
+            .filter_map(|(run, needed)| Some((self.notes.get(run)?, needed)))
+        {
+            let mut listed = LiveSet::default();
             for hash in &note.ledgers {
                 let tag = Tag::of_hash(hash.as_bytes());
                 let name = self.archive.names.run_object(note.run, RunObject::Ledger, tag);
@@ -220,6 +224,10 @@ impl Finish<'_> {
                 let Some(bytes) = fetched.0 else {
                     return Err(ReplicateError::LedgerGone { run: note.run });
                 };
+                let part = LedgerPart::from_bytes(&bytes)?;
+                part.stripes
+                    .iter()
+                    .for_each(|stripe| listed.insert(stripe.context.ordinal));
                 publish_record(
                     self.archive,
                     self.surroundings,
@@ -229,8 +237,22 @@ impl Finish<'_> {
                     Some(commit),
                 )?;
             }
+            self.all_listed(note.run, needed, &listed)?;
         }
         Ok(())
+    }
+
+    /// Refuses a reference to a stripe that no ledger lists: nobody could restore it. The catalog forgets it, so that the
+    /// next run writes its chunks anew.
+    fn all_listed(&self, run: RunId, needed: &LiveSet, listed: &LiveSet) -> Result<(), ReplicateError> {
+        let missing: LiveSet = needed.iter().filter(|ordinal| !listed.contains(*ordinal)).collect();
+        let Some(ordinal) = missing.iter().next() else {
+            return Ok(());
+        };
+        self.surroundings
+            .runtime
+            .block_on(self.catalog.mark_stripes(run, &missing))?;
+        Err(ReplicateError::NotListed { run, ordinal })
     }
 
     /// Writes the run table; its pages' hashes, in order, and the notes that the next run begins with.
@@ -325,7 +347,7 @@ impl Finish<'_> {
         commit.allows(exclave_plan::RunStep::JournalHead)?;
         let safety = commit.safety().ok_or(ReplicateError::NothingStored)?;
         let _chain_lock = self.state.lock_chain()?;
-        let mut chain = self.state.chain()?;
+        let mut chain = chain_behind_journals(self.state, Some(self.run))?;
         let head = Head {
             format: Version1,
             anchor: self.archive.anchor,

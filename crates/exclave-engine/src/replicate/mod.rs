@@ -219,6 +219,14 @@ pub enum ReplicateError {
         /// The run.
         run: RunId,
     },
+    /// A ledger that does not list what is referred to.
+    #[error("run {run} is referred to, but no ledger of it that is known here lists its stripe {ordinal}")]
+    NotListed {
+        /// The run.
+        run: RunId,
+        /// The stripe.
+        ordinal: u32,
+    },
     /// More runs than a head may refer to.
     #[error("the snapshot would refer to {0} runs, at most {max} are allowed", max = exclave_model::limit::RUNS_PER_HEAD_MAX)]
     TooManyRuns(usize),

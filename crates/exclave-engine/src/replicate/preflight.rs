@@ -15,7 +15,7 @@ use exclave_model::{ObjectName, RecordHash, SiteId};
 use exclave_plan::heads;
 use exclave_seal::{Entropy, SigningKey};
 
-use super::{ReplicateError, upload::chain_text};
+use super::{ReplicateError, recover::chain_behind_journals, upload::chain_text};
 use crate::{
     archive::Archive,
     fetch::Problem,
@@ -44,7 +44,7 @@ pub(super) fn preflight(
     surroundings: &Surroundings,
 ) -> Result<Preflight, ReplicateError> {
     let _chain_lock = state.lock_chain()?;
-    let chain = state.chain()?;
+    let chain = chain_behind_journals(state, None)?;
     let own = archive.names.chain_prefix(key.id(), chain.incarnation);
     let (listings, troubles) = surroundings
         .runtime

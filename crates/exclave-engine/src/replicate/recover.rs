@@ -3,12 +3,15 @@
 //! A journal whose head was fsynced ends the run it belongs to: the same bytes go to the sites again (I1: all that the
 //! head names was durable before it was written). A journal without a head gives its stripes to the catalog, so that the
 //! next run refers to them; its ledger is published on its behalf, and it is closed once that next run has committed.
+//!
+//! A journal may also be an old copy that a backup brought back, of a run that went on after it. It is told by what the
+//! catalog knows beyond it, and forgotten: its ledger would list fewer stripes than are referred to.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use bytes::Bytes;
 use exclave_catalog::{Catalog, RunRecord, RunState};
-use exclave_model::{Anchor, Close, DatasetId, RunObject, SignedObject, Tag, Version1};
+use exclave_model::{Anchor, Close, DatasetId, RunId, RunObject, SignedObject, Tag, Version1};
 use exclave_seal::SigningKey;
 
 use super::{
@@ -21,7 +24,7 @@ use crate::{
     journal::{self, Begun, JournalEntry, JournalledHead, SettledStripe},
     local,
     publish::publish,
-    state::{AgentState, RunNote},
+    state::{AgentState, Chain, RunNote},
     surroundings::Surroundings,
 };
 
@@ -58,8 +61,8 @@ pub(super) fn recover(
         let (entries, _) = journal::read(&path)?;
         let mut entries = entries.into_iter();
         let Some(JournalEntry::Begun(begun)) = entries.next() else {
-            // Power went before the first entry was whole: nothing had been put.
-            local::remove(&path)?;
+            // Power went before the first entry was whole: nothing had been put. Or its run is just beginning.
+            journal::remove_empty(&path)?;
             continue;
         };
         if begun.dataset != dataset {
@@ -73,6 +76,10 @@ pub(super) fn recover(
                 JournalEntry::Head(journalled) => head = Some(journalled),
                 JournalEntry::Committed => committed = true,
             }
+        }
+        if overtaken(catalog, surroundings, begun.run, &stripes)? {
+            local::remove(&path)?;
+            continue;
         }
         replay(catalog, surroundings, &begun, key, &stripes)?;
         match head {
@@ -94,6 +101,29 @@ pub(super) fn recover(
         }
     }
     Ok(recovered)
+}
+
+/// True when the catalog knows that a run was committed, or a stripe of it that its journal lacks. A run journals first,
+/// and removes its journal soon after it has committed; all that may be left undone between the two is its last word.
+fn overtaken(
+    catalog: &Catalog,
+    surroundings: &Surroundings,
+    run: RunId,
+    journalled: &[SettledStripe],
+) -> Result<bool, ReplicateError> {
+    let Some(known) = surroundings.runtime.block_on(catalog.run(run))? else {
+        return Ok(false);
+    };
+    match known.state {
+        RunState::Committed | RunState::Provisional => Ok(true),
+        RunState::Open | RunState::Adopted | RunState::Abandoned => {
+            let journalled: BTreeSet<u32> = journalled.iter().map(|stripe| stripe.record.context.ordinal).collect();
+            let known = surroundings
+                .runtime
+                .block_on(catalog.stripe_health(run, 0..u32::MAX, 0))?;
+            Ok(known.iter().any(|stripe| !journalled.contains(&stripe.ordinal)))
+        }
+    }
 }
 
 /// Gives the catalog what the journal knows; all of it may be there already.
@@ -129,6 +159,39 @@ fn replay(
     Ok(())
 }
 
+/// The writer's place in its chain, behind every head that is in a journal. The caller holds the chain.
+///
+/// A process that died, or failed, between its journal and the chain's own file has taken a place, whichever dataset it
+/// worked on: a head of another dataset must not take it a second time. `own` is a run whose head isn't written yet: its
+/// journal may be long, and needs no look.
+pub(super) fn chain_behind_journals(state: &AgentState, own: Option<RunId>) -> Result<Chain, ReplicateError> {
+    let mut chain = state.chain()?;
+    let own = own.map(|run| state.journal_path(run));
+    let mut heads = Vec::new();
+    for path in state.journals()?.into_iter().filter(|path| Some(path) != own.as_ref()) {
+        let mut entries = journal::read(&path)?.0.into_iter();
+        let Some(JournalEntry::Begun(begun)) = entries.next() else {
+            continue;
+        };
+        if begun.incarnation != chain.incarnation {
+            continue;
+        }
+        heads.extend(entries.filter_map(|entry| match entry {
+            JournalEntry::Head(head) => Some((head.seq, head.hash)),
+            JournalEntry::Begun(_) | JournalEntry::Stripe(_) | JournalEntry::Committed => None,
+        }));
+    }
+    let Some((seq, hash)) = heads.into_iter().max() else {
+        return Ok(chain);
+    };
+    if seq >= chain.next_seq {
+        chain.next_seq = seq + 1;
+        chain.previous = Some(hash);
+        state.save_chain(&chain)?;
+    }
+    Ok(chain)
+}
+
 /// Puts a journalled head's exact bytes again; true when it is at its quorum.
 fn complete_head(
     archive: &Archive,
@@ -138,13 +201,7 @@ fn complete_head(
     surroundings: &Surroundings,
 ) -> Result<bool, ReplicateError> {
     let _chain_lock = state.lock_chain()?;
-    let mut chain = state.chain()?;
-    if chain.incarnation == begun.incarnation && chain.next_seq == head.seq {
-        // The process died between the journal and the chain's own file.
-        chain.next_seq = head.seq + 1;
-        chain.previous = Some(head.hash);
-        state.save_chain(&chain)?;
-    }
+    chain_behind_journals(state, None)?;
     let object = Bytes::from(head.object.clone());
     let writer = SignedObject::from_bytes(&object, exclave_model::limit::HEAD_BYTES_MAX)?.signatures()[0].key;
     let name = archive
@@ -221,7 +278,7 @@ impl DeadRun {
 /// Publishes a run's signed last word. It is needed by collection only, so sites that miss it are no failure.
 pub(super) fn close(
     archive: &Archive,
-    run: exclave_model::RunId,
+    run: RunId,
     incarnation: exclave_model::Incarnation,
     key: &SigningKey,
     surroundings: &Surroundings,
