@@ -2,7 +2,8 @@
 //!
 //! The bound: a pass reads k blocks and writes up to four or six, of 64 KiB each. A column is larger than the first cache
 //! and fits the second, so a kernel that is done with its arithmetic in time is held up by that cache. `copy` shows what
-//! it gives: the k data blocks, copied. The portable path looks a table up for each byte and coefficient.
+//! it gives: the k data blocks, copied. Blocks lie where the allocator puts them, as in the pipeline: not on lines of the
+//! cache. The portable path looks a table up for each byte and coefficient.
 //! Run with `cargo bench -p exclave-benches --bench kernels`.
 
 use std::{hint::black_box, time::Duration};
