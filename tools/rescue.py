@@ -1529,7 +1529,8 @@ def choose(archive: Archive, options) -> tuple[Snapshot, bool]:
     if not found:
         raise last or Refused("not-found", "no snapshot of that dataset" if options.dataset else "no valid head at any site")
     if len(found) > 1:
-        raise Usage("several datasets, choose with --dataset: " + ", ".join(json.dumps(s.sealed[1]) for s, _ in found))
+        raise Usage("several datasets, choose with --dataset, by name or id: "
+                    + ", ".join(f"{json.dumps(s.sealed[1])} {s.head.dataset.hex()} of {when(s.sealed[4])}" for s, _ in found))
     best, tops = found[0]
     sides = other_sides(archive.heads, archive.forks, best.head)
     need(not sides, "fork", f"head {best.head.hash.hex()} is on one side of a fork, {len(sides)} on another; choose one with --head")

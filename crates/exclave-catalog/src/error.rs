@@ -150,7 +150,9 @@ impl Fault {
             Self::Value(detail) => CatalogError::Damaged { path, detail },
             Self::Sql(sqlx::Error::PoolTimedOut) => CatalogError::Busy { path, doing },
             Self::Sql(sqlx::Error::Io(source)) => CatalogError::Unreachable { path, source },
-            Self::Sql(error) => match primary_code(&error) {
+            // On a full disk, growing the index of the write-ahead log ends in this.
+            Self::Sql(error) if code(&error) == Some(SQLITE_IOERR_SHMSIZE) => CatalogError::Full { path },
+            Self::Sql(error) => match code(&error).map(|code| code & 0xff) {
                 Some(SQLITE_FULL) => CatalogError::Full { path },
                 Some(SQLITE_READONLY | SQLITE_PERM | SQLITE_AUTH) => CatalogError::ReadOnly { path },
                 Some(SQLITE_CANTOPEN) => CatalogError::Unreachable {
@@ -187,7 +189,8 @@ const SQLITE_CANTOPEN: u32 = 14;
 const SQLITE_AUTH: u32 = 23;
 const SQLITE_NOTADB: u32 = 26;
 
-fn primary_code(error: &sqlx::Error) -> Option<u32> {
-    let code = error.as_database_error()?.code()?;
-    code.parse::<u32>().ok().map(|code| code & 0xff)
+const SQLITE_IOERR_SHMSIZE: u32 = 4874;
+
+fn code(error: &sqlx::Error) -> Option<u32> {
+    error.as_database_error()?.code()?.parse().ok()
 }

@@ -116,7 +116,29 @@ fn jitter(most: u64) -> u64 {
     drawn.map_or(most, |bytes| u64::from_le_bytes(bytes) % most.saturating_add(1).max(1))
 }
 
-/// A catalog's error says itself what to do.
+/// The catalog can't be opened.
 pub fn catalog_trouble(error: CatalogError) -> Trouble {
-    Trouble::failed("the catalog can't be used").source(error)
+    let trouble = Trouble::failed("the catalog can't be used");
+    let trouble = match catalog_hint(&error) {
+        Some(hint) => trouble.hint(hint),
+        None => trouble,
+    };
+    trouble.source(error)
+}
+
+/// What to do about a catalog's error. What is damaged must go first: a rebuild fills, and never clears.
+pub fn catalog_hint(error: &CatalogError) -> Option<&'static str> {
+    match error {
+        CatalogError::Full { .. } => Some("make room in the state directory; nothing is lost"),
+        CatalogError::ReadOnly { .. } | CatalogError::Unreachable { .. } | CatalogError::NewerSchema { .. } => None,
+        CatalogError::Busy { .. } => Some("wait for the other process, or end it, and try again"),
+        CatalogError::Damaged { .. } | CatalogError::NotACatalog { .. } => Some(
+            "delete catalog.sqlite, and catalog.sqlite-wal and -shm if they are there, in the state directory; then \
+             `exclave catalog rebuild`, or replicate at once and send everything again",
+        ),
+        _ => Some(
+            "try again; if it stays so, delete catalog.sqlite, and catalog.sqlite-wal and -shm if they are there, in the \
+             state directory, and run `exclave catalog rebuild`",
+        ),
+    }
 }

@@ -137,8 +137,12 @@ fn failed(error: RebuildError) -> Trouble {
         RebuildError::State(StateError::Local(_)) => {
             Trouble::failed(what).hint("a dataset can't be rebuilt while it is replicated")
         }
-        RebuildError::Catalog(_) => {
-            Trouble::failed(what).hint("delete catalog.sqlite in the state directory and rebuild again")
+        RebuildError::Catalog(error) => {
+            let trouble = Trouble::failed(what);
+            match crate::agent::catalog_hint(error) {
+                Some(hint) => trouble.hint(hint),
+                None => trouble,
+            }
         }
         RebuildError::State(_) | RebuildError::Local(_) | RebuildError::Survey(_) => Trouble::failed(what),
     };

@@ -20,7 +20,7 @@ use serde::Serialize;
 use self::scan::Scan;
 use super::World;
 use crate::{
-    agent::Agent,
+    agent::{Agent, catalog_hint},
     clock,
     config::{Config, DatasetConfig},
     datasets::{self, FileAs, ListFrom, Separator},
@@ -263,10 +263,7 @@ fn failed(name: &str, error: ReplicateError) -> Trouble {
             Some("replicate again: what it holds is sent anew; was the state directory restored from a copy?"),
         ),
         ReplicateError::Catalog(CatalogError::Full { .. }) => (Exit::Failed, Some(FULL_HINT)),
-        ReplicateError::Catalog(_) => (
-            Exit::Failed,
-            Some("the catalog is rebuildable: `exclave catalog rebuild`"),
-        ),
+        ReplicateError::Catalog(error) => (Exit::Failed, catalog_hint(error)),
         ReplicateError::State(StateError::OtherClass { .. }) => (Exit::Refused, None),
         ReplicateError::Local(local) | ReplicateError::State(StateError::Local(local)) if local.is_full() => {
             (Exit::Failed, Some(FULL_HINT))

@@ -1,0 +1,268 @@
+"""The real program as a process among others: interrupted, killed at one exact call, run twice at once, on full disks.
+
+    tools/process_tests.py [--binary FILE] [TEST ...]
+
+Each of these came out of kill_rounds.py or of a promise in the README, and is played here the same way every time: faults.c
+stops or kills the program at a given call, and so nothing depends on how fast it is.
+"""
+
+import argparse, json, os, random, re, shutil, signal, subprocess, sys, tempfile, time, unittest
+from pathlib import Path
+
+import black_box
+import rescue
+from kill_rounds import CHAIN, ENOSPC, JOURNAL, can_mount, in_a_namespace, program, reported
+from kill_world import PASSPHRASE, Fault, Shape, Shim, World, tree_of
+
+HALF_A_MINUTE = 30
+
+
+class Alone(unittest.TestCase):
+    """One world for each test."""
+
+    binary: Path
+    folder: Path
+    shim: Shim
+    mounts: bool
+
+    def setUp(self):
+        place = Path(tempfile.mkdtemp(dir=self.folder))
+        self.world = World(place / "world", random.Random(1), self.binary, self.shim, self.mounts, Shape(3, "2+1", 2112))
+        self.addCleanup(self.world.close)
+        key = rescue.read_keyfile((self.world.folder / "recovery.key").read_bytes(), lambda: PASSPHRASE.encode())
+        self.box = black_box.Box(list(self.world.sites.values()), key.archive, rescue.XWing(key.secret))
+
+    def grow(self, name: str, megabytes: int):
+        """A dataset that fills many stripes."""
+        for number in range(megabytes // 8):
+            self.world.sources[name].write(f"large-{number}", random.Random(f"{name}{number}").randbytes(8 << 20), 0o644)
+
+    def commits(self, name: str, **more) -> dict:
+        done = self.world.replicate(name, **more)
+        self.assertTrue(reported(done), done.last_words())
+        return json.loads(done.out)["snapshots"][0]
+
+    def whole(self, *names: str):
+        """Each of these comes back as it is now, without any one site, and the black box has nothing to say."""
+        for name in names or self.world.sources:
+            for gone in self.world.sites:
+                done, tree = self.world.restore(name, [site for site in self.world.sites if site != gone])
+                self.assertEqual(done.code, 0, done.last_words())
+                self.assertEqual(tree, self.world.sources[name].snapshot())
+        self.assertEqual(self.box.look(), [])
+
+    def stopped(self, name: str, path: str, at: int, calls: str = ""):
+        process = self.world.start_replicate(name, fault=Fault(path, at, "stop", calls))
+        self.assertTrue(process.await_stop())
+        return process
+
+    def with_command(self, *words: str):
+        """A dataset that is a command's output."""
+        with open(self.world.folder / "exclave.toml", "a") as file:
+            file.write(f'[[dataset]]\nname = "dump"\ncommand = {json.dumps(words)}\n')
+
+
+class Interrupts(Alone):
+    def test_the_first_wish_keeps_what_is_durable_and_the_next_run_uses_it(self):
+        self.grow("deeds", 240)
+        process = self.stopped("deeds", JOURNAL, 4, "write")     # the run's beginning, two stripes, and the third not yet
+        process.send(signal.SIGINT)
+        process.send(signal.SIGCONT)
+        done = process.end()
+        self.assertEqual(done.code, 130, done.last_words())
+        durable = int(re.search(r"(\d+) stripes? of this run (is|are) durable and will be used", done.err)[1])
+        self.assertGreaterEqual(durable, 2)
+        self.assertIn("Stopping at the next stripe", done.err)
+        said = self.commits("deeds")
+        self.assertEqual(said["recovered_stripes"], durable)
+        self.whole("deeds")
+        self.assertEqual(sorted(self.live_stripes(said).values())[0], durable)
+
+    def live_stripes(self, said: dict) -> dict[bytes, int]:
+        """How many stripes of each run a snapshot needs."""
+        snapshot = rescue.Snapshot(self.box.archive(), self.box.heads[bytes.fromhex(said["head"])])
+        return {run: sum(map(len, live.spans)) for run, live in snapshot.live.items()}
+
+    def test_the_second_wish_is_an_order(self):
+        self.with_command("sh", "-c", "echo begun; exec sleep 600")
+        process = self.world.start_replicate("dump")
+        while "sleep 600" not in subprocess.run(["ps", "-o", "args", "--ppid", str(process.popen.pid)], capture_output=True, text=True).stdout:
+            time.sleep(0.01)
+        child = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.popen.pid)], capture_output=True, text=True).stdout.strip()
+        began = time.monotonic()
+        process.send(signal.SIGINT)
+        process.sleep(1)
+        process.send(signal.SIGINT)
+        done = process.end()
+        self.assertEqual((done.code, time.monotonic() - began < HALF_A_MINUTE), (130, True), done.last_words())
+        self.gone(child)
+
+    def test_a_command_that_says_nothing_can_be_interrupted(self):
+        self.with_command("sh", "-c", "echo begun; exec sleep 100")
+        process = self.world.start_replicate("dump")
+        process.sleep(1)
+        process.send(signal.SIGTERM)
+        began = time.monotonic()
+        done = process.end()
+        self.assertEqual((done.code, time.monotonic() - began < HALF_A_MINUTE), (130, True), done.last_words())
+
+    def gone(self, pid: str):
+        for _ in range(HALF_A_MINUTE * 100):
+            if not Path(f"/proc/{pid}").exists() or ") Z " in Path(f"/proc/{pid}/stat").read_text():
+                return
+            time.sleep(0.01)
+        os.kill(int(pid), signal.SIGKILL)
+        self.fail(f"the dataset's command, process {pid}, outlived the program")
+
+
+class AtOnce(Alone):
+    def test_a_second_run_of_one_dataset_is_refused_and_names_the_first(self):
+        first = self.stopped("deeds", JOURNAL, 1, "sync")
+        second = self.world.replicate("deeds")
+        self.assertEqual(second.code, 1, second.last_words())
+        self.assertIn(f'dataset "deeds" is in use by process {first.popen.pid}', second.err)
+        first.send(signal.SIGCONT)
+        self.assertEqual(first.end().code, 0)
+        self.whole("deeds")
+
+    def test_two_datasets_at_once(self):
+        """The first stands still at one call after another while the second runs from its beginning to its end."""
+        for path, at, calls in ((JOURNAL, 1, "write"), (JOURNAL, 1, "sync"), (JOURNAL, 2, "write"), (CHAIN, 1, "rename"), ("/sites/b/", 3, "write")):
+            with self.subTest(path=path, at=at, calls=calls):
+                for source in self.world.sources.values():
+                    source.change()
+                first = self.stopped("deeds", path, at, calls)
+                second = self.world.start_replicate("ships")
+                second.sleep(2)     # its whole run, or as far as it comes without the chain, which the first may hold
+                first.send(signal.SIGCONT)
+                ended, other = first.end(), second.end()
+                self.assertEqual((ended.code, other.code), (0, 0), (ended.last_words(), other.last_words()))
+                self.whole()
+
+    def test_the_journal_of_a_living_run_is_left_alone(self):
+        """The other dataset's run finds a journal without a word in it: that of a run that is just beginning."""
+        self.grow("deeds", 40)
+        first = self.stopped("deeds", JOURNAL, 1, "write")
+        self.commits("ships")
+        self.assertEqual(len(list((self.world.state / "journal").iterdir())), 1)
+        first.send(signal.SIGCONT)
+        self.assertEqual(first.end().code, 0)
+        self.whole()
+
+    def test_a_journal_that_goes_away_is_no_failure(self):
+        """The other dataset's run ends, and removes its journal, between our listing and our look."""
+        self.commits("deeds")
+        first = self.stopped("ships", JOURNAL, 1, "sync")      # one entry written; no lock of the catalog is held here
+        second = self.stopped("deeds", JOURNAL, 1, "open")
+        first.send(signal.SIGCONT)
+        self.assertEqual(first.end().code, 0)
+        second.send(signal.SIGCONT)
+        done = second.end()
+        self.assertEqual(done.code, 0, done.last_words())
+        self.whole()
+
+
+class Deaths(Alone):
+    def test_a_place_in_the_chain_is_taken_once(self):
+        """Killed, or failed, between the journalled head and the chain's own file; then the other dataset is first."""
+        for how in ("kill", "error"):
+            with self.subTest(how):
+                self.world.sources["deeds"].change()
+                died = self.world.replicate("deeds", fault=Fault("/state/chain.new", 1, how, "write"))
+                self.assertIn(died.code, (-9, 1))
+                self.commits("ships")
+                self.assertEqual(self.commits("deeds")["recovered_heads"], 1)
+                self.whole()
+
+    def test_an_old_journal_comes_back(self):
+        """The journal folder alone is restored from a copy that was taken in the middle of a run that went well."""
+        self.grow("deeds", 40)
+        process = self.stopped("deeds", JOURNAL, 5, "write")
+        copy = self.world.copy_state()
+        process.send(signal.SIGCONT)
+        self.assertEqual(process.end().code, 0)
+        self.world.roll_back(copy, "journal")
+        self.world.sources["deeds"].add()
+        self.commits("deeds")
+        self.whole("deeds")
+
+    def test_an_old_journal_of_a_run_that_was_taken_over_comes_back(self):
+        """It knows fewer stripes than were taken over: what is beyond must not be referred to without a ledger."""
+        self.grow("deeds", 240)
+        process = self.stopped("deeds", JOURNAL, 4, "write")
+        copy = self.world.copy_state()
+        journal = next((self.world.state / "journal").iterdir())
+        known = journal.stat().st_size
+        process.send(signal.SIGCONT)
+        while process.popen.poll() is None and journal.stat().st_size < 3 * known:
+            time.sleep(0.001)
+        process.send(signal.SIGKILL)
+        self.assertEqual(process.end().code, -9)
+        self.assertGreater(self.commits("deeds")["recovered_stripes"], 2)
+        self.world.roll_back(copy, "journal")
+        self.world.sources["deeds"].add()
+        self.commits("deeds")
+        self.whole("deeds")
+
+
+class FullDisks(Alone):
+    def setUp(self):
+        super().setUp()
+        if not self.mounts:
+            self.skipTest("no file system can be mounted here")
+
+    def test_a_full_state_folder(self):
+        self.commits("deeds")
+        for room in (0, 8192, 40_000, 120_000):
+            with self.subTest(room=room):
+                self.grow("deeds", 24)
+                self.world.sources["deeds"].add()
+                self.world.leave_room(self.world.state, room)
+                done = self.world.replicate("deeds")
+                self.world.leave_room(self.world.state, None)
+                if not reported(done):
+                    self.assertEqual(done.code, 1)
+                    self.assertRegex(done.err, rf"{self.world.state}/\S+")
+                    self.assertRegex(done.err, "No space left|no room left")
+                    self.assertRegex(done.err, "Hint: .*room")
+                self.commits("deeds")
+                self.whole("deeds")
+
+    def test_a_full_target(self):
+        self.commits("deeds")
+        target = self.world.folder / "target"
+        target.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2g", "tmpfs", target], check=True)
+        self.addCleanup(subprocess.run, ["umount", target])
+        self.world.leave_room(target, 3 << 20)
+        words = ["restore", "--identity", "recovery.key", "--to", str(target)]
+        done = self.world.run(*words)
+        self.assertEqual(done.code, 1, done.last_words())
+        self.assertRegex(done.err, "full|No space left")
+        self.assertIn(f"--to {target} --replace", done.err)
+        self.world.leave_room(target, None)
+        self.assertEqual(self.world.run(*words).code, 2)
+        done = self.world.run(*words, "--replace")
+        self.assertEqual(done.code, 0, done.last_words())
+        self.assertEqual(tree_of(target), self.world.sources["deeds"].snapshot())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--binary", type=Path, metavar="FILE")
+    parser.add_argument("tests", nargs="*", metavar="TEST", help="such as Deaths or AtOnce.test_two_datasets_at_once")
+    options = parser.parse_args()
+    binary = program(options.binary)
+    in_a_namespace([__file__, *sys.argv[1:]])
+    Alone.binary, Alone.folder = binary, Path(tempfile.mkdtemp(prefix="exclave-process-"))
+    Alone.shim, Alone.mounts = Shim(Alone.folder), can_mount(Alone.folder)
+    try:
+        names = [f"__main__.{name}" for name in options.tests] or ["__main__"]
+        result = unittest.TextTestRunner(verbosity=2).run(unittest.defaultTestLoader.loadTestsFromNames(names))
+    finally:
+        shutil.rmtree(Alone.folder, ignore_errors=True)
+    return 0 if result.wasSuccessful() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
