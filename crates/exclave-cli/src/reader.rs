@@ -19,6 +19,7 @@ use crate::{
     arguments::{PassphraseArguments, SiteArguments},
     clock,
     command::World,
+    config::SiteConfig,
     error::{Context as _, Trouble},
     exit::Exit,
     format, interrupt, keys, sites,
@@ -33,6 +34,9 @@ pub struct ReaderArguments {
     identity: Option<PathBuf>,
     #[command(flatten)]
     sites: SiteArguments,
+    /// Pretend that these sites are lost: nothing is asked of them
+    #[arg(long, value_name = "SITE", value_delimiter = ',')]
+    without: Vec<String>,
     /// The archive's anchor, when the identity does not carry it
     #[arg(long, value_name = "HEX")]
     archive: Option<Anchor>,
@@ -116,7 +120,8 @@ impl Reader {
                 Trouble::usage("a recovery identity is needed")
                     .hint("give --identity FILE; an agent can't read what it wrote")
             })?;
-        let chosen = sites::choose(&arguments.sites.wanted(), &config)?;
+        let mut chosen = sites::choose(&arguments.sites.wanted(), &config)?;
+        lose(&arguments.without, &mut chosen)?;
         let open = sites::open_all(chosen, &world.environment)?;
         // The passphrase comes last: nobody should type it for a command that can't be.
         let (identity, bound) = keys::open_recovery(path, &arguments.passphrase.source(), &world.environment)?;
@@ -168,6 +173,22 @@ impl Reader {
             self.archive.anchor
         ));
         trouble.hint("replicate something first, or give more of its sites: --site URL")
+    }
+}
+
+/// Takes out the sites that are to be thought lost.
+fn lose(without: &[String], chosen: &mut Vec<SiteConfig>) -> Result<(), Trouble> {
+    for name in without {
+        let Some(at) = chosen.iter().position(|site| site.name == *name) else {
+            let names: Vec<&str> = chosen.iter().map(|site| site.name.as_str()).collect();
+            return Err(Trouble::usage(format!("--without {name}: there is no such site"))
+                .hint(format!("there are {}", names.join(", "))));
+        };
+        chosen.remove(at);
+    }
+    match chosen.is_empty() {
+        true => Err(Trouble::usage("--without leaves no site")),
+        false => Ok(()),
     }
 }
 

@@ -32,6 +32,63 @@ fn a_plan_says_what_comes_from_where_at_which_rate_and_writes_nothing() {
 }
 
 #[test]
+fn sites_can_be_thought_lost() {
+    let desk = Desk::new();
+    let tree = desk.tree();
+    desk.found();
+    desk.expect(0, &["replicate", tree.to_str().unwrap()]);
+    let restore = |without: &str, to: &str| -> Vec<String> {
+        [
+            "restore",
+            "--identity",
+            "recovery.key",
+            "--without",
+            without,
+            "--to",
+            to,
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    };
+    let run = |code: i32, arguments: Vec<String>| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        desk.expect(code, &arguments)
+    };
+    let (out, _) = desk.expect(
+        0,
+        &[
+            "--json",
+            "restore",
+            "--identity",
+            "recovery.key",
+            "--without",
+            "a",
+            "--to",
+            "back",
+        ],
+    );
+    let restored: Value = serde_json::from_str(&out).unwrap();
+    let sites: Vec<&str> = restored["sites"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|site| site["site"].as_str().unwrap())
+        .collect();
+    assert_eq!(sites, ["b", "c"]);
+    same_trees(&tree, &desk.path("back"));
+    // Fewer than two of three: a newer snapshot could hide, and nothing can be read.
+    let (_, err) = run(6, restore("a,b", "less"));
+    assert!(err.contains("there may be a newer snapshot"), "{err}");
+    let (_, err) = run(2, restore("x", "less"));
+    assert!(
+        err.contains("--without x: there is no such site") && err.contains("there are a, b, c"),
+        "{err}"
+    );
+    run(2, restore("a,b,c", "less"));
+    desk.expect(0, &["snapshots", "--identity", "recovery.key", "--without", "c"]);
+}
+
+#[test]
 fn what_was_restored_in_spite_of_a_liar_is_a_finding() {
     let desk = Desk::new();
     let tree = desk.tree();
