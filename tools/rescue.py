@@ -734,6 +734,25 @@ def find_forks(heads: dict[bytes, Head]) -> list[tuple[Head, Head]]:
     return forks
 
 
+def followed_by(heads: dict[bytes, Head], one: bytes) -> set[bytes]:
+    """A head and all its ancestors."""
+    followed, todo = set(), [one]
+    while todo:
+        one = todo.pop()
+        if one not in followed:
+            followed.add(one)
+            todo.extend(heads[one].parents if one in heads else [])
+    return followed
+
+
+def other_sides(heads: dict[bytes, Head], forks: list[tuple[Head, Head]], head: Head) -> list[Head]:
+    """Heads of the same dataset that take another side of a fork than this one does."""
+    mine = followed_by(heads, head.hash)
+    others = {side.hash for fork in forks if any(side.hash in mine for side in fork) for side in fork} - mine
+    return [h for h in heads.values()
+            if others and h.dataset == head.dataset and h.hash not in mine and followed_by(heads, h.hash) & others]
+
+
 def newest(heads: dict[bytes, Head], dataset: bytes) -> list[Head]:
     """Heads of the dataset that aren't an ancestor of another head of it. Links may lead through other datasets' heads.
 
@@ -1513,8 +1532,8 @@ def choose(archive: Archive, options) -> tuple[Snapshot, bool]:
         raise Usage("several datasets, choose with --dataset, by name or id: "
                     + ", ".join(f"{json.dumps(s.sealed[1])} {s.head.dataset.hex()} of {when(s.sealed[4])}" for s, _ in found))
     best, tops = found[0]
-    for a, b in archive.forks:
-        need(best.head.hash not in (a.hash, b.hash), "fork", "the newest head is one of two of its seq; choose one with --head")
+    sides = other_sides(archive.heads, archive.forks, best.head)
+    need(not sides, "fork", f"head {best.head.hash.hex()} is on one side of a fork, {len(sides)} on another; choose one with --head")
     for other in tops:
         if other is not best.head:
             note(f"passed over head {other.hash.hex()}, as new as {best.head.hash.hex()} and no newer in time, or not to be opened")

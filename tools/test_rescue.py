@@ -312,6 +312,17 @@ class Restore(unittest.TestCase):
         self.assertEqual(self.restore("--head", out.split()[0])[0], 3)
         self.assertEqual(len(run.stripes), 1)
 
+    def test_what_follows_one_side_of_a_fork_is_on_it(self):
+        forged = forge.Forge("fork followed")
+        forge.small(forged, lambda put: [forge.entry(b"", 1, 0o755)])
+        value = rescue.cbor(rescue.split_signed(forged.objects[-1][1], 1 << 20)[0])
+        other = forge.publish_head(forged, value | {11: 1})
+        forge.publish_head(forged, value | {5: value[5] + 1, 6: other})
+        self.lay(forged)
+        code, _, err = self.restore()
+        self.assertEqual(code, 5)
+        self.assertIn("is on one side of a fork, 1 on another", err)
+
     def test_ledger_parts_that_disagree(self):
         def change(value):
             ctx, commitment, hashes = value[5][0]

@@ -2,6 +2,7 @@
 //!
 //! The bound of each: cutting and naming read every byte once (memory bandwidth, BLAKE3); sealing adds AES-GCM, the code
 //! and a BLAKE3 pass over n / k of the bytes; opening is the same without the code while all data shards are there.
+//! What the code alone costs, and the bound of that, shows the bench `kernels`.
 //! Run with `cargo bench -p exclave-benches`.
 
 use std::hint::black_box;
@@ -11,9 +12,10 @@ use exclave_dataset::{
     cut::{ChunkSizes, Cutter, GearTable},
     pack::{CompressionLevel, Compressor},
 };
+use exclave_model::BufferPool;
 use exclave_model::{Anchor, ChunkKind, Codec, Geometry, PayloadLength, RunId};
 use exclave_seal::{DatasetSecret, Entropy as _, RunKey, SeededEntropy};
-use exclave_stripe::{BufferPool, Sealer, StripeBuilder, StripeShape, decode, verify_shard};
+use exclave_stripe::{Sealer, StripeBuilder, StripeShape, decode, verify_shard};
 
 /// Bytes that don't compress.
 fn noise(bytes: usize) -> Vec<u8> {
@@ -111,7 +113,7 @@ fn stripes(c: &mut Criterion) {
                     .collect();
                 decode(&record, &shards)
                     .ok()
-                    .and_then(|coded| coded.open(&run_key).ok())
+                    .and_then(|coded| coded.open(&run_key, &pool).ok())
             });
         });
     }

@@ -172,3 +172,93 @@ fn a_dataset_in_use_is_refused_by_name_and_process() -> Result<(), Whatever> {
     assert_eq!(other.outcome, RunOutcome::Committed);
     Ok(())
 }
+
+#[test]
+fn two_writers_with_different_datasets_do_not_meet() -> Result<(), Whatever> {
+    let world = World::found(WorldPlan::new(2, 1))?;
+    let tree = |root: &std::path::Path| Source::Tree {
+        root: root.to_owned(),
+        options: WalkOptions::default(),
+    };
+    let other = world.folder().join("other");
+    for round in 1..=5 {
+        tree::plant(&world.source, round)?;
+        tree::plant(&other, round + 100)?;
+        let outcomes = std::thread::scope(|scope| {
+            let writers = [("land", &world.source), ("tax", &other)].map(|(name, root)| {
+                let world = &world;
+                scope.spawn(move || match world.replicate_as(name, tree(root)) {
+                    Ok(Ok(report)) => Ok((report.outcome, report.new_incarnation, report.alarms)),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(error) => Err(error.to_string()),
+                })
+            });
+            writers.map(|writer| writer.join().unwrap_or_else(|_| Err("panicked".to_owned())))
+        });
+        for outcome in outcomes {
+            assert_eq!(outcome, Ok((RunOutcome::Committed, false, Vec::new())), "round {round}");
+        }
+        assert!(world.restores_equal(&[1])?, "round {round}");
+        let to = tempfile::tempdir()?;
+        world.restore("tax", &to.path().join("tax"), &[2])?;
+        assert_eq!(tree::describe(&to.path().join("tax"))?, tree::describe(&other)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_clock_ten_years_off_decides_nothing() -> Result<(), Whatever> {
+    const TEN_YEARS_S: i64 = 10 * 365 * 86_400;
+    let world = World::found(WorldPlan::new(2, 1))?;
+    for (round, leap) in (1..).zip([0, TEN_YEARS_S, -2 * TEN_YEARS_S, TEN_YEARS_S + 60]) {
+        world.clock.advance(leap);
+        tree::plant(&world.source, round)?;
+        let report = world.replicate()??;
+        assert_eq!(
+            (report.outcome, report.seq, report.new_incarnation),
+            (RunOutcome::Committed, u64::from(round) - 1, false)
+        );
+        // The newest is the one that follows the others, whatever time it says.
+        assert!(world.restores_equal(&[(usize::from(round)) % 3])?, "round {round}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_full_site_leaves_a_debt_and_all_full_sites_leave_the_old_snapshot() -> Result<(), Whatever> {
+    let world = World::found(WorldPlan::new(2, 2))?;
+    world.replicate()??;
+    tree::plant(&world.source, 2)?;
+    world.sites[0].inflict(When::any().writes(), Fault::Fill);
+    let one = world.replicate()??;
+    assert_eq!((one.outcome, one.debt), (RunOutcome::Committed, one.stripes));
+    assert!(
+        one.site_troubles
+            .iter()
+            .any(|(site, said)| site == "s0" && said.contains("no space left")),
+        "{:?}",
+        one.site_troubles
+    );
+    let before = tree::describe(&world.source)?;
+    for site in &world.sites {
+        site.inflict(When::any().writes(), Fault::Fill);
+    }
+    tree::plant(&world.source, 3)?;
+    let refused = world.replicate()?;
+    assert!(matches!(refused, Err(ReplicateError::NotYet(_))), "{refused:?}");
+    let to = tempfile::tempdir()?;
+    world.restore("land", &to.path().join("tree"), &[])?;
+    assert_eq!(
+        tree::describe(&to.path().join("tree"))?,
+        before,
+        "the old snapshot stays the newest"
+    );
+    for site in &world.sites {
+        site.calm();
+    }
+    let healed = world.replicate()??;
+    assert_eq!((healed.outcome, healed.debt), (RunOutcome::Committed, 0));
+    assert_eq!(healed.debts_paid, one.debt, "what was owed is paid first");
+    assert!(world.restores_equal(&[2, 3])?);
+    Ok(())
+}

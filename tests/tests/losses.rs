@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use exclave_engine::restore::Outcome;
+use exclave_engine::{restore::Outcome, survey::Grade};
 use exclave_site::{Fault, When};
 use exclave_tests::world::{Whatever, World, WorldPlan};
 
@@ -61,9 +61,16 @@ fn every_pair_of_losses_with_any_liar_restores() -> Result<(), Whatever> {
         else {
             continue;
         };
-        world.sites[liar].inflict(When::any().reads(), Fault::WrongBytes);
-        assert!(world.restores_equal(&lost)?, "without {lost:?}, {liar} lying");
-        world.sites[liar].calm();
+        // A liar that serves garbage, and one that hides what it was given last: neither hides the newest head.
+        for lie in [Fault::WrongBytes, Fault::Stale { puts: 1000 }] {
+            world.sites[liar].inflict(When::any().reads(), lie.clone());
+            let case = format!("without {lost:?}, {liar} lying: {lie:?}");
+            assert!(world.restores_equal(&lost)?, "{case}");
+            let to = tempfile::tempdir()?;
+            let restored = world.restore("land", &to.path().join("tree"), &lost)?;
+            assert_eq!(restored.freshness.grade, Grade::F2, "{case}");
+            world.sites[liar].calm();
+        }
         tried += 1;
     }
     assert!(tried > 20);

@@ -28,5 +28,6 @@ AZURE_ENDPOINT=http://127.0.0.1:$port/$account
 AZURE_CONTAINER=test
 AZURE_ACCOUNT=$account
 AZURE_KEY=$key
+VERSION="azurite $(node -p 'require(process.argv[1]).version' "$AZURITE/node_modules/azurite/package.json")"
 T
 wait -n "${children[@]}"

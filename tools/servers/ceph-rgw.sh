@@ -100,10 +100,15 @@ radosgw-admin user create --uid=test --display-name=test --access-key="$access" 
 radosgw -f -n client.rgw >log/rgw.out 2>&1 &
 children+=($!)
 await_port "$!" "$gateway"
+export S3_ACCESS_KEY=$access S3_SECRET_KEY=$secret
+make_buckets "http://127.0.0.1:$gateway" default
 publish <<T
 S3_ENDPOINT=http://127.0.0.1:$gateway
+S3_BUCKET=test
+S3_LOCKED_BUCKET=locked
 S3_REGION=default
 S3_ACCESS_KEY=$access
 S3_SECRET_KEY=$secret
+VERSION="Ceph $(radosgw --version | cut -d ' ' -f 3)"
 T
 wait -n "${children[@]}"

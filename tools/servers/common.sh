@@ -1,6 +1,7 @@
 # Sourced by the starters beside it. Each is called as NAME.sh FOLDER: it keeps everything below FOLDER, listens on
 # loopback only, writes FOLDER/endpoint.env when it can be used, stays in the foreground and ends its children on TERM.
 
+servers=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 folder=$(realpath -m "${1:?usage: $(basename "$0") FOLDER}")
 mkdir -p "$folder"
 
@@ -21,6 +22,13 @@ await_port() {
         kill -0 "$pid" 2>/dev/null || { echo "$(basename "$0"): ended before it listened" >&2; return 1; }
         sleep 0.1
     done
+}
+
+# Makes bucket `test`, and bucket `locked` with versions and a lock of a day, at an S3 ENDPOINT in a REGION, with the
+# credentials in S3_ACCESS_KEY and S3_SECRET_KEY.
+make_buckets() {
+    python3 "$servers/s3_bucket.py" "$1" "$2" test
+    python3 "$servers/s3_bucket.py" "$1" "$2" locked 1
 }
 
 # The endpoint as NAME=VALUE lines from standard input, at once and complete.

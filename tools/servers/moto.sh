@@ -4,19 +4,20 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 port=$(free_port)
+# Only when it is told to record what it is asked (shard_puts.py).
+export MOTO_RECORDER_FILEPATH=$folder/recording
 "${MOTO:?MOTO names the environment}/bin/moto_server" -H 127.0.0.1 -p "$port" >"$folder/log" 2>&1 &
 children+=($!)
 await_port "$!" "$port"
-"$MOTO/bin/python" - "$port" <<'P'
-import sys, urllib.request
-# moto asks nobody for a signature.
-urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{sys.argv[1]}/test", method="PUT"), timeout=30).read()
-P
+export S3_ACCESS_KEY=k S3_SECRET_KEY=s
+make_buckets "http://127.0.0.1:$port" us-east-1
 publish <<T
 S3_ENDPOINT=http://127.0.0.1:$port
 S3_BUCKET=test
+S3_LOCKED_BUCKET=locked
 S3_REGION=us-east-1
-S3_ACCESS_KEY=k
-S3_SECRET_KEY=s
+S3_ACCESS_KEY=$S3_ACCESS_KEY
+S3_SECRET_KEY=$S3_SECRET_KEY
+VERSION="moto $("$MOTO/bin/python" -c 'from importlib.metadata import version; print(version("moto"))')"
 T
 wait -n "${children[@]}"

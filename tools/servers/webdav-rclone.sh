@@ -15,5 +15,6 @@ publish <<T
 WEBDAV_URL=http://127.0.0.1:$port
 WEBDAV_USER=test
 WEBDAV_PASSWORD=$password
+VERSION="$(rclone version --config /dev/null 2>/dev/null | head -n 1)"
 T
 wait -n "${children[@]}"

@@ -7,10 +7,16 @@
 //! access_key = "..."
 //! secret_key = "..."
 //! ```
+//!
+//! Another holds a table for each address, with all that is needed to reach the site ([`by_address`]).
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
 
-use exclave_site::{Credentials, Scheme, Secret, SiteAddress};
+use exclave_site::{Credentials, Scheme, Secret, SiteAddress, SiteSettings};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -30,13 +36,25 @@ pub enum CredentialSource {
     Variables(String),
     /// Variables with this beginning, if they are there.
     VariablesIfSet(String),
+    /// The site's entry in a private file of settings by address; without one the variables, if they are there.
+    ByAddress {
+        /// The file.
+        file: PathBuf,
+        /// The variables' beginning.
+        variables: String,
+    },
     /// These.
     Given(Credentials),
 }
 
 impl CredentialSource {
-    /// Reads the credentials for a site.
-    pub fn read(&self, address: &SiteAddress, environment: &Environment) -> Result<Credentials, Trouble> {
+    /// Reads the credentials for a site at an endpoint.
+    pub fn read(
+        &self,
+        address: &SiteAddress,
+        endpoint: Option<&str>,
+        environment: &Environment,
+    ) -> Result<Credentials, Trouble> {
         match self {
             Self::File(path) => parse(
                 &private_file::read(path, "credentials file")?,
@@ -52,8 +70,84 @@ impl CredentialSource {
             Self::VariablesIfSet(prefix) => {
                 Ok(from_variables(prefix, address, environment)?.unwrap_or(Credentials::Anonymous))
             }
+            Self::ByAddress { file, variables } => match from_entry(file, address, endpoint)? {
+                Credentials::Anonymous => Self::VariablesIfSet(variables.clone()).read(address, endpoint, environment),
+                found => Ok(found),
+            },
             Self::Given(credentials) => Ok(credentials.clone()),
         }
+    }
+}
+
+/// Where they come from; never what they are.
+impl fmt::Display for CredentialSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::ByAddress { file, variables } => write!(f, "file {} or ${variables}_*", file.display()),
+            Self::Systemd(name) => write!(f, "systemd credential {name}"),
+            Self::Variables(prefix) | Self::VariablesIfSet(prefix) => write!(f, "${prefix}_*"),
+            Self::Given(_) => f.write_str("given"),
+        }
+    }
+}
+
+/// Reads a private file of settings by address:
+///
+/// ```toml
+/// ["s3://bucket/prefix"]
+/// endpoint = "https://s3.example.lu"
+/// credentials.s3 = { access_key = "...", secret_key = "..." }
+/// ```
+pub fn by_address(file: &Path) -> Result<BTreeMap<SiteAddress, SiteSettings>, Trouble> {
+    let text = private_file::read(file, "credentials file")?;
+    let wrong = |message: String| Trouble::usage(format!("{}: {message}", file.display()));
+    // No text of the parser that could quote a secret.
+    let tables: BTreeMap<String, toml::Table> = toml::from_str(&text)
+        .map_err(|error: toml::de::Error| wrong(format!("not tables by address: {}", careful(&error))))?;
+    let mut entries = BTreeMap::new();
+    for (address, table) in tables {
+        let address = SiteAddress::parse(&address).map_err(|bad| wrong(bad.to_string()))?;
+        let settings: SiteSettings = table
+            .try_into()
+            .map_err(|error: toml::de::Error| wrong(format!("{address}: {}", careful(&error))))?;
+        if entries.insert(address.clone(), settings).is_some() {
+            return Err(wrong(format!("{address} stands there twice")));
+        }
+    }
+    Ok(entries)
+}
+
+/// A site's credentials in a file by address. Its other settings stand in the configuration; but for another endpoint they
+/// would be shown to a stranger.
+fn from_entry(file: &Path, address: &SiteAddress, endpoint: Option<&str>) -> Result<Credentials, Trouble> {
+    if matches!(address.scheme(), Scheme::File { .. } | Scheme::Memory { .. }) {
+        return Ok(Credentials::Anonymous);
+    }
+    let Some(entry) = by_address(file)?.remove(address) else {
+        return Ok(Credentials::Anonymous);
+    };
+    let trimmed = |endpoint: &str| endpoint.trim_end_matches('/').to_owned();
+    if let Some(theirs) = &entry.endpoint
+        && endpoint.map(trimmed) != Some(trimmed(theirs))
+    {
+        let ours = endpoint.unwrap_or("no endpoint");
+        let what = format!("{} has credentials for {address} at {theirs}", file.display());
+        return Err(
+            Trouble::usage(format!("{what}, and the settings say {ours}")).hint(format!(
+                "if that is right, write endpoint = \"{theirs}\" into its [[site]]"
+            )),
+        );
+    }
+    Ok(entry.credentials)
+}
+
+fn careful(error: &toml::de::Error) -> &str {
+    // "invalid type: string .." quotes the value.
+    if error.message().starts_with("invalid ") {
+        "a value has the wrong type"
+    } else {
+        error.message()
     }
 }
 
@@ -61,15 +155,9 @@ fn parse(text: &str, shown: &str) -> Result<Credentials, Trouble> {
     // The parser's own text would quote the line, and with it perhaps a secret.
     let wrong = |message: &str| Trouble::usage(format!("{shown}: {message}"));
     let table: toml::Table = toml::from_str(text).map_err(|error| wrong(error.message()))?;
-    table.try_into().map_err(|error: toml::de::Error| {
-        // "invalid type: string .." quotes the value.
-        let quotes = error.message().starts_with("invalid ");
-        wrong(if quotes {
-            "a value has the wrong type"
-        } else {
-            error.message()
-        })
-    })
+    table
+        .try_into()
+        .map_err(|error: toml::de::Error| wrong(careful(&error)))
 }
 
 fn systemd(name: &str, environment: &Environment) -> Result<Credentials, Trouble> {
@@ -165,5 +253,52 @@ mod tests {
             let error = parse(bad, "f").unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_file_by_address_serves_its_own_sites_at_their_own_endpoints() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("credentials.toml");
+        let entries = r#"
+            ["s3://bucket/x"]
+            endpoint = "https://s3.example/"
+            credentials.s3 = { access_key = "me", secret_key = "hunter2" }
+            ["https://dav.example/x"]
+            credentials.basic = { user = "me", password = "hunter2" }
+        "#;
+        private_file::create(&file, entries, "credentials file").unwrap();
+        let source = CredentialSource::ByAddress {
+            file: file.clone(),
+            variables: "EXCLAVE_NO_SUCH".into(),
+        };
+        let environment = Environment::of_process();
+        let read = |address: &str, endpoint: Option<&str>| {
+            source.read(&SiteAddress::parse(address).unwrap(), endpoint, &environment)
+        };
+        for endpoint in ["https://s3.example", "https://s3.example/"] {
+            let found = read("s3://bucket/x", Some(endpoint)).unwrap();
+            assert!(matches!(found, Credentials::S3 { access_key, .. } if access_key == "me"));
+        }
+        assert!(matches!(
+            read("https://dav.example/x", None).unwrap(),
+            Credentials::Basic { .. }
+        ));
+        for stranger in ["s3://bucket/y", "file:///srv/x"] {
+            assert_eq!(read(stranger, None).unwrap(), Credentials::Anonymous);
+        }
+        for (other, said) in [(None, "no endpoint"), (Some("https://s3.evil"), "https://s3.evil")] {
+            let error = read("s3://bucket/x", other).unwrap_err();
+            let what = "has credentials for s3://bucket/x at https://s3.example/, and the settings say";
+            assert!(error.to_string().ends_with(&format!("{what} {said}")), "{error}");
+            assert!(!format!("{error:?}").contains("hunter2"));
+        }
+        let twice = format!("{entries}\n[\"s3://bucket/x/\"]\n");
+        private_file::replace(&file, &twice, "credentials file").unwrap();
+        assert!(
+            by_address(&file)
+                .unwrap_err()
+                .to_string()
+                .ends_with("s3://bucket/x stands there twice")
+        );
     }
 }

@@ -10,8 +10,6 @@ use std::{
 };
 
 use exclave_dataset::{
-    cut::ChunkSizes,
-    pack::CompressionLevel,
     source::{CommandSpec, Environment as CommandEnvironment, OutputRule},
     walk::{Caches, ExcludeRules, FileList, ListedDirectory, MountPoints, WalkOptions},
 };
@@ -91,10 +89,11 @@ pub fn request(
 
 /// Builds what the engine is asked to do with standard input.
 pub fn request_stdin(dataset: &DatasetConfig) -> ReplicateRequest {
-    let input = StreamInput::Reader(Box::new(std::io::stdin()), OutputRule::default());
+    let input = StreamInput::Reader(Box::new(std::io::stdin()), output_rule(dataset));
     let stream = NamedStream {
         name: dataset.name.clone().into_bytes(),
         input,
+        max_shrink_percent: Some(dataset.streams.max_shrink_percent),
     };
     with_source(dataset, Source::Streams(vec![stream]))
 }
@@ -106,8 +105,8 @@ fn with_source(dataset: &DatasetConfig, source: Source) -> ReplicateRequest {
         label: dataset.label.clone(),
         source_digest: digest(dataset),
         source,
-        chunk_sizes: ChunkSizes::DEFAULT,
-        compression: CompressionLevel::DEFAULT,
+        chunk_sizes: dataset.chunk_sizes,
+        compression: dataset.compression,
         read_attempts: READ_ATTEMPTS,
         in_flight_bytes: exclave_engine::replicate::IN_FLIGHT_BYTES_DEFAULT,
         create_only: std::collections::BTreeSet::new(),
@@ -127,9 +126,12 @@ fn digest(dataset: &DatasetConfig) -> [u8; 32] {
             field(b"path");
             field(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()));
         }
-        SourceConfig::Command { argv, directory, .. } => {
-            field(b"command");
-            argv.iter().for_each(|argument| field(argument.as_bytes()));
+        SourceConfig::Commands { argv, directory, .. } => {
+            for (name, argv) in argv {
+                field(b"command");
+                field(name.as_bytes());
+                argv.iter().for_each(|argument| field(argument.as_bytes()));
+            }
             field(
                 directory
                     .as_deref()
@@ -150,7 +152,7 @@ fn source(
     environment: &Environment,
 ) -> Result<Source, Trouble> {
     match &dataset.source {
-        SourceConfig::Command { .. } => command(dataset, environment),
+        SourceConfig::Commands { .. } => commands(dataset, environment),
         SourceConfig::Path(path) => {
             let cannot = || Trouble::usage(format!("{} can't be replicated", path.display()));
             let kind = std::fs::metadata(path).because(cannot)?.file_type();
@@ -233,13 +235,19 @@ impl<R: Read> Read for Newlines<R> {
     }
 }
 
-fn command(dataset: &DatasetConfig, environment: &Environment) -> Result<Source, Trouble> {
-    let SourceConfig::Command {
+fn output_rule(dataset: &DatasetConfig) -> OutputRule {
+    OutputRule {
+        min_bytes: dataset.streams.min_bytes,
+        ..OutputRule::default()
+    }
+}
+
+fn commands(dataset: &DatasetConfig, environment: &Environment) -> Result<Source, Trouble> {
+    let SourceConfig::Commands {
         argv,
         directory,
         environment: names,
         timeout,
-        min_bytes,
     } = &dataset.source
     else {
         return Err(Trouble::usage(format!("dataset {} is no command", dataset.name)));
@@ -254,25 +262,26 @@ fn command(dataset: &DatasetConfig, environment: &Environment) -> Result<Source,
         }
         variables.extend(environment.raw(name).map(|value| (OsString::from(name), value)));
     }
-    let spec = CommandSpec::new(argv.iter().map(OsString::from).collect());
-    let mut spec = spec
-        .because(|| Trouble::usage(format!("dataset {}: its command is empty", dataset.name)))?
-        .with_environment(CommandEnvironment::Only(variables))
-        .with_rule(OutputRule {
-            min_bytes: *min_bytes,
-            ..OutputRule::default()
+    let mut streams = Vec::new();
+    for (name, argv) in argv {
+        let spec = CommandSpec::new(argv.iter().map(OsString::from).collect());
+        let mut spec = spec
+            .because(|| Trouble::usage(format!("dataset {}: its command is empty", dataset.name)))?
+            .with_environment(CommandEnvironment::Only(variables.clone()))
+            .with_rule(output_rule(dataset));
+        if let Some(directory) = directory {
+            spec = spec.in_directory(directory.clone());
+        }
+        if let Some(timeout) = timeout {
+            spec = spec.with_timeout(*timeout);
+        }
+        streams.push(NamedStream {
+            name: name.clone().into_bytes(),
+            input: StreamInput::Command(spec),
+            max_shrink_percent: Some(dataset.streams.max_shrink_percent),
         });
-    if let Some(directory) = directory {
-        spec = spec.in_directory(directory.clone());
     }
-    if let Some(timeout) = timeout {
-        spec = spec.with_timeout(*timeout);
-    }
-    let stream = NamedStream {
-        name: dataset.name.clone().into_bytes(),
-        input: StreamInput::Command(spec),
-    };
-    Ok(Source::Streams(vec![stream]))
+    Ok(Source::Streams(streams))
 }
 
 #[cfg(test)]
@@ -295,6 +304,8 @@ mod tests {
             "path = \"/a\"\none_file_system = true",
             "command = [\"/a\"]",
             "command = [\"/a\", \"b\"]",
+            "commands = { y = [\"/a\", \"b\"] }",
+            "commands = { x = [\"/a\"], y = [\"b\"] }",
         ];
         let digests: std::collections::BTreeSet<_> = texts.iter().map(|text| digest_of(text)).collect();
         assert_eq!(digests.len(), texts.len());

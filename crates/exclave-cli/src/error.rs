@@ -16,6 +16,9 @@ use std::{
 
 use crate::{exit::Exit, format::plain};
 
+/// Lines of a command's standard error that are shown.
+const LAST_WORDS_LINES: usize = 10;
+
 /// A command that did not succeed.
 #[derive(Debug)]
 pub struct Trouble(Box<Details>);
@@ -25,6 +28,8 @@ struct Details {
     exit: Exit,
     what: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    /// The end of what a command said on standard error, line by line.
+    last_words: Vec<String>,
     hint: Option<String>,
     quiet: bool,
 }
@@ -36,6 +41,7 @@ impl Trouble {
             exit,
             what: what.into(),
             source: None,
+            last_words: Vec::new(),
             hint: None,
             quiet: false,
         }))
@@ -62,6 +68,17 @@ impl Trouble {
     #[must_use]
     pub fn source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
+        self
+    }
+
+    /// Keeps the end of what a command said on standard error: it mostly says why.
+    #[must_use]
+    pub fn last_words(mut self, stderr: &[u8]) -> Self {
+        let said = String::from_utf8_lossy(stderr);
+        let lines = said.lines().filter(|line| !line.trim().is_empty());
+        self.0.last_words = lines.map(str::to_owned).collect();
+        let too_many = self.0.last_words.len().saturating_sub(LAST_WORDS_LINES);
+        self.0.last_words.drain(..too_many);
         self
     }
 
@@ -103,6 +120,12 @@ impl Trouble {
                 said = text;
             }
             cause = error.source();
+        }
+        if !self.0.last_words.is_empty() {
+            writeln!(out, "It said on standard error:")?;
+        }
+        for line in &self.0.last_words {
+            writeln!(out, "  {}", plain(line))?;
         }
         match &self.0.hint {
             Some(hint) => writeln!(out, "Hint: {}", plain(hint)),

@@ -13,6 +13,7 @@
 
 mod agent;
 mod arguments;
+mod clock;
 mod command;
 mod config;
 mod credentials;
@@ -27,6 +28,7 @@ mod keys;
 mod names;
 mod output;
 mod private_file;
+mod probed;
 mod progress;
 mod reader;
 mod sites;

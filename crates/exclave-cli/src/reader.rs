@@ -17,7 +17,9 @@ use exclave_site::Site;
 use crate::{
     agent::open_archive,
     arguments::{PassphraseArguments, SiteArguments},
+    clock,
     command::World,
+    config::SiteConfig,
     error::{Context as _, Trouble},
     exit::Exit,
     format, interrupt, keys, sites,
@@ -32,6 +34,9 @@ pub struct ReaderArguments {
     identity: Option<PathBuf>,
     #[command(flatten)]
     sites: SiteArguments,
+    /// Pretend that these sites are lost: nothing is asked of them
+    #[arg(long, value_name = "SITE", value_delimiter = ',')]
+    without: Vec<String>,
     /// The archive's anchor, when the identity does not carry it
     #[arg(long, value_name = "HEX")]
     archive: Option<Anchor>,
@@ -115,7 +120,8 @@ impl Reader {
                 Trouble::usage("a recovery identity is needed")
                     .hint("give --identity FILE; an agent can't read what it wrote")
             })?;
-        let chosen = sites::choose(&arguments.sites.wanted(), &config)?;
+        let mut chosen = sites::choose(&arguments.sites.wanted(), &config)?;
+        lose(&arguments.without, &mut chosen)?;
         let open = sites::open_all(chosen, &world.environment)?;
         // The passphrase comes last: nobody should type it for a command that can't be.
         let (identity, bound) = keys::open_recovery(path, &arguments.passphrase.source(), &world.environment)?;
@@ -130,6 +136,9 @@ impl Reader {
         let survey = survey(&archive, &edge.surroundings)
             .because(|| Trouble::failed(format!("archive {anchor} can't be read")))?;
         warn(&troubles, &survey, world);
+        if let Some(doubt) = clock::doubt(&archive, &edge) {
+            world.output.note(format!("Warning: {doubt}"));
+        }
         Ok(Self {
             edge,
             archive,
@@ -167,11 +176,37 @@ impl Reader {
     }
 }
 
+/// Takes out the sites that are to be thought lost.
+fn lose(without: &[String], chosen: &mut Vec<SiteConfig>) -> Result<(), Trouble> {
+    for name in without {
+        let Some(at) = chosen.iter().position(|site| site.name == *name) else {
+            let names: Vec<&str> = chosen.iter().map(|site| site.name.as_str()).collect();
+            return Err(Trouble::usage(format!("--without {name}: there is no such site"))
+                .hint(format!("there are {}", names.join(", "))));
+        };
+        chosen.remove(at);
+    }
+    match chosen.is_empty() {
+        true => Err(Trouble::usage("--without leaves no site")),
+        false => Ok(()),
+    }
+}
+
 /// The one that is meant, with what to do when there is none.
 pub fn choose<'s>(snapshots: &'s Snapshots<'_>, which: &Which) -> Result<&'s Snapshot, Trouble> {
     snapshots.choose(which).map_err(|error| {
-        let trouble = Trouble::usage("no snapshot was chosen");
         let trouble = match &error {
+            NoSnapshot::Fork { .. } => Trouble::new(Exit::Refused, "no snapshot was chosen"),
+            NoSnapshot::Ambiguous { .. }
+            | NoSnapshot::NoDataset { .. }
+            | NoSnapshot::NotYet { .. }
+            | NoSnapshot::NoHead { .. } => Trouble::usage("no snapshot was chosen"),
+        };
+        let trouble = match &error {
+            NoSnapshot::Fork { side, .. } => trouble.hint(format!(
+                "someone signed twice with one key: find out which is yours, then name it: --snapshot {}",
+                side.to_hex().get(..16).unwrap_or_default()
+            )),
             NoSnapshot::Ambiguous { .. } => {
                 let mut names: Vec<&str> = snapshots
                     .list()

@@ -1,15 +1,15 @@
 //! From the configuration or a command line to open sites.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-use exclave_site::{Site, SiteAddress, SiteError, SiteSettings};
+use exclave_site::{Credentials, Site, SiteAddress, SiteError, SiteSettings};
 
 use crate::{
     config::{Config, SiteConfig},
-    credentials::CredentialSource,
+    credentials::{self, CredentialSource},
     environment::Environment,
     error::{Context as _, Trouble},
-    names, private_file,
+    names,
 };
 
 /// A site that can be asked.
@@ -88,40 +88,19 @@ fn one(argument: &str, config: &Config, taken: &[SiteConfig]) -> Result<SiteConf
     config.site_at(&address, Some(name.unwrap_or(&derived)))
 }
 
-/// `--credentials FILE`: for each address a table of settings, credentials among them.
-///
-/// ```toml
-/// ["s3://bucket/prefix"]
-/// endpoint = "https://s3.example.lu"
-/// credentials.s3 = { access_key = "...", secret_key = "..." }
-/// ```
+/// `--credentials FILE`: settings and credentials by address lie over what is known of a site.
 fn apply_credentials(path: &Path, sites: &mut [SiteConfig]) -> Result<(), Trouble> {
-    let text = private_file::read(path, "credentials file")?;
-    let wrong = |message: String| Trouble::usage(format!("{}: {message}", path.display()));
-    // No text of the parser that could quote a secret.
-    let tables: BTreeMap<String, toml::Table> = toml::from_str(&text)
-        .map_err(|error: toml::de::Error| wrong(format!("not tables by address: {}", careful(&error))))?;
-    for (address, table) in tables {
-        let address = SiteAddress::parse(&address).map_err(|bad| wrong(bad.to_string()))?;
-        let settings: SiteSettings = table
-            .try_into()
-            .map_err(|error: toml::de::Error| wrong(format!("{address}: {}", careful(&error))))?;
+    for (address, settings) in credentials::by_address(path)? {
         // One file may serve for many restores: an address that isn't asked for is no error.
-        if let Some(site) = sites.iter_mut().find(|site| site.address == address) {
+        let Some(site) = sites.iter_mut().find(|site| site.address == address) else {
+            continue;
+        };
+        if settings.credentials != Credentials::Anonymous {
             site.credentials = CredentialSource::Given(settings.credentials.clone());
-            site.settings = settings;
         }
+        site.settings = settings;
     }
     Ok(())
-}
-
-fn careful(error: &toml::de::Error) -> &str {
-    // "invalid type: string .." quotes the value.
-    if error.message().starts_with("invalid ") {
-        "a value has the wrong type"
-    } else {
-        error.message()
-    }
 }
 
 /// Opens sites: credentials are read, nothing is sent.
@@ -130,7 +109,8 @@ pub fn open_all(sites: Vec<SiteConfig>, environment: &Environment) -> Result<Vec
         .into_iter()
         .map(|config| {
             let mut settings = config.settings.clone();
-            settings.credentials = config.credentials.read(&config.address, environment)?;
+            let endpoint = settings.endpoint.as_deref();
+            settings.credentials = config.credentials.read(&config.address, endpoint, environment)?;
             let opened = exclave_site::open(&config.address, &settings);
             let site = opened.because(|| Trouble::usage(format!("the site {} can't be opened", config.name)))?;
             Ok(OpenSite { config, settings, site })
@@ -151,6 +131,9 @@ pub fn hint(error: &SiteError) -> Option<String> {
             format!("the credentials for {address} do not suffice; try `exclave site check {address}`")
         }
         (Class::Unreachable | Class::Slow, _) => format!("is {address} up? `exclave site check {address}` tells more"),
+        (Class::Untrusted, _) => {
+            format!("ask the operator of {address} for the pin of its key; a changed key is added to the site's `pin`")
+        }
         (Class::Full, _) => format!("make room at {address}"),
         _ => return None,
     })

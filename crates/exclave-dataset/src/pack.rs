@@ -15,22 +15,25 @@ use exclave_model::{
 };
 use zstd::{bulk, zstd_safe};
 
-/// A zstd level from 1 to 19. Higher ones need windows that readers refuse.
+/// A zstd level from 1 to 19, or 0 for none. Higher ones need windows that readers refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompressionLevel(i32);
 
 /// A level that is not offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("compression level {0} is outside 1 to 19")]
+#[error("compression level {0} is outside 0 to 19")]
 pub struct BadLevel(i32);
 
 impl CompressionLevel {
+    /// Chunks stay as they are.
+    pub const NONE: Self = Self(0);
+
     /// Level 3: zstd's own balance; keeps up with a fast link on one core.
     pub const DEFAULT: Self = Self(3);
 
     /// Checks the range.
     pub const fn new(level: i32) -> Result<Self, BadLevel> {
-        if level >= 1 && level <= 19 {
+        if level >= 0 && level <= 19 {
             Ok(Self(level))
         } else {
             Err(BadLevel(level))
@@ -56,6 +59,7 @@ pub struct CompressError(#[source] io::Error);
 pub struct Compressor {
     sampler: bulk::Compressor<'static>,
     packer: bulk::Compressor<'static>,
+    level: CompressionLevel,
     scratch: Vec<u8>,
 }
 
@@ -73,13 +77,14 @@ impl Compressor {
             // Level 1 answers whether there is anything to gain; how much is the packer's affair.
             sampler: bulk::Compressor::new(1).map_err(CompressError)?,
             packer: bulk::Compressor::new(level.0).map_err(CompressError)?,
+            level,
             scratch: Vec::new(),
         })
     }
 
-    /// Compresses a chunk when that makes it shorter, else gives it back unchanged.
+    /// Compresses a chunk when that is wanted and makes it shorter, else gives it back unchanged.
     pub fn encode(&mut self, raw: Vec<u8>) -> Result<Encoded, CompressError> {
-        if !self.sample_shrinks(&raw)? {
+        if self.level == CompressionLevel::NONE || !self.sample_shrinks(&raw)? {
             return Ok(stored_raw(raw));
         }
         self.scratch.clear();
@@ -170,29 +175,35 @@ pub enum DecodeError {
     },
 }
 
-/// Decompresses chunks, one at a time. Owns about 150 KiB; one per thread.
-pub struct Decompressor(bulk::Decompressor<'static>);
+/// Decompresses chunks, one at a time. Owns about 150 KiB and the longest chunk so far; one per thread.
+pub struct Decompressor {
+    context: bulk::Decompressor<'static>,
+    raw: Vec<u8>,
+}
 
 impl Decompressor {
     /// Prepares the context.
     pub fn new() -> Result<Self, CompressError> {
-        bulk::Decompressor::new().map(Self).map_err(CompressError)
+        Ok(Self {
+            context: bulk::Decompressor::new().map_err(CompressError)?,
+            raw: Vec::new(),
+        })
     }
 
-    /// Gives the `raw` bytes of a chunk; the caller still checks the chunk's id.
-    pub fn decode(&mut self, codec: Codec, stored: &[u8], raw: u32) -> Result<Vec<u8>, DecodeError> {
+    /// Gives the `raw` bytes of a chunk, those stored when they are the same; the caller still checks the chunk's id.
+    pub fn decode<'a>(&'a mut self, codec: Codec, stored: &'a [u8], raw: u32) -> Result<&'a [u8], DecodeError> {
         let lawful = u32::try_from(stored.len()).is_ok_and(|stored| codec.allows(stored, raw));
         if !lawful {
             let stored = stored.len();
             return Err(DecodeError::Lengths { codec, stored, raw });
         }
         match codec {
-            Codec::Raw => Ok(stored.to_vec()),
+            Codec::Raw => Ok(stored),
             Codec::Zstd => self.decode_frame(stored, raw),
         }
     }
 
-    fn decode_frame(&mut self, stored: &[u8], raw: u32) -> Result<Vec<u8>, DecodeError> {
+    fn decode_frame(&mut self, stored: &[u8], raw: u32) -> Result<&[u8], DecodeError> {
         let not_one_frame = || DecodeError::NotOneFrame { stored: stored.len() };
         let window = frame_window_bytes(stored).ok_or_else(not_one_frame)?;
         if window > 1 << ZSTD_WINDOW_LOG_MAX {
@@ -202,15 +213,15 @@ impl Decompressor {
             return Err(not_one_frame());
         }
         // `codec.allows` has capped `raw`. zstd writes into this buffer at once, without a window of its own.
-        let mut out = vec![0; (raw as usize).min(CHUNK_BYTES_MAX)];
+        self.raw.resize((raw as usize).min(CHUNK_BYTES_MAX), 0);
         let found = self
-            .0
-            .decompress_to_buffer(stored, out.as_mut_slice())
+            .context
+            .decompress_to_buffer(stored, self.raw.as_mut_slice())
             .map_err(|source| DecodeError::Frame { raw, source })?;
-        if found != out.len() {
+        if found != self.raw.len() {
             return Err(DecodeError::Short { raw, found });
         }
-        Ok(out)
+        Ok(&self.raw)
     }
 }
 
@@ -264,7 +275,9 @@ mod tests {
     }
 
     fn decode(encoded: &Encoded, raw: u32) -> Result<Vec<u8>, DecodeError> {
-        Decompressor::new().unwrap().decode(encoded.codec, &encoded.stored, raw)
+        let mut decompressor = Decompressor::new().unwrap();
+        let decoded = decompressor.decode(encoded.codec, &encoded.stored, raw);
+        decoded.map(<[u8]>::to_vec)
     }
 
     #[test]
@@ -352,7 +365,9 @@ mod tests {
 
     #[test]
     fn levels_are_bounded() {
-        assert!(CompressionLevel::new(0).is_err() && CompressionLevel::new(20).is_err());
+        assert!(CompressionLevel::new(-1).is_err() && CompressionLevel::new(20).is_err());
+        let mut none = Compressor::new(CompressionLevel::NONE).unwrap();
+        assert_eq!(none.encode(vec![0; 4096]).unwrap(), stored_raw(vec![0; 4096]));
         let mut best = Compressor::new(CompressionLevel::new(19).unwrap()).unwrap();
         let raw = b"abcdefgh".repeat(CHUNK_BYTES_MAX / 8);
         let encoded = best.encode(raw.clone()).unwrap();

@@ -2,8 +2,9 @@
 //!
 //! A journal is a file of frames: `length (4, big-endian) | first 8 bytes of the BLAKE3 of the entry | entry (CBOR)`.
 //! An entry is fsynced before what it allows is done. Reading ends at the first frame that is short or does not fit
-//! its hash: that is where the power went; everything before it counts. An fsync that fails poisons the journal, since
-//! the kernel may have dropped the pages (it is never repeated): the run ends.
+//! its hash: that is where the power went; everything before it counts. A read that fails is no such end but an error:
+//! what follows may be whole. An fsync that fails poisons the journal, since the kernel may have dropped the pages (it is
+//! never repeated): the run ends.
 //!
 //! Other runs of this host come across it: their datasets are others, but the folder is the same. So whoever writes a
 //! journal holds a lock on it, and a journal that is gone a moment after it was listed reads as empty.
@@ -219,14 +220,15 @@ pub fn read(path: &Path) -> Result<(Vec<JournalEntry>, u64), LocalError> {
     let mut entries = Vec::new();
     let mut whole = 0u64;
     let mut frame = [0; 12];
-    while file.read_exact(&mut frame).is_ok() {
+    while read_full(&mut file, &mut frame).map_err(local::failed("read journal", path))? {
         let length = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
         if length > ENTRY_BYTES_MAX {
             break;
         }
         let mut payload = Vec::new();
         let read = (&mut file).take(length as u64).read_to_end(&mut payload);
-        let fits = read.is_ok() && payload.len() == length && blake3::hash(&payload).as_bytes()[..8] == frame[4..];
+        read.map_err(local::failed("read journal", path))?;
+        let fits = payload.len() == length && blake3::hash(&payload).as_bytes()[..8] == frame[4..];
         if !fits {
             break;
         }
@@ -235,6 +237,15 @@ pub fn read(path: &Path) -> Result<(Vec<JournalEntry>, u64), LocalError> {
         whole += 12 + length as u64;
     }
     Ok((entries, whole))
+}
+
+/// Fills the buffer; false when the file ends before it is full.
+fn read_full(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
+    match file.read_exact(buffer) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

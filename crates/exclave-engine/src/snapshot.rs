@@ -4,17 +4,19 @@
 //! for exactly the recipients that the charter names, committed to the key that the run table commits to), the run key,
 //! the sealed record. What can't be opened is passed over with its reason, never silently.
 //!
-//! Heads are tried in the order of [`exclave_plan::heads`], so the first snapshot of a dataset is its newest that opens.
+//! Heads are tried in the order of [`exclave_plan::heads`]: first the newest ones, all of them, then the others. When
+//! several newest ones open (writers that did not see each other), the one that was complete last comes first, by their
+//! writers' clocks, and the others are named. Of a fork no side is taken unless a person names one (FORMAT.md section 14).
 
 mod keys;
 mod table;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use exclave_model::{
     Counts, DatasetId, Incarnation, KeyId, ManifestRoot, RecordHash, RunId, SealedHead, SnapshotState, SourceKind,
 };
-use exclave_plan::heads::HeadFact;
+use exclave_plan::heads::{HeadFact, Heads};
 use exclave_seal::{BoxError, DatasetSecret, RecoveryIdentity, sealed_box};
 use futures::stream::{self, StreamExt};
 
@@ -195,6 +197,17 @@ pub enum NoSnapshot {
         /// When the oldest that opens was complete.
         oldest: i64,
     },
+    /// The newest snapshot is one side of a fork: two heads were signed for one place of a writer's chain, by a clone or by
+    /// a thief, and nothing in them tells which is the true one.
+    #[error("snapshot {} of {dataset:?} is one side of a fork; the other has {}", side.to_hex(), hex_listed(others))]
+    Fork {
+        /// The dataset.
+        dataset: String,
+        /// The head that would be taken.
+        side: RecordHash,
+        /// Newest heads that take another side.
+        others: Vec<RecordHash>,
+    },
     /// No head, or more than one, begins with these digits.
     #[error("{found} snapshots begin with {prefix:?}")]
     NoHead {
@@ -212,12 +225,17 @@ fn listed(names: &[String]) -> String {
     }
 }
 
+fn hex_listed(heads: &[RecordHash]) -> String {
+    listed(&heads.iter().map(RecordHash::to_hex).collect::<Vec<String>>())
+}
+
 /// The snapshots that an identity opens, and those it doesn't.
 pub struct Snapshots<'a> {
     pub(crate) archive: Archive,
     pub(crate) settings: ReadSettings,
     pub(crate) keys: keys::Keyring<'a>,
     pub(crate) tables: TableReader,
+    heads: Heads,
     list: Vec<Snapshot>,
     passed_over: Vec<PassedOver>,
 }
@@ -238,6 +256,7 @@ impl<'a> Snapshots<'a> {
             settings,
             keys: keys::Keyring::new(archive, Arc::clone(&book), identity),
             tables: TableReader::new(archive.anchor, book, survey),
+            heads: survey.heads.clone(),
             list: Vec::new(),
             passed_over: Vec::new(),
         };
@@ -252,7 +271,7 @@ impl<'a> Snapshots<'a> {
         &self.list
     }
 
-    /// The heads that were tried and don't open. With [`Depth::Newest`] all of them are newer than what was opened.
+    /// The heads that were tried and don't open. With [`Depth::Newest`] none of them is older than what was opened.
     pub fn passed_over(&self) -> &[PassedOver] {
         &self.passed_over
     }
@@ -260,19 +279,8 @@ impl<'a> Snapshots<'a> {
     /// The newest snapshot of a dataset that opens, and was complete at `time` when one is given.
     pub fn choose(&self, which: &Which) -> Result<&Snapshot, NoSnapshot> {
         match which {
-            Which::Newest { dataset } => self.of_dataset(dataset).map(|(first, _)| first),
-            Which::At { dataset, time } => {
-                let (first, all) = self.of_dataset(dataset)?;
-                let by_then = all.iter().find(|snapshot| snapshot.info.finished <= *time);
-                by_then.copied().ok_or_else(|| NoSnapshot::NotYet {
-                    dataset: dataset.clone(),
-                    oldest: all
-                        .iter()
-                        .map(|snapshot| snapshot.info.finished)
-                        .min()
-                        .unwrap_or(first.info.finished),
-                })
-            }
+            Which::Newest { dataset } => self.undisputed(self.of_dataset(dataset)?.0),
+            Which::At { dataset, time } => self.undisputed(self.complete_at(dataset, *time)?),
             Which::Head { prefix } => {
                 let fits = |snapshot: &&Snapshot| snapshot.info.head.to_hex().starts_with(prefix.as_str());
                 let found: Vec<&Snapshot> = self.list.iter().filter(fits).collect();
@@ -285,6 +293,51 @@ impl<'a> Snapshots<'a> {
                 }
             }
         }
+    }
+
+    /// Other snapshots of the same dataset that are as new: no ancestor of another head, and opened.
+    pub fn rivals(&self, snapshot: &Snapshot) -> Vec<&Snapshot> {
+        let newest = self.heads.newest(snapshot.info.dataset);
+        let is_newest = |hash: RecordHash| newest.iter().any(|head| head.hash == hash);
+        let others = self.list.iter().filter(|other| other.info.head != snapshot.info.head);
+        match is_newest(snapshot.info.head) {
+            true => others.filter(|other| is_newest(other.info.head)).collect(),
+            false => Vec::new(),
+        }
+    }
+
+    fn undisputed<'s>(&self, snapshot: &'s Snapshot) -> Result<&'s Snapshot, NoSnapshot> {
+        let others = self.heads.other_sides(snapshot.info.head);
+        match others.is_empty() {
+            true => Ok(snapshot),
+            false => Err(NoSnapshot::Fork {
+                dataset: snapshot.info.name.clone(),
+                side: snapshot.info.head,
+                others,
+            }),
+        }
+    }
+
+    /// Of the snapshots that were complete by then, the newest; of several such, the one that was complete last.
+    fn complete_at(&self, dataset: &str, time: i64) -> Result<&Snapshot, NoSnapshot> {
+        let (first, all) = self.of_dataset(dataset)?;
+        let by_then = || all.iter().filter(|snapshot| snapshot.info.finished <= time);
+        let newest = self
+            .heads
+            .newest_among(&by_then().map(|snapshot| snapshot.info.head).collect());
+        // Of equals the one that comes first in the list: `max_by_key` takes the last.
+        let latest = by_then()
+            .rev()
+            .filter(|snapshot| newest.contains(&snapshot.info.head))
+            .max_by_key(|snapshot| snapshot.info.finished);
+        latest.copied().ok_or_else(|| NoSnapshot::NotYet {
+            dataset: dataset.to_owned(),
+            oldest: all
+                .iter()
+                .map(|snapshot| snapshot.info.finished)
+                .min()
+                .unwrap_or(first.info.finished),
+        })
     }
 
     /// The snapshots of one dataset, newest first.
@@ -323,35 +376,58 @@ impl<'a> Snapshots<'a> {
 
     async fn open_all(&self, survey: &Survey, depth: Depth) -> (Vec<Snapshot>, Vec<PassedOver>) {
         let (mut list, mut passed_over) = (Vec::new(), Vec::new());
-        let ahead = match depth {
-            // One by one: the first that opens is the last that is asked for.
-            Depth::Newest => 1,
-            Depth::All => OPENED_AT_ONCE,
-        };
         for dataset in survey.heads.datasets() {
-            let order = survey.heads.order(dataset);
-            let found = order.iter().filter_map(|fact: &&HeadFact| survey.found.get(&fact.hash));
-            let opened = stream::iter(found).map(|head| async move { (head, self.open_one(survey, head).await) });
-            let mut opened = std::pin::pin!(opened.buffered(ahead));
-            while let Some((head, snapshot)) = opened.next().await {
-                match snapshot {
-                    Ok(snapshot) => {
-                        list.push(snapshot);
-                        if depth == Depth::Newest {
-                            break;
-                        }
-                    }
-                    Err(reason) => passed_over.push(PassedOver {
-                        head: head.hash,
-                        dataset,
-                        writer: head.head.writer,
-                        seq: head.head.seq,
-                        reason,
-                    }),
-                }
+            let newest = survey.heads.newest(dataset);
+            let older = survey.heads.order(dataset).split_off(newest.len());
+            let mut opened = self
+                .open_some(survey, &newest, OPENED_AT_ONCE, Depth::All, &mut passed_over)
+                .await;
+            opened.sort_by_key(|snapshot| Reverse(snapshot.info.finished));
+            match depth {
+                Depth::Newest if !opened.is_empty() => {}
+                // One by one: the first that opens is the last that is asked for.
+                Depth::Newest => opened.extend(self.open_some(survey, &older, 1, depth, &mut passed_over).await),
+                Depth::All => opened.extend(
+                    self.open_some(survey, &older, OPENED_AT_ONCE, depth, &mut passed_over)
+                        .await,
+                ),
             }
+            list.append(&mut opened);
         }
         (list, passed_over)
+    }
+
+    /// Opens heads in their order; with [`Depth::Newest`] only up to the first that opens.
+    async fn open_some(
+        &self,
+        survey: &Survey,
+        heads: &[&HeadFact],
+        ahead: usize,
+        depth: Depth,
+        passed_over: &mut Vec<PassedOver>,
+    ) -> Vec<Snapshot> {
+        let mut list = Vec::new();
+        let found = heads.iter().filter_map(|fact| survey.found.get(&fact.hash));
+        let opened = stream::iter(found).map(|head| async move { (head, self.open_one(survey, head).await) });
+        let mut opened = std::pin::pin!(opened.buffered(ahead));
+        while let Some((head, snapshot)) = opened.next().await {
+            match snapshot {
+                Ok(snapshot) => {
+                    list.push(snapshot);
+                    if depth == Depth::Newest {
+                        break;
+                    }
+                }
+                Err(reason) => passed_over.push(PassedOver {
+                    head: head.hash,
+                    dataset: head.head.dataset,
+                    writer: head.head.writer,
+                    seq: head.head.seq,
+                    reason,
+                }),
+            }
+        }
+        list
     }
 
     async fn open_one(&self, survey: &Survey, found: &FoundHead) -> Result<Snapshot, Reason> {

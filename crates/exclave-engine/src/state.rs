@@ -7,13 +7,16 @@
 //! datasets/<id>         name, class, secret
 //! datasets/<id>.lock    held while the dataset is replicated
 //! datasets/<id>.runs    the run table of its newest head
+//! datasets/<id>.streams lengths of its newest head's streams: a dump that shrinks is held against them
 //! journal/<run>         what a run has done so far
 //! catalog.sqlite        rebuildable
+//! probes/<hash>         what `site check` found at a site; the command line's, rebuildable
 //! ```
 //!
 //! Losing the folder loses no snapshot: secrets are in every head, sealed; the chain begins anew as a new incarnation.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -116,6 +119,18 @@ pub struct Dataset {
     pub class: u32,
     /// Derives chunk ids, cuts and page boundaries.
     pub secret: DatasetSecret,
+}
+
+/// Streams of a snapshot and their lengths in bytes.
+pub type StreamLengths = BTreeMap<Vec<u8>, u64>;
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct StreamLength {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    name: Vec<u8>,
+    #[n(1)]
+    bytes: u64,
 }
 
 #[derive(Encode, Decode)]
@@ -323,6 +338,32 @@ impl AgentState {
     /// Notes the runs that the dataset's newest head refers to.
     pub fn save_run_notes(&self, id: DatasetId, runs: &Vec<RunNote>) -> Result<(), StateError> {
         Ok(local::replace(&self.dataset_path(id, "runs"), &encode(runs))?)
+    }
+
+    /// The streams of the dataset's newest snapshot and their lengths in bytes; empty when nothing is known here.
+    pub fn stream_lengths(&self, id: DatasetId) -> Result<StreamLengths, StateError> {
+        let path = self.dataset_path(id, "streams");
+        let Some(bytes) = local::read(&path)? else {
+            return Ok(StreamLengths::new());
+        };
+        let streams: Vec<StreamLength> = decode(&path, &bytes)?;
+        Ok(streams.into_iter().map(|stream| (stream.name, stream.bytes)).collect())
+    }
+
+    /// Notes the streams of the dataset's newest snapshot; a dataset that has none leaves no file.
+    pub fn save_stream_lengths(&self, id: DatasetId, streams: &StreamLengths) -> Result<(), StateError> {
+        let path = self.dataset_path(id, "streams");
+        if streams.is_empty() {
+            return match path.exists() {
+                true => Ok(local::remove(&path)?),
+                false => Ok(()),
+            };
+        }
+        let streams = streams.iter().map(|(name, bytes)| StreamLength {
+            name: name.clone(),
+            bytes: *bytes,
+        });
+        Ok(local::replace(&path, &encode(&streams.collect::<Vec<_>>()))?)
     }
 
     /// Where a run's journal lies.

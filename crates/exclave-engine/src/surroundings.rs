@@ -66,6 +66,25 @@ impl Progress {
         counter.load(Ordering::Relaxed)
     }
 
+    /// Says how many raw bytes there will be in all.
+    pub fn expect(&self, bytes: u64) {
+        self.bytes_expected.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts from nothing again, for the next of several deeds; a wish to stop stays.
+    pub fn begin_anew(&self) {
+        for counter in [
+            &self.entries,
+            &self.bytes,
+            &self.bytes_reused,
+            &self.bytes_moved,
+            &self.stripes,
+            &self.bytes_expected,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Asks the verb to stop at the next stripe boundary.
     pub fn ask_to_stop(&self) {
         self.stop.store(true, Ordering::SeqCst);

@@ -8,6 +8,7 @@ use exclave_dataset::{
     pack::{CompressionLevel, Compressor},
     page::{ContentWriter, PageWriter},
 };
+use exclave_model::BufferPool;
 use exclave_model::{
     Anchor, ArchiveNames, Charter, ChunkKind, ChunkRef, Class, ClassPolicy, Codec, Content, Counts, DatasetId, Entry,
     EntryKind, EntryPath, Envelope, Geometry, Head, Hosting, Incarnation, LayoutFrom, LedgerPart, LiveSet,
@@ -20,7 +21,7 @@ use exclave_seal::{
     ChunkHasher, DatasetSecret, Entropy, RecoveryIdentity, RunKey, SeededEntropy, SigningKey, envelope, sealed_box,
 };
 use exclave_site::{SimulatedSite, Site, Steps};
-use exclave_stripe::{BufferPool, Sealer, StripeBuilder, StripeShape};
+use exclave_stripe::{Sealer, StripeBuilder, StripeShape};
 
 use crate::{
     Archive, Clock, EntropySource, Progress, Surroundings,
@@ -43,6 +44,8 @@ pub(crate) struct World {
     writer: SigningKey,
     secret: DatasetSecret,
     entropy: SeededEntropy,
+    incarnation: Incarnation,
+    tips: Vec<RecordHash>,
     chain: Vec<RecordHash>,
     runs: Vec<RunEntry>,
     _runtime: tokio::runtime::Runtime,
@@ -157,6 +160,8 @@ impl World {
             writer,
             secret: DatasetSecret::generate(&mut entropy).unwrap(),
             entropy,
+            incarnation: Incarnation::from_bytes([5; 16]),
+            tips: Vec::new(),
             chain: Vec::new(),
             runs: Vec::new(),
         }
@@ -200,7 +205,7 @@ impl World {
 
     /// The same, with a last change to the entries before they are written: what a hostile writer would do.
     pub(crate) fn commit_with(&mut self, tree: Vec<(Entry, Vec<u8>)>, twist: impl Fn(&mut Entry)) -> Forged {
-        let number = self.chain.len() as u64;
+        let number = self.runs.len() as u64;
         let run_key = RunKey::generate(&mut self.entropy).unwrap();
         let run = RunId::from_bytes([number as u8 + 1; 16]);
         let boundary = self.secret.page_boundary_key();
@@ -250,6 +255,19 @@ impl World {
         }
     }
 
+    /// Forgets the last head, as a state folder from an older copy would: the next commit forks the chain.
+    pub(crate) fn roll_back(&mut self) {
+        self.chain.pop();
+    }
+
+    /// Another life of the writer, which has seen nothing of the others unless it is told `tips`.
+    pub(crate) fn begin_life(&mut self, tips: Vec<RecordHash>) {
+        let life = self.incarnation.as_bytes()[0] + 1;
+        self.incarnation = Incarnation::from_bytes([life; 16]);
+        self.tips = tips;
+        self.chain.clear();
+    }
+
     /// Where a shard lies.
     pub(crate) fn shard_name(&self, stripe: &StripeRecord, index: u8) -> ObjectName {
         self.archive.names.shard(&ShardName {
@@ -278,7 +296,7 @@ impl World {
     ) -> (RecordHash, ObjectName) {
         let (anchor, names) = (self.archive.anchor, self.archive.names);
         let recipients = [self.identity.public().clone()];
-        let incarnation = Incarnation::from_bytes([5; 16]);
+        let incarnation = self.incarnation;
         let envelope = Envelope {
             format: Version1,
             anchor,
@@ -327,8 +345,8 @@ impl World {
         let sealed = SealedHead {
             name: "register".into(),
             label: String::new(),
-            started: 1_700_000_000 + seq as i64 * 100,
-            finished: 1_700_000_050 + seq as i64 * 100,
+            started: 1_699_999_900 + self.runs.len() as i64 * 100,
+            finished: 1_699_999_950 + self.runs.len() as i64 * 100,
             source: SourceKind::Tree,
             source_digest: [0; 32],
             counts,
@@ -344,7 +362,7 @@ impl World {
             incarnation,
             seq,
             previous: self.chain.last().copied(),
-            tips: Vec::new(),
+            tips: self.tips.clone(),
             charter_version: 1,
             verified_min: self.shape.geometry.total(),
             state: SnapshotState::Durable,

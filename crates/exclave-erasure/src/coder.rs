@@ -1,6 +1,6 @@
 //! Parity from data, and any shard from any k others.
 
-use std::sync::Arc;
+use std::{array, sync::Arc};
 
 use exclave_model::{Code, Geometry, limit::SHARDS_PER_STRIPE_MAX};
 
@@ -30,23 +30,26 @@ pub struct TooFew {
 }
 
 impl Coder {
-    /// A coder for stripes of one geometry. It can't fail: every geometry has its rows.
+    /// A coder for stripes of one geometry, on the fastest kernel of this processor. It can't fail: every geometry has
+    /// its rows.
     pub fn new(code: Code, geometry: Geometry) -> Self {
+        Self::with_kernel(code, geometry, Kernel::fastest())
+    }
+
+    /// The same on a chosen kernel: to compute a block again and compare, to test a kernel, to measure it.
+    pub fn with_kernel(code: Code, geometry: Geometry, kernel: Kernel) -> Self {
         let rows = (0..SHARDS_PER_STRIPE_MAX as u8).map(|index| row(code, geometry.data(), index));
         Self {
             code,
             geometry,
-            kernel: Kernel::fastest(),
+            kernel,
             rows: rows.collect(),
         }
     }
 
-    /// The same coder on the portable path, to compute a block again and compare.
+    /// A coder of the same geometry on the portable path, to compute a block again and compare. It has rows of its own.
     pub fn portable(&self) -> Self {
-        Self {
-            kernel: Kernel::Portable,
-            ..self.clone()
-        }
+        Self::with_kernel(self.code, self.geometry, Kernel::PORTABLE)
     }
 
     /// The code.
@@ -59,17 +62,21 @@ impl Coder {
         self.geometry
     }
 
-    /// Computes the n - k parity blocks of one column from its k data blocks; `parity[0]` is shard k's.
+    /// What multiplies and adds.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// Computes the n - k parity blocks of one column from its k data blocks, all in one pass over the data where the
+    /// kernel can; `parity[0]` is shard k's.
     ///
     /// # Panics
     ///
     /// When there are not exactly k data and n - k parity blocks, all of one length: our own bug.
     pub fn encode_column(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) {
         assert_eq!(parity.len(), usize::from(self.geometry.parity()), "parity blocks");
-        let parity_rows = &self.rows[usize::from(self.geometry.data())..];
-        for (row, out) in parity_rows.iter().zip(parity) {
-            self.kernel.combine(row, data, out);
-        }
+        let indices: [u8; SHARDS_PER_STRIPE_MAX] = array::from_fn(|offset| self.geometry.data() + offset as u8);
+        combine(self.kernel, &self.rows, &indices[..parity.len()], data, parity);
     }
 
     /// Computes shard `index`'s block of one column from its k data blocks. The index may be one beyond n, up to 31:
@@ -79,7 +86,7 @@ impl Coder {
     ///
     /// When the index is above 31, or there are not exactly k data blocks as long as `out`: our own bug.
     pub fn encode_row(&self, index: u8, data: &[&[u8]], out: &mut [u8]) {
-        self.kernel.combine(&self.rows[usize::from(index)], data, out);
+        combine(self.kernel, &self.rows, &[index], data, &mut [out]);
     }
 
     /// Plans how to rebuild shards from those that are `present`, in any order; doubles count once. The k lowest
@@ -145,6 +152,25 @@ impl Decoder {
     ///
     /// When the index is above 31, or there are not exactly k blocks as long as `out`: our own bug.
     pub fn rebuild_row(&self, index: u8, sources: &[&[u8]], out: &mut [u8]) {
-        self.kernel.combine(&self.rows[usize::from(index)], sources, out);
+        combine(self.kernel, &self.rows, &[index], sources, &mut [out]);
     }
+
+    /// Computes the blocks of several shards, in the order of `indices`, all in one pass over the sources where the kernel
+    /// can. Otherwise as [`rebuild_row`](Self::rebuild_row).
+    ///
+    /// # Panics
+    ///
+    /// When an index is above 31, there are more than 32 or another number of `outs`, or there are not exactly k blocks
+    /// as long as each of `outs`: our own bug.
+    pub fn rebuild_rows(&self, indices: &[u8], sources: &[&[u8]], outs: &mut [&mut [u8]]) {
+        combine(self.kernel, &self.rows, indices, sources, outs);
+    }
+}
+
+/// Computes the rows of some shards, without an allocation.
+fn combine(kernel: Kernel, rows: &[Vec<u8>], indices: &[u8], blocks: &[&[u8]], outs: &mut [&mut [u8]]) {
+    assert!(indices.len() <= SHARDS_PER_STRIPE_MAX, "no stripe has so many shards");
+    let row = |index: &u8| rows[usize::from(*index)].as_slice();
+    let wanted: [&[u8]; SHARDS_PER_STRIPE_MAX] = array::from_fn(|at| indices.get(at).map_or(&[][..], row));
+    kernel.combine(&wanted[..indices.len()], blocks, outs);
 }

@@ -21,6 +21,13 @@
 //! (Lagrange interpolation as a Reed-Solomon decoder: Reed and Solomon, "Polynomial codes over certain finite fields",
 //! J. SIAM 8, 1960. The crate `reed-solomon-erasure` emits the same rows and is the oracle of the tests.)
 //!
+//! # Kernels
+//!
+//! Multiplying and adding is done by the fastest [`Kernel`] that this processor runs, chosen at run time: GFNI on 512 or 256
+//! bits, AVX2, or the portable loops of `reed-solomon-erasure`. All parity blocks of a column come from one pass over its
+//! data. The portable path is the oracle of the others: the [`self_test()`] compares each with it at program start, and
+//! `exclave-stripe` once for every stripe.
+//!
 //! # What it does not do
 //!
 //! An erasure code never notices a wrong shard: it answers with wrong bytes. Callers hand in only blocks whose hash they
@@ -29,7 +36,7 @@
 //! **Architecture Invariant:** no I/O, no keys, no threads. Lengths and indices that don't fit are our own bugs and stop
 //! the program; indices that come from files are parsed by `exclave-model` first.
 
-// Kernels for one processor's vector instructions will lift this in their own module, nowhere else.
+// The kernels for one processor's vector instructions lift this in their own module, `kernel::x86`, nowhere else.
 #![deny(unsafe_code)]
 
 mod coder;
@@ -39,6 +46,7 @@ mod self_test;
 
 pub use self::{
     coder::{Coder, Decoder, TooFew},
+    kernel::Kernel,
     row::row,
     self_test::{SelfTestFailed, self_test},
 };

@@ -8,8 +8,10 @@ use crate::{coder::Coder, kernel::Kernel};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SelfTestFailed {
     /// A product in GF(2^8) differs from the definition.
-    #[error("{left} times {right} is {expected} in GF(2^8) / 0x11D, this machine found {found}")]
+    #[error("{left} times {right} is {expected} in GF(2^8) / 0x11D, the {kernel} kernel found {found}")]
     Product {
+        /// What computed.
+        kernel: Kernel,
         /// First factor.
         left: u8,
         /// Second factor.
@@ -20,28 +22,52 @@ pub enum SelfTestFailed {
         found: u8,
     },
     /// A shard was coded wrongly.
-    #[error("shard {index} of a stripe with k = {k} was not coded as known")]
+    #[error("shard {index} of a stripe with k = {k} was not coded as known by the {kernel} kernel")]
     Encode {
+        /// What computed.
+        kernel: Kernel,
         /// Data shards.
         k: u8,
         /// The shard.
         index: u8,
     },
     /// A shard was rebuilt wrongly.
-    #[error("data shard 0 of a stripe with k = {k} was not rebuilt from shard {index} and the others")]
+    #[error(
+        "data shard 0 of a stripe with k = {k} was not rebuilt from shard {index} and the others by the {kernel} kernel"
+    )]
     Rebuild {
+        /// What computed.
+        kernel: Kernel,
         /// Data shards.
         k: u8,
         /// The parity shard that took its place.
         index: u8,
     },
+    /// A kernel and the portable path disagree.
+    #[error(
+        "shard {index} of a stripe with k = {k} and n = {n} was coded by the {kernel} kernel otherwise than by the portable one"
+    )]
+    Differs {
+        /// What computed.
+        kernel: Kernel,
+        /// Data shards.
+        k: u8,
+        /// All shards.
+        n: u8,
+        /// The first shard that differs.
+        index: u8,
+    },
 }
 
-/// Multiplies every pair of field elements, codes and rebuilds the known answers. Takes a few milliseconds.
+/// Tests every kernel that this processor runs: multiplies every pair of field elements, codes and rebuilds the known
+/// answers, and compares with the portable path. Takes a few milliseconds.
 pub fn self_test() -> Result<(), SelfTestFailed> {
-    products(Kernel::fastest())?;
-    for answer in &ANSWERS {
-        answer.check()?;
+    for kernel in Kernel::available() {
+        products(kernel)?;
+        for answer in &ANSWERS {
+            answer.check(kernel)?;
+        }
+        differences(kernel)?;
     }
     Ok(())
 }
@@ -49,14 +75,19 @@ pub fn self_test() -> Result<(), SelfTestFailed> {
 /// Bytes of one period of the test blocks.
 const PERIOD_BYTES: usize = 8;
 
-/// Long enough for the main loop of any vector kernel, odd enough for its tail.
-const BLOCK_BYTES: usize = 25 * PERIOD_BYTES + 5;
+/// Long enough for three turns of any vector kernel's loop, odd enough for the tail behind it.
+const BLOCK_BYTES: usize = 50 * PERIOD_BYTES + 5;
 
 /// Byte x of data shard j is 1 + 37 j + 101 (x mod 8), modulo 256.
 fn data_byte(shard: u8, x: usize) -> u8 {
     let x = (x % PERIOD_BYTES) as u8;
     1_u8.wrapping_add(shard.wrapping_mul(37))
         .wrapping_add(x.wrapping_mul(101))
+}
+
+fn data_blocks(k: u8) -> Vec<Vec<u8>> {
+    let block = |shard| (0..BLOCK_BYTES).map(|x| data_byte(shard, x)).collect();
+    (0..k).map(block).collect()
 }
 
 struct Answer {
@@ -105,16 +136,14 @@ const ANSWERS: [Answer; 7] = [
 ];
 
 impl Answer {
-    fn check(&self) -> Result<(), SelfTestFailed> {
+    fn check(&self, kernel: Kernel) -> Result<(), SelfTestFailed> {
         let Self { k, index, .. } = *self;
-        let wrong_code = SelfTestFailed::Encode { k, index };
-        let wrong_rebuild = SelfTestFailed::Rebuild { k, index };
+        let wrong_code = SelfTestFailed::Encode { kernel, k, index };
+        let wrong_rebuild = SelfTestFailed::Rebuild { kernel, k, index };
         let geometry = Geometry::new(k, SHARDS_PER_STRIPE_MAX as u8 - k).map_err(|_| wrong_code)?;
-        let coder = Coder::new(Code::ReedSolomonVandermonde, geometry);
+        let coder = Coder::with_kernel(Code::ReedSolomonVandermonde, geometry, kernel);
 
-        let data: Vec<Vec<u8>> = (0..k)
-            .map(|shard| (0..BLOCK_BYTES).map(|x| data_byte(shard, x)).collect())
-            .collect();
+        let data = data_blocks(k);
         let mut blocks: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
         let mut coded = vec![0; BLOCK_BYTES];
         coder.encode_row(index, &blocks, &mut coded);
@@ -141,17 +170,45 @@ fn products(kernel: Kernel) -> Result<(), SelfTestFailed> {
     let all: Vec<u8> = (0..=255).collect();
     let mut found = vec![0; all.len()];
     for left in 0..=255 {
-        kernel.combine(&[left], &[&all], &mut found);
+        // The zero keeps the row of 1 from being taken for replication, which is copied and not multiplied.
+        kernel.combine(&[&[left, 0]], &[&all, &all], &mut [&mut found]);
         for (right, &found) in (0..=255).zip(&found) {
             let expected = product_by_definition(left, right);
             if found != expected {
                 return Err(SelfTestFailed::Product {
+                    kernel,
                     left,
                     right,
                     expected,
                     found,
                 });
             }
+        }
+    }
+    Ok(())
+}
+
+/// Columns with every number of parity blocks that a pass may have and more, coded twice.
+fn differences(kernel: Kernel) -> Result<(), SelfTestFailed> {
+    let k = 5;
+    let data = data_blocks(k);
+    let blocks: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+    for parity in 1..=SHARDS_PER_STRIPE_MAX as u8 - k {
+        let n = k + parity;
+        let differs = |index| SelfTestFailed::Differs { kernel, k, n, index };
+        let geometry = Geometry::new(k, parity).map_err(|_| differs(k))?;
+        let coder = Coder::with_kernel(Code::ReedSolomonVandermonde, geometry, kernel);
+        let [coded, expected] = [coder.clone(), coder.portable()].map(|coder| {
+            let mut parity = vec![vec![0; BLOCK_BYTES]; usize::from(parity)];
+            let mut outs: Vec<&mut [u8]> = parity.iter_mut().map(Vec::as_mut_slice).collect();
+            coder.encode_column(&blocks, &mut outs);
+            parity
+        });
+        if let Some(index) = (k..n)
+            .zip(coded.iter().zip(&expected))
+            .find(|(_, (coded, expected))| coded != expected)
+        {
+            return Err(differs(index.0));
         }
     }
     Ok(())
@@ -184,6 +241,9 @@ mod tests {
         let mut block = ANSWERS[3].block;
         block[7] ^= 1;
         let wrong = Answer { k: 4, index: 5, block };
-        assert_eq!(wrong.check(), Err(SelfTestFailed::Encode { k: 4, index: 5 }));
+        for kernel in Kernel::available() {
+            let expected = SelfTestFailed::Encode { kernel, k: 4, index: 5 };
+            assert_eq!(wrong.check(kernel), Err(expected));
+        }
     }
 }

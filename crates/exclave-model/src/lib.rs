@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod buffer;
 pub mod cbor;
 pub mod charter;
 pub mod context;
@@ -25,6 +26,7 @@ pub mod signed;
 pub mod wire;
 
 pub use self::{
+    buffer::BufferPool,
     cbor::NotCanonical,
     charter::{
         Charter, Class, ClassPolicy, Hosting, Pace, ReadBack, RecipientKey, RecipientSet, Roots, SitePlate, SiteRecord,

@@ -21,6 +21,8 @@ use exclave_model::{DatasetId, Head, Incarnation, KeyId, RecordHash, SiteId, lim
 
 use crate::quorum::Quorums;
 
+mod sides;
+
 /// What matters about one valid head: its signatures, its writer's rights and its bytes are verified already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadFact {
@@ -179,6 +181,12 @@ impl Heads {
     /// and hash, so that everyone who sees the same heads takes the same one.
     pub fn order(&self, dataset: DatasetId) -> Vec<&HeadFact> {
         self.in_order(dataset, &self.superseded(dataset))
+    }
+
+    /// Those of `hashes` that are no ancestor of another one of them.
+    pub fn newest_among(&self, hashes: &BTreeSet<RecordHash>) -> BTreeSet<RecordHash> {
+        let superseded = self.ancestors_of(hashes.iter());
+        hashes.difference(&superseded).copied().collect()
     }
 
     /// A head's rank; 0 for one that is not here.

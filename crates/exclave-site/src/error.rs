@@ -44,6 +44,10 @@ pub enum Operation {
     Flush,
     /// Delete an object.
     Delete,
+    /// Ask whether older versions are kept.
+    Versioning,
+    /// Ask whether objects are locked.
+    ObjectLock,
     /// Reach the site at all.
     Open,
 }
@@ -66,6 +70,12 @@ pub enum Failure {
     /// No connection: name, route, port or TLS; or it broke.
     #[error("unreachable")]
     Unreachable,
+    /// Somebody answered whom the settings don't trust: another key than the pinned ones, another authority, name or date.
+    #[error("the server is not trusted: {why}")]
+    Untrusted {
+        /// What is wrong with it; for a key that isn't pinned, its pin.
+        why: String,
+    },
     /// The site asks us to slow down.
     #[error("throttled by the site")]
     Throttled,
@@ -129,6 +139,8 @@ pub enum Class {
     Missing,
     /// No connection, or it broke.
     Unreachable,
+    /// Somebody answered whom the settings don't trust.
+    Untrusted,
     /// The site asks us to slow down.
     Throttled,
     /// No room, or a quota is used up.
@@ -246,6 +258,7 @@ impl Failure {
             Self::Denied => Class::Denied,
             Self::Missing => Class::Missing,
             Self::Unreachable => Class::Unreachable,
+            Self::Untrusted { .. } => Class::Untrusted,
             Self::Throttled => Class::Throttled,
             Self::Full => Class::Full,
             Self::Internal { .. } => Class::Internal,
@@ -260,12 +273,33 @@ impl Failure {
 }
 
 impl Class {
+    /// Its word in reports, the same as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Slow => "slow",
+            Self::Denied => "denied",
+            Self::Missing => "missing",
+            Self::Unreachable => "unreachable",
+            Self::Untrusted => "untrusted",
+            Self::Throttled => "throttled",
+            Self::Full => "full",
+            Self::Internal => "internal",
+            Self::Malformed => "malformed",
+            Self::TooLong => "too-long",
+            Self::ShortRead => "short-read",
+            Self::Unsupported => "unsupported",
+            Self::Crashed => "crashed",
+            Self::Other => "other",
+        }
+    }
+
     /// True when the same request may succeed a moment later.
     pub fn is_retryable(self) -> bool {
         match self {
             Self::Slow | Self::Unreachable | Self::Throttled | Self::Internal => true,
             Self::Denied
             | Self::Missing
+            | Self::Untrusted
             | Self::Full
             | Self::Malformed
             | Self::TooLong
@@ -288,6 +322,8 @@ impl fmt::Display for Operation {
             Self::ListChildren => "list children of",
             Self::Flush => "flush",
             Self::Delete => "delete",
+            Self::Versioning => "versioning",
+            Self::ObjectLock => "object lock",
             Self::Open => "open",
         })
     }

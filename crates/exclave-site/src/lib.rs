@@ -5,7 +5,8 @@
 //! without bound, follow it to another host, or hand it somebody else's credentials; and that every failure arrives
 //! with its class, its site, its operation and its object.
 //!
-//! **Architecture Invariant:** an agent can't delete. [`Site`] has no such verb; [`Destroy`] is a capability apart.
+//! **Architecture Invariant:** an agent can't delete. [`Site`] has no such verb; [`Destroy`] is a capability apart, and so
+//! is [`Retention`], which asks what would become of a deleted object.
 //!
 //! **Architecture Invariant:** no ambient credentials. What [`SiteSettings`] doesn't give isn't looked for, and no
 //! request leaves for any host but the site's own.
@@ -17,6 +18,8 @@ mod address;
 mod body;
 mod contract;
 mod error;
+mod pin;
+mod retention;
 mod settings;
 
 // where objects lie
@@ -46,8 +49,10 @@ pub use self::{
     layer::script::{Crash, Fault, Record, Rule, Steps, When},
     layer::timed::Timed,
     memory::{MemorySite, MemoryStore},
-    open::{open, open_destroy},
+    open::{open, open_destroy, open_retention},
+    pin::{BadPin, Pin, Pins},
     probe::{ProbeInputs, ProbeReport, probe},
+    retention::{LockMode, ObjectLock, Retention, Versioning},
     settings::{ByteCount, Credentials, Secret, SiteSettings, Span},
     simulated::SimulatedSite,
 };

@@ -13,6 +13,7 @@ use exclave_model::{ObjectName, Prefix};
 
 use crate::contract::{Children, Destroy, Entry, Listing, PutMode, Site, Stored};
 use crate::error::{Failure, Operation};
+use crate::retention::{ObjectLock, Retention, Versioning};
 use crate::{BadAddress, Body, SiteAddress, SiteError};
 
 /// Objects by name, shared by its clones.
@@ -192,6 +193,17 @@ impl Destroy for MemorySite {
     async fn delete(&self, name: &ObjectName) -> Result<(), SiteError> {
         self.store.remove(name);
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Retention for MemorySite {
+    async fn versioning(&self, _sample: &ObjectName) -> Result<Versioning, SiteError> {
+        Ok(Versioning::Off)
+    }
+
+    async fn object_lock(&self) -> Result<ObjectLock, SiteError> {
+        Ok(ObjectLock::None)
     }
 }
 

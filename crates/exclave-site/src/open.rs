@@ -14,6 +14,8 @@ use crate::error::{Failure, Operation};
 use crate::http::{BadTransport, Transport};
 use crate::layer::limited::{Limited, Limits};
 use crate::layer::timed::Timed;
+use crate::retention::Retention;
+use crate::store::bucket::{Bucket, Signs};
 use crate::store::{Lister, RemoteSite};
 use crate::{Credentials, FileSite, MemorySite, MemoryStore, Scheme, SiteAddress, SiteError, SiteSettings};
 
@@ -31,6 +33,16 @@ pub fn open(address: &SiteAddress, settings: &SiteSettings) -> Result<Arc<dyn Si
 
 /// Opens the power to delete at a site, with whatever rights the credentials give. For probes and reapers only.
 pub fn open_destroy(address: &SiteAddress, settings: &SiteSettings) -> Result<Arc<dyn Destroy>, SiteError> {
+    let operation_max = settings.operation_max.0;
+    Ok(match backend(address, settings)? {
+        Backend::File(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
+        Backend::Memory(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
+        Backend::Remote(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
+    })
+}
+
+/// Opens the power to ask a site what it keeps of overwritten and deleted objects. For probes only.
+pub fn open_retention(address: &SiteAddress, settings: &SiteSettings) -> Result<Arc<dyn Retention>, SiteError> {
     let operation_max = settings.operation_max.0;
     Ok(match backend(address, settings)? {
         Backend::File(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
@@ -73,9 +85,10 @@ fn backend(address: &SiteAddress, settings: &SiteSettings) -> Result<Backend, Si
         lister,
         prefix,
         transport,
+        bucket,
     } = remote.map_err(|bad| fail(bad.to_string()))?;
     Ok(Backend::Remote(RemoteSite::new(
-        address, store, lister, &prefix, transport,
+        address, store, lister, &prefix, transport, bucket,
     )))
 }
 
@@ -85,10 +98,16 @@ struct Remote {
     lister: Lister,
     prefix: String,
     transport: Transport,
+    bucket: Bucket,
 }
 
 impl Remote {
-    fn paged<S: ObjectStore + PaginatedListStore>(store: S, prefix: &str, transport: Transport) -> Self {
+    fn paged<S: ObjectStore + PaginatedListStore>(
+        store: S,
+        prefix: &str,
+        transport: Transport,
+        bucket: Bucket,
+    ) -> Self {
         let store = Arc::new(store);
         let lister = Lister::Paged(Arc::<S>::clone(&store));
         Self {
@@ -96,6 +115,7 @@ impl Remote {
             lister,
             prefix: prefix.to_owned(),
             transport,
+            bucket,
         }
     }
 }
@@ -121,8 +141,9 @@ fn s3(bucket: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, Bad
     // An unsigned payload still travels authenticated by TLS, and a shard proves itself; signing would hash it again.
     // Without TLS the signature is all there is.
     let encrypted = transport.endpoint().scheme() == "https";
+    let endpoint = endpoint.trim_end_matches('/');
     let builder = AmazonS3Builder::new()
-        .with_endpoint(endpoint.trim_end_matches('/'))
+        .with_endpoint(endpoint)
         .with_region(region)
         .with_bucket_name(bucket)
         .with_unsigned_payload(encrypted)
@@ -155,7 +176,13 @@ fn s3(bucket: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, Bad
         }
         other => return Err(mismatch(other, "S3")),
     };
-    Ok(Remote::paged(builder.build()?, prefix, transport))
+    let store = builder.build()?;
+    let signs = Signs::S3 {
+        region: region.to_owned(),
+        credentials: settings.credentials.unless_anonymous(store.credentials()),
+    };
+    let bucket = Bucket::new(&transport, format!("{endpoint}/{bucket}"), signs);
+    Ok(Remote::paged(store, prefix, transport, bucket))
 }
 
 fn azure(container: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, BadStore> {
@@ -168,9 +195,10 @@ fn azure(container: &str, prefix: &str, settings: &SiteSettings) -> Result<Remot
         (other, _) => return Err(mismatch(other, "Azure")),
     };
     let transport = Transport::new(&endpoint, settings)?;
+    let url = format!("{}/{container}", endpoint.trim_end_matches('/'));
     let builder = MicrosoftAzureBuilder::new()
         .with_endpoint(endpoint)
-        .with_account(account)
+        .with_account(account.as_str())
         .with_container_name(container)
         .with_retry(no_retries())
         .with_client_options(options())
@@ -184,7 +212,10 @@ fn azure(container: &str, prefix: &str, settings: &SiteSettings) -> Result<Remot
                 .with_credentials(Arc::new(StaticCredentialProvider::new(nobody)))
         }
     };
-    Ok(Remote::paged(builder.build()?, prefix, transport))
+    let store = builder.build()?;
+    let credentials = settings.credentials.unless_anonymous(store.credentials());
+    let bucket = Bucket::new(&transport, url, Signs::Azure { account, credentials });
+    Ok(Remote::paged(store, prefix, transport, bucket))
 }
 
 fn gcs(bucket: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, BadStore> {
@@ -212,7 +243,10 @@ fn gcs(bucket: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, Ba
         Credentials::Gcs { service_account_json } => builder.with_service_account_key(service_account_json.expose()),
         other => return Err(mismatch(other, "GCS")),
     };
-    Ok(Remote::paged(builder.build()?, prefix, transport))
+    let store = builder.build()?;
+    let credentials = settings.credentials.unless_anonymous(store.credentials());
+    let bucket = Bucket::new(&transport, format!("{endpoint}/{bucket}"), Signs::Gcs { credentials });
+    Ok(Remote::paged(store, prefix, transport, bucket))
 }
 
 /// The collection's path becomes a prefix: `object_store` lists paths from the host's root whatever its base URL.
@@ -232,8 +266,21 @@ fn webdav(origin: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote,
         store: Arc::new(store),
         lister: Lister::Directories,
         prefix: prefix.to_owned(),
+        bucket: Bucket::new(&transport, origin.to_owned(), Signs::Nobody),
         transport,
     })
+}
+
+impl Credentials {
+    /// The store's own provider of these credentials, when there are any to provide.
+    fn unless_anonymous<P: Clone>(&self, provider: &P) -> Option<P> {
+        match self {
+            Self::Anonymous => None,
+            Self::S3 { .. } | Self::Azure { .. } | Self::Gcs { .. } | Self::Basic { .. } | Self::Bearer { .. } => {
+                Some(provider.clone())
+            }
+        }
+    }
 }
 
 fn mismatch(given: &Credentials, wanted: &'static str) -> BadStore {

@@ -1,18 +1,18 @@
 //! `site check`: what a site can do, what our credentials may do there, and how fast it is.
 //!
 //! The probe uses a handful of objects of its own below `probe/<nonce>/`. What it finds decides how the site is used: create-only
-//! puts only where they are honoured; a warning where an agent's credentials could overwrite or delete. It can't see a
-//! bucket's versioning or object lock, because `object_store` has no way to ask: those are reported as unknown.
+//! puts only where they are honoured; a warning where an agent's credentials could overwrite or delete. Whether the bucket
+//! keeps versions and locks objects is the bucket's own word: it isn't tried.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use exclave_model::{ObjectName, Prefix, hex};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::contract::{Destroy, PutMode, Site, Stored};
 use crate::layer::script::SplitMix64;
-use crate::{Body, Class, SiteError};
+use crate::{Body, Class, ObjectLock, Retention, SiteError, Versioning};
 
 /// Bytes of the object whose transfer is timed: one shard's usual payload.
 pub const TIMED_BYTES: usize = exclave_model::limit::PAYLOAD_BYTES_DEFAULT;
@@ -41,7 +41,7 @@ pub enum Finding<T> {
 }
 
 /// What becomes of a create-only put on a name that is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CreateOnly {
     /// It is refused and the first object stays. Says nothing about a race.
@@ -95,10 +95,10 @@ pub struct ProbeReport {
     pub listing: Finding<Kept>,
     /// Whether our credentials can delete; unknown unless asked.
     pub delete: Finding<Power>,
-    /// Whether old versions are kept.
-    pub versioning: Finding<Kept>,
-    /// Whether objects are locked.
-    pub object_lock: Finding<Kept>,
+    /// Whether old versions are kept; unknown unless asked.
+    pub versioning: Finding<Versioning>,
+    /// Whether objects are locked; unknown unless asked.
+    pub object_lock: Finding<ObjectLock>,
     /// Median time of a small request, in microseconds.
     pub round_trip_us: Finding<u64>,
     /// Bytes per second of one put of 8 MiB.
@@ -117,6 +117,8 @@ pub struct ProbeInputs<'a> {
     pub elapsed: &'a (dyn Fn() -> Duration + Sync),
     /// The power to delete with the credentials under test; without it deletion isn't tried.
     pub destroy: Option<&'a dyn Destroy>,
+    /// The power to ask what the bucket keeps; without it that isn't asked.
+    pub retention: Option<&'a dyn Retention>,
 }
 
 /// Probes a site. Failures are findings; the probe itself always ends.
@@ -129,6 +131,13 @@ pub async fn probe(site: &dyn Site, inputs: &ProbeInputs<'_>) -> ProbeReport {
     let listing = probe.listing().await.into();
     let round_trip_us = probe.round_trip_us().await.into();
     let (upload, download) = probe.throughput().await;
+    let (versioning, object_lock) = match inputs.retention {
+        Some(retention) => (
+            retention.versioning(&probe.small).await.into(),
+            retention.object_lock().await.into(),
+        ),
+        None => (Finding::Unknown, Finding::Unknown),
+    };
     // Last, because it takes away what the others look at.
     let delete = match inputs.destroy {
         Some(destroy) => probe.delete(destroy).await.into(),
@@ -143,8 +152,8 @@ pub async fn probe(site: &dyn Site, inputs: &ProbeInputs<'_>) -> ProbeReport {
         ranges,
         listing,
         delete,
-        versioning: Finding::Unknown,
-        object_lock: Finding::Unknown,
+        versioning,
+        object_lock,
         round_trip_us,
         upload_bytes_per_second: upload,
         download_bytes_per_second: download,
@@ -325,7 +334,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::{Fault, Operation, SimulatedSite, Steps, When};
+    use crate::{Fault, MemorySite, MemoryStore, Operation, SimulatedSite, Steps, When};
 
     async fn probed(rules: &[(When, Fault)], may_delete: bool) -> ProbeReport {
         let site = SimulatedSite::simulated("one", 1, &Steps::new()).unwrap();
@@ -334,6 +343,7 @@ mod tests {
         }
         let ticks = AtomicU64::new(0);
         let elapsed = || Duration::from_millis(ticks.fetch_add(1, Ordering::Relaxed));
+        let retention = MemorySite::over(site.address().clone(), MemoryStore::default());
         let destroy: Option<&dyn Destroy> = may_delete.then_some(&site as _);
         probe(
             &site,
@@ -341,6 +351,7 @@ mod tests {
                 nonce: [7; 16],
                 elapsed: &elapsed,
                 destroy,
+                retention: Some(&retention),
             },
         )
         .await
@@ -357,7 +368,8 @@ mod tests {
             (&Finding::Known(Kept::Right), &Finding::Known(Kept::Right))
         );
         assert_eq!(report.delete, Finding::Known(Power::Can));
-        assert_eq!(report.versioning, Finding::Unknown);
+        assert_eq!(report.versioning, Finding::Known(Versioning::Off));
+        assert_eq!(report.object_lock, Finding::Known(ObjectLock::None));
         // The clock goes 1 ms a look.
         assert_eq!(report.round_trip_us, Finding::Known(1000));
         assert_eq!(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::Pins;
 use crate::file::Durability;
 
 /// How to reach one site. Defaults are for a store on the internet that answers within seconds.
@@ -20,6 +21,9 @@ pub struct SiteSettings {
     /// Certificates (PEM) that this site's chain must end in, instead of the system's list. A hostile national
     /// authority on that list then can't stand in for the site.
     pub ca_pem: Option<String>,
+    /// Keys one of which the server must hold. Alone, a pin settles who the server is, and no authority, name or date is
+    /// looked at; with `ca_pem`, both must hold. A proxy that is reached by `https://` is held to the same.
+    pub pin: Pins,
     /// HTTP proxy. Without one none is used, whatever the environment says.
     pub proxy: Option<String>,
     /// Allows `http://` to hosts that aren't loopback. Credentials and names travel in the clear then; shards are
@@ -50,6 +54,7 @@ impl Default for SiteSettings {
             region: None,
             credentials: Credentials::Anonymous,
             ca_pem: None,
+            pin: Pins::default(),
             proxy: None,
             allow_http: false,
             connect_max: Span(Duration::from_secs(10)),
@@ -188,6 +193,29 @@ impl TryFrom<String> for ByteCount {
     }
 }
 
+/// As it is read, in the largest unit that leaves no fraction.
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let milliseconds = self.0.as_millis();
+        let unit = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+        let unit = unit
+            .into_iter()
+            .find(|(_, factor)| milliseconds.is_multiple_of(*factor));
+        let (name, factor) = unit.unwrap_or(("ms", 1));
+        write!(f, "{}{name}", milliseconds / factor)
+    }
+}
+
+/// As it is read, in the largest unit that leaves no fraction.
+impl fmt::Display for ByteCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        let unit = units.into_iter().find(|(_, shift)| self.0.trailing_zeros() >= *shift);
+        let (name, shift) = unit.unwrap_or(("B", 0));
+        write!(f, "{}{name}", self.0 >> shift)
+    }
+}
+
 fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
@@ -225,6 +253,16 @@ mod tests {
         assert!(toml::from_str::<SiteSettings>("silense_max = \"90s\"").is_err());
         assert!(toml::from_str::<SiteSettings>("[credentials.s3]\naccess_key=\"a\"\nsecret_key=\"b\"\nx=1").is_err());
         assert_eq!(toml::from_str::<SiteSettings>("").unwrap(), SiteSettings::default());
+    }
+
+    #[test]
+    fn quantities_print_as_they_are_read() {
+        for text in ["250ms", "1s", "90s", "5m", "2h", "1d", "36h"] {
+            assert_eq!(Span::try_from(text.to_owned()).unwrap().to_string(), text);
+        }
+        for text in ["1B", "1023B", "64KiB", "8MiB", "1536MiB", "3GiB", "2TiB"] {
+            assert_eq!(ByteCount::try_from(text.to_owned()).unwrap().to_string(), text);
+        }
     }
 
     #[test]

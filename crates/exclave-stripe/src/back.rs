@@ -5,14 +5,18 @@ use std::ops::Range;
 use bytes::Bytes;
 use exclave_erasure::{Coder, TooFew};
 use exclave_model::{
-    Directory, Geometry, PayloadHash, PayloadLength, Rule, StripeContext, StripeRecord,
+    BufferPool, Directory, Geometry, PayloadHash, PayloadLength, Rule, StripeContext, StripeRecord,
+    buffer::PooledBuffer,
     context::{CHAINING_VALUE_BYTES, HEADER_BYTES},
-    limit::{SEGMENT_BYTES, SEGMENT_PLAIN_BYTES},
+    limit::{SEGMENT_BYTES, SEGMENT_PLAIN_BYTES, TAG_BYTES},
 };
 use exclave_seal::{OpenError, RunKey, StripeKey, stripe_key::SegmentPosition};
 use zeroize::Zeroizing;
 
-use crate::tree::{GroupHash, payload_root};
+use crate::{
+    column::{blocks, blocks_mut},
+    tree::{GroupHash, payload_root},
+};
 
 /// Why bytes are not the shard that the ledger describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -124,38 +128,54 @@ pub enum DecodeError {
     Geometry,
 }
 
-/// A sealed stripe: its k data shards, all verified.
+/// A sealed stripe: its k data shards in order, all verified.
 #[derive(Debug)]
 pub struct CodedStripe<'a> {
     record: &'a StripeRecord,
-    bytes: Vec<u8>,
+    payloads: Vec<Bytes>,
 }
 
-/// Joins the data shards, rebuilding those that are missing from any k others.
+/// Puts the data shards in order, rebuilding those that are missing from any k others. What arrived is not copied.
 ///
 /// Every data shard, fetched or rebuilt, has been compared with the ledger: two restorers get the same bytes or an error.
 pub fn decode<'a>(record: &'a StripeRecord, shards: &[VerifiedShard]) -> Result<CodedStripe<'a>, DecodeError> {
-    let k = record.context.data;
-    let payload_bytes = record.context.payload.bytes();
-    let mut bytes = vec![0; payload_bytes * usize::from(k)];
-    let mut missing = Vec::new();
-    for (index, slot) in (0..k).zip(bytes.chunks_exact_mut(payload_bytes)) {
-        match shards.iter().find(|shard| shard.index == index) {
-            Some(shard) => slot.copy_from_slice(&shard.payload),
-            None => missing.push(index),
-        }
+    let of = |index: u8| shards.iter().find(|shard| shard.index == index);
+    let missing: Vec<u8> = (0..record.context.data).filter(|index| of(*index).is_none()).collect();
+    let mut rebuilt = match missing.is_empty() {
+        true => Vec::new(),
+        false => rebuild(record, shards, &missing)?,
     }
-    if !missing.is_empty() {
-        let rebuilt = rebuild(record, shards, &missing)?;
-        for (index, payload) in missing.iter().zip(rebuilt) {
-            bytes[usize::from(*index) * payload_bytes..][..payload_bytes].copy_from_slice(&payload);
-        }
-    }
-    Ok(CodedStripe { record, bytes })
+    .into_iter();
+    let payloads = (0..record.context.data).filter_map(|index| match of(index) {
+        Some(shard) => Some(shard.payload.clone()),
+        None => rebuilt.next().map(Bytes::from),
+    });
+    Ok(CodedStripe {
+        record,
+        payloads: payloads.collect(),
+    })
 }
 
 /// Rebuilds the payloads of shards `wanted`, data or parity, from any k verified ones, and compares each with the ledger.
+///
+/// # Panics
+///
+/// When more than 32 are wanted: our own bug, each is wanted once.
 pub fn rebuild(record: &StripeRecord, shards: &[VerifiedShard], wanted: &[u8]) -> Result<Vec<Vec<u8>>, DecodeError> {
+    let payload = |_| vec![0; record.context.payload.bytes()];
+    let mut payloads: Vec<Vec<u8>> = wanted.iter().map(payload).collect();
+    let slots = payloads.iter_mut().map(Vec::as_mut_slice).collect();
+    rebuild_into(record, shards, wanted, slots)?;
+    Ok(payloads)
+}
+
+/// Column by column, so that the sources of all wanted shards are read once.
+fn rebuild_into(
+    record: &StripeRecord,
+    shards: &[VerifiedShard],
+    wanted: &[u8],
+    mut payloads: Vec<&mut [u8]>,
+) -> Result<(), DecodeError> {
     let k = record.context.data;
     let parity = record
         .payloads
@@ -167,52 +187,52 @@ pub fn rebuild(record: &StripeRecord, shards: &[VerifiedShard], wanted: &[u8]) -
         .ok_or(DecodeError::Geometry)?;
     let present: Vec<u8> = shards.iter().map(VerifiedShard::index).collect();
     let decoder = Coder::new(record.context.code, geometry).decoder(&present)?;
-    let sources: Vec<&Bytes> = decoder
-        .sources()
-        .iter()
-        .filter_map(|index| {
-            shards
-                .iter()
-                .find(|shard| shard.index == *index)
-                .map(VerifiedShard::payload)
-        })
-        .collect();
-    wanted
-        .iter()
-        .map(|index| {
-            let mut payload = vec![0; record.context.payload.bytes()];
-            for (column, out) in payload.chunks_exact_mut(SEGMENT_BYTES).enumerate() {
-                let at = column * SEGMENT_BYTES;
-                let blocks: Vec<&[u8]> = sources.iter().map(|source| &source[at..at + SEGMENT_BYTES]).collect();
-                decoder.rebuild_row(*index, &blocks, out);
-            }
-            let expected = record.payloads.get(usize::from(*index)).ok_or(DecodeError::Geometry)?;
-            if PayloadHash::of(&payload) != *expected {
-                return Err(DecodeError::NotACodeword(*index));
-            }
-            Ok(payload)
-        })
-        .collect()
+    let payload_of = |index: &u8| {
+        let shard = shards.iter().find(|shard| shard.index == *index);
+        shard.map(|shard| shard.payload.as_ref())
+    };
+    let sources: Vec<&[u8]> = decoder.sources().iter().filter_map(payload_of).collect();
+    let expected = |index: &u8| record.payloads.get(usize::from(*index)).ok_or(DecodeError::Geometry);
+    let hashes: Vec<&PayloadHash> = wanted.iter().map(expected).collect::<Result<_, _>>()?;
+
+    for column in 0..record.context.payload.groups() {
+        let sources = blocks(sources.iter().copied(), column);
+        let mut outs = blocks_mut(payloads.iter_mut().map(|payload| &mut **payload), column);
+        decoder.rebuild_rows(wanted, &sources[..usize::from(k)], &mut outs[..wanted.len()]);
+    }
+    for ((index, payload), expected) in wanted.iter().zip(&payloads).zip(hashes) {
+        if PayloadHash::of(payload) != *expected {
+            return Err(DecodeError::NotACodeword(*index));
+        }
+    }
+    Ok(())
 }
 
 impl CodedStripe<'_> {
-    /// Opens the stripe with its run's key.
-    pub fn open(self, run_key: &RunKey) -> Result<OpenedStripe, OpenError> {
+    /// Opens the stripe with its run's key, into a buffer of the pool.
+    pub fn open(self, run_key: &RunKey, pool: &BufferPool) -> Result<OpenedStripe, OpenError> {
         let context = &self.record.context;
         let key = StripeKey::derive_committed(run_key, context, &self.record.commitment)?;
-        // From here on the buffer holds plaintext: it is wiped whatever happens.
-        let mut bytes = Zeroizing::new(self.bytes);
-        for (number, segment) in bytes.chunks_exact_mut(SEGMENT_BYTES).enumerate() {
-            key.open_segment(SegmentPosition::of(context, number as u32), segment)?;
+        let plain_bytes = context.segments() * SEGMENT_PLAIN_BYTES;
+        // The last segment's tag lies behind the plaintext; every other one's is overwritten by the next segment, so that
+        // a chunk is one slice. Each segment is copied and opened while it is in cache.
+        let mut plain = pool.take(plain_bytes + TAG_BYTES);
+        let sealed = self
+            .payloads
+            .iter()
+            .flat_map(|payload| payload.chunks_exact(SEGMENT_BYTES));
+        for (number, block) in sealed.enumerate() {
+            let start = number * SEGMENT_PLAIN_BYTES;
+            let segment = &mut plain.as_mut()[start..start + SEGMENT_BYTES];
+            segment.copy_from_slice(block);
+            if let Err(refused) = key.open_segment(SegmentPosition::of(context, number as u32), segment) {
+                // Nothing of a stripe that does not open as a whole stays readable.
+                plain.as_mut().fill(0);
+                return Err(refused);
+            }
         }
-        // Close the gaps that the tags left, so that a chunk is one slice.
-        let segments = context.segments();
-        for number in 1..segments {
-            let from = number * SEGMENT_BYTES;
-            bytes.copy_within(from..from + SEGMENT_PLAIN_BYTES, number * SEGMENT_PLAIN_BYTES);
-        }
-        bytes.truncate(segments * SEGMENT_PLAIN_BYTES);
-        Ok(OpenedStripe { plain: bytes })
+        plain.truncate(plain_bytes);
+        Ok(OpenedStripe { plain })
     }
 }
 
@@ -236,32 +256,32 @@ pub fn open_one_segment(
     Ok(segment)
 }
 
-/// A stripe's plaintext; wiped when dropped.
+/// A stripe's plaintext, in a buffer that goes back to its pool; the pool wipes what it lets go.
 pub struct OpenedStripe {
-    plain: Zeroizing<Vec<u8>>,
+    plain: PooledBuffer,
 }
 
 impl OpenedStripe {
     /// A chunk's stored bytes; `None` when a reference points outside the stripe.
     pub fn stored(&self, offset: u32, bytes: u32) -> Option<&[u8]> {
         let start = offset as usize;
-        self.plain.get(start..start.checked_add(bytes as usize)?)
+        self.plain.as_ref().get(start..start.checked_add(bytes as usize)?)
     }
 
     /// The stripe's own account of itself, every rule checked.
     pub fn directory(&self) -> Result<Directory, Rule> {
-        Directory::read(&self.plain)
+        Directory::read(self.plain.as_ref())
     }
 
     /// Bytes held in memory.
     pub fn bytes(&self) -> usize {
-        self.plain.len()
+        self.plain.as_ref().len()
     }
 }
 
 impl std::fmt::Debug for OpenedStripe {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "OpenedStripe({} B)", self.plain.len())
+        write!(f, "OpenedStripe({} B)", self.bytes())
     }
 }
 

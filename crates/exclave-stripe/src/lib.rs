@@ -17,7 +17,7 @@
 
 mod alone;
 mod back;
-mod buffer;
+mod column;
 mod pack;
 mod seal;
 mod tree;
@@ -28,7 +28,6 @@ pub use self::{
         CodedStripe, DecodeError, OpenedStripe, ShardError, VerifiedShard, decode, group_range, open_one_segment,
         rebuild, trailer_range, verify_group, verify_shard,
     },
-    buffer::BufferPool,
     pack::{PackedStripe, StripeBuilder, StripeShape},
     seal::{SealError, SealedStripe, Sealer, Shard},
     tree::{GroupHash, payload_root, trailer_of},

@@ -5,12 +5,11 @@
 //! that holds it, so that its size tells little and a tiny dataset costs little.
 
 use exclave_model::{
-    ChunkId, ChunkKind, Codec, Directory, Geometry, PayloadLength,
+    BufferPool, ChunkId, ChunkKind, Codec, Directory, Geometry, PayloadLength,
+    buffer::PooledBuffer,
     directory::{DirectoryEntry, plain_bytes},
     limit::{SEGMENT_BYTES, SEGMENT_PLAIN_BYTES},
 };
-
-use crate::buffer::{BufferPool, PooledBuffer};
 
 /// Geometry and payload of a class's stripes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,14 +6,16 @@
 use bytes::Bytes;
 use exclave_erasure::Coder;
 use exclave_model::{
-    Anchor, ChunkId, Code, Commitment, LabelTag, PayloadHash, RunId, ShardHeader, StripeContext, StripeRecord,
+    Anchor, BufferPool, ChunkId, Code, Commitment, LabelTag, PayloadHash, RunId, ShardHeader, StripeContext,
+    StripeRecord,
+    buffer::PooledBuffer,
     context::HEADER_BYTES,
     limit::{SEGMENT_BYTES, TAG_BYTES},
 };
 use exclave_seal::{Entropy, NoEntropy, RunKey, StripeKey, entropy::draw, stripe_key::SegmentPosition};
 
 use crate::{
-    buffer::BufferPool,
+    column::{blocks, blocks_mut},
     pack::{PackedStripe, StripeShape},
     tree::{GroupHash, payload_root},
 };
@@ -119,8 +121,24 @@ impl Sealer {
     }
 
     /// Seals, codes and hashes a packed stripe. `ordinal` must be used once in the run.
+    ///
+    /// One random column is opened and coded again on the portable paths. When that gives other bytes, the machine
+    /// computes wrongly and the run must end.
     pub fn seal(
         &self,
+        packed: PackedStripe,
+        ordinal: u32,
+        run_key: &RunKey,
+        entropy: &mut dyn Entropy,
+    ) -> Result<SealedStripe, SealError> {
+        let encode = |data: &[&[u8]], parity: &mut [&mut [u8]]| self.coder.encode_column(data, parity);
+        self.seal_with(&encode, packed, ordinal, run_key, entropy)
+    }
+
+    /// The same with parity from elsewhere: a test hands in a kernel that computes wrongly.
+    fn seal_with(
+        &self,
+        encode: &Encode,
         packed: PackedStripe,
         ordinal: u32,
         run_key: &RunKey,
@@ -139,7 +157,7 @@ impl Sealer {
         };
         let key = StripeKey::derive(run_key, &context);
         let checked = u64::from_be_bytes(draw(entropy)?) as usize % context.payload.groups();
-        let mut columns = Columns::new(&context, &self.coder, packed, &self.pool);
+        let mut columns = Columns::new(&context, &self.coder, encode, packed, &self.pool);
         for column in 0..context.payload.groups() {
             if column == checked {
                 columns.seal_and_check(column, &key, run_key)?;
@@ -151,24 +169,35 @@ impl Sealer {
     }
 }
 
+/// Computes the parity blocks of a column from its data blocks.
+type Encode<'a> = dyn Fn(&[&[u8]], &mut [&mut [u8]]) + 'a;
+
 /// The work on one stripe.
 struct Columns<'a> {
     context: &'a StripeContext,
     coder: &'a Coder,
-    data: crate::buffer::PooledBuffer,
-    parity: crate::buffer::PooledBuffer,
+    encode: &'a Encode<'a>,
+    data: PooledBuffer,
+    parity: PooledBuffer,
     /// One list of groups for each of the n shards.
     hashes: Vec<Vec<GroupHash>>,
 }
 
 impl<'a> Columns<'a> {
-    fn new(context: &'a StripeContext, coder: &'a Coder, packed: PackedStripe, pool: &BufferPool) -> Self {
+    fn new(
+        context: &'a StripeContext,
+        coder: &'a Coder,
+        encode: &'a Encode<'a>,
+        packed: PackedStripe,
+        pool: &BufferPool,
+    ) -> Self {
         let geometry = coder.geometry();
         let parity = pool.take(context.payload.bytes() * usize::from(geometry.parity()));
         let hashes = vec![Vec::with_capacity(context.payload.groups()); usize::from(geometry.total())];
         Self {
             context,
             coder,
+            encode,
             data: packed.buffer,
             parity,
             hashes,
@@ -188,19 +217,21 @@ impl<'a> Columns<'a> {
             key.seal_segment(position, block);
             self.hashes[shard].push(GroupHash::of(block, column, groups));
         }
-        let data = blocks(self.data.as_ref(), self.context, column);
-        let mut parity: Vec<&mut [u8]> = self
-            .parity
-            .as_mut()
-            .chunks_exact_mut(self.context.payload.bytes())
-            .map(|payload| &mut payload[column * SEGMENT_BYTES..(column + 1) * SEGMENT_BYTES])
-            .collect();
-        if !parity.is_empty() {
-            self.coder.encode_column(&data, &mut parity);
+        let (k, n) = self.shards();
+        let payload_bytes = self.context.payload.bytes();
+        let data = blocks(self.data.as_ref().chunks_exact(payload_bytes), column);
+        let mut parity = blocks_mut(self.parity.as_mut().chunks_exact_mut(payload_bytes), column);
+        let parity = &mut parity[..n - k];
+        (self.encode)(&data[..k], parity);
+        for (hashes, block) in self.hashes[k..].iter_mut().zip(parity) {
+            hashes.push(GroupHash::of(block, column, groups));
         }
-        for (shard, block) in parity.iter().enumerate() {
-            self.hashes[data.len() + shard].push(GroupHash::of(block, column, groups));
-        }
+    }
+
+    /// k and n.
+    fn shards(&self) -> (usize, usize) {
+        let geometry = self.coder.geometry();
+        (usize::from(geometry.data()), usize::from(geometry.total()))
     }
 
     /// Seals a column, then opens its first segment again and codes it again on the portable path.
@@ -218,13 +249,15 @@ impl<'a> Columns<'a> {
         if opened.is_err() || segment[..plain.len()] != plain[..] {
             return Err(miscomputed("AES-256-GCM"));
         }
+        let (k, n) = self.shards();
+        let payload_bytes = self.context.payload.bytes();
+        let data = blocks(self.data.as_ref().chunks_exact(payload_bytes), column);
+        let parity = blocks(self.parity.as_ref().chunks_exact(payload_bytes), column);
         let portable = self.coder.portable();
-        let data = blocks(self.data.as_ref(), self.context, column);
-        let parity = blocks(self.parity.as_ref(), self.context, column);
         let mut again = vec![0; SEGMENT_BYTES];
-        for (offset, block) in parity.iter().enumerate() {
-            portable.encode_row((data.len() + offset) as u8, &data, &mut again);
-            if again != **block {
+        for (index, block) in (k..n).zip(parity) {
+            portable.encode_row(index as u8, &data[..k], &mut again);
+            if again != block {
                 return Err(miscomputed("the erasure code"));
             }
         }
@@ -267,15 +300,9 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// A column's blocks, one for each whole payload in `buffer`.
-fn blocks<'a>(buffer: &'a [u8], context: &StripeContext, column: usize) -> Vec<&'a [u8]> {
-    let at = column * SEGMENT_BYTES;
-    buffer
-        .chunks_exact(context.payload.bytes())
-        .map(|payload| &payload[at..at + SEGMENT_BYTES])
-        .collect()
-}
-
 fn zeroize_on_drop(bytes: Vec<u8>) -> zeroize::Zeroizing<Vec<u8>> {
     zeroize::Zeroizing::new(bytes)
 }
+
+#[cfg(test)]
+mod tests;

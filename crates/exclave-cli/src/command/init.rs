@@ -21,7 +21,8 @@ use super::{
 };
 use crate::{
     arguments::{PassphraseArguments, SiteArguments},
-    config::{Config, Found, SiteConfig, locate},
+    config::{Config, Found, SiteConfig, locate, written},
+    credentials::CredentialSource,
     error::{Context as _, Trouble},
     exit::Exit,
     keys,
@@ -57,7 +58,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     surroundings::self_tests()?;
     let target = Target::find(arguments, world)?;
-    let chosen = sites::choose(&arguments.sites.wanted(), &target.config)?;
+    let chosen = target.sites(arguments)?;
     let recipients = recipients(&arguments.recovery)?;
     let mut entropy = OsEntropy;
     let no_randomness = || Trouble::failed("no archive can be founded");
@@ -73,6 +74,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         world.output.report(&plan)?;
         return Ok(Exit::Done);
     }
+    let sites_text = target.sites_text(&chosen)?;
     let open = sites::open_all(chosen.clone(), &world.environment)?;
     let passphrase = arguments
         .passphrase
@@ -101,10 +103,11 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     for path in &arguments.recovery {
         keys::set_archive(path, archive.anchor)?;
     }
-    target.write(&archive.anchor.to_hex(), &chosen, arguments)?;
+    target.write(&archive.anchor.to_hex(), &sites_text, arguments)?;
     world.output.report(&Founded {
         archive: archive.anchor.to_hex(),
         sites: chosen.iter().map(|site| site.name.clone()).collect(),
+        credentials: target.credentials(&chosen),
         promise: plan.promise().to_owned(),
         warnings: plan.warnings().map(str::to_owned).collect(),
         config: target.file.display().to_string(),
@@ -121,11 +124,14 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
 
 /// The files that will be written.
 struct Target {
+    /// The configuration as the next command will find it, but for the sites that are given here.
     config: Config,
     /// The configuration's file.
     file: PathBuf,
     /// Its text, when it is there already.
     text: Option<String>,
+    /// The key `credentials` that it is to get.
+    credentials: Option<String>,
     state_dir: PathBuf,
 }
 
@@ -145,7 +151,7 @@ impl Target {
                 );
             }
         };
-        let config = Config::parse(text.as_deref().unwrap_or_default(), Some(file.clone()))?;
+        let mut config = Config::parse(text.as_deref().unwrap_or_default(), Some(file.clone()))?;
         if let Some(archive) = config.archive {
             return Err(
                 Trouble::usage(format!("{} belongs to archive {archive} already", file.display()))
@@ -158,6 +164,7 @@ impl Target {
                     .hint("leave --site out to use the sites of that file, or name another with --config FILE"),
             );
         }
+        let credentials = refer_to_credentials(arguments.sites.credentials.as_deref(), &file, &mut config)?;
         let state_dir = match &arguments.state_dir {
             Some(folder) => std::path::absolute(folder).because(|| Trouble::usage("--state-dir is no path"))?,
             None => config.state_dir(&world.environment),
@@ -173,12 +180,44 @@ impl Target {
             config,
             file,
             text,
+            credentials,
             state_dir,
         })
     }
 
+    /// The sites. Those of a configuration that is there already are opened as the next command will open them.
+    fn sites(&self, arguments: &Arguments) -> Result<Vec<SiteConfig>, Trouble> {
+        let mut wanted = arguments.sites.wanted();
+        if self.text.is_some() {
+            wanted.credentials = None;
+        }
+        sites::choose(&wanted, &self.config)
+    }
+
+    /// The tables of the sites for a new configuration.
+    fn sites_text(&self, sites: &[SiteConfig]) -> Result<String, Trouble> {
+        match &self.text {
+            Some(_) => Ok(String::new()),
+            None => sites.iter().map(written::site).collect(),
+        }
+    }
+
+    /// Where the next command will get the credentials of each site that needs some.
+    fn credentials(&self, sites: &[SiteConfig]) -> Vec<SiteCredentials> {
+        let remote = sites.iter().filter(|site| site.needs_credentials());
+        remote
+            .map(|site| SiteCredentials {
+                site: site.name.clone(),
+                read_from: match (&site.credentials, &self.config.credentials) {
+                    (CredentialSource::Given(_), Some(file)) => format!("file {}", file.display()),
+                    (source, _) => source.to_string(),
+                },
+            })
+            .collect()
+    }
+
     /// Writes the configuration: a new one, or the archive's line at the top of the one that is there.
-    fn write(&self, anchor: &str, sites: &[SiteConfig], arguments: &Arguments) -> Result<(), Trouble> {
+    fn write(&self, anchor: &str, sites_text: &str, arguments: &Arguments) -> Result<(), Trouble> {
         let mut text = String::from("# Every key, its default and why: exclave man --settings\n");
         if self.text.is_some() {
             text.clear();
@@ -192,17 +231,42 @@ impl Target {
             let folder = folder.unwrap_or(&self.state_dir).display().to_string();
             text.push_str(&format!("state_dir = {}\n", toml::Value::from(folder)));
         }
-        match &self.text {
-            Some(before) => text.push_str(before),
-            None => sites.iter().for_each(|site| {
-                text.push_str(&format!(
-                    "\n[[site]]\nname = \"{}\"\naddress = \"{}\"\n",
-                    site.name, site.address
-                ));
-            }),
+        if let Some(file) = &self.credentials {
+            text.push_str(&format!("credentials = {}\n", toml::Value::from(file.as_str())));
         }
+        text.push_str(self.text.as_deref().unwrap_or(sites_text));
         private_file::replace(&self.file, &text, "configuration")
     }
+}
+
+/// The value of the key `credentials` that makes the next commands read the file given by `--credentials`; nothing when
+/// none is given or the configuration has it.
+fn refer_to_credentials(given: Option<&Path>, file: &Path, config: &mut Config) -> Result<Option<String>, Trouble> {
+    let Some(given) = given else {
+        return Ok(None);
+    };
+    let absolute = |path: &Path| std::path::absolute(path).because(|| Trouble::usage("--credentials is no path"));
+    let wanted = absolute(given)?;
+    if let Some(named) = &config.credentials {
+        return match absolute(named)? == wanted {
+            true => Ok(None),
+            false => Err(Trouble::usage(format!(
+                "{} names credentials {} already, and --credentials another file",
+                file.display(),
+                named.display()
+            ))
+            .hint("leave --credentials out, or put all into one file")),
+        };
+    }
+    let base = absolute(private_file::directory_of(file))?;
+    let text = wanted
+        .strip_prefix(&base)
+        .unwrap_or(&wanted)
+        .to_str()
+        .map(str::to_owned);
+    let text = text.ok_or_else(|| Trouble::usage("the path of --credentials is no UTF-8, which settings must be"))?;
+    config.take_credentials_from(given.to_owned());
+    Ok(Some(text))
 }
 
 /// A root key in the agent's folder would let whoever takes over the agent rewrite the charter.
@@ -285,12 +349,20 @@ fn refused(error: InitError) -> Trouble {
 struct Founded {
     archive: String,
     sites: Vec<String>,
+    credentials: Vec<SiteCredentials>,
     promise: String,
     warnings: Vec<String>,
     config: String,
     state_dir: String,
     root_key: String,
     identities: Vec<String>,
+}
+
+/// Where a site's credentials are read from; they are copied nowhere.
+#[derive(Serialize)]
+struct SiteCredentials {
+    site: String,
+    read_from: String,
 }
 
 impl Report for Founded {
@@ -309,6 +381,12 @@ impl Report for Founded {
             self.identities.join(", ")
         )?;
         writeln!(out, "away from this machine: it needs neither to replicate.")?;
+        if !self.credentials.is_empty() {
+            writeln!(out, "\nCredentials were copied nowhere. The next commands read them")?;
+        }
+        for SiteCredentials { site, read_from } in &self.credentials {
+            writeln!(out, "  for {site} from {read_from}")?;
+        }
         writeln!(out, "\nNext: exclave replicate PATH")
     }
 }

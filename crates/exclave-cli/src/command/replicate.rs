@@ -1,6 +1,7 @@
 //! `exclave replicate [PATH..]`: one new snapshot of each dataset.
 
 mod dry_run;
+mod scan;
 
 use std::{
     collections::BTreeSet,
@@ -11,23 +12,33 @@ use std::{
 
 use clap::Args;
 use exclave_catalog::CatalogError;
+use exclave_dataset::source::{BadOutput, CommandFailure, StreamError};
 use exclave_engine::{ReplicateError, ReplicateReport, RunOutcome, SourceError, StateError};
 use exclave_model::SiteId;
-use exclave_site::Scheme;
 use serde::Serialize;
 
+use self::scan::Scan;
 use super::World;
 use crate::{
-    agent::Agent,
+    agent::{Agent, catalog_hint},
+    clock,
     config::{Config, DatasetConfig},
     datasets::{self, FileAs, ListFrom, Separator},
     error::{Context as _, Trouble},
     exit::Exit,
     format, interrupt,
     output::Report,
+    probed,
     progress::Shown,
     surroundings::{self, Edge},
 };
+
+/// What to do about a stream that is much shorter than last time.
+const SHRUNK_HINT: &str =
+    "when that is right, let it pass once: --max-shrink 100; the snapshot before stays the newest";
+
+/// What to do about a full disk under the state directory.
+const FULL_HINT: &str = "make room on the disk of the state directory; the next `exclave replicate` goes on from there";
 
 /// Findings that the text shows; JSON holds all that the engine kept.
 const FINDINGS_SHOWN: usize = 20;
@@ -71,6 +82,9 @@ pub struct Arguments {
     /// Take a file as a disk image: cut into blocks of fixed size
     #[arg(long)]
     image: bool,
+    /// For commands and standard input: let them be up to PERCENT shorter than last time; 100 allows anything
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    max_shrink: Option<u8>,
     /// The label of the snapshot
     #[arg(long, value_name = "LABEL")]
     label: Option<String>,
@@ -95,7 +109,10 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
             .output
             .note(format!("Warning: {}", format::plain(&trouble.to_string())));
     }
-    let create_only = create_only(&agent);
+    if let Some(doubt) = clock::doubt(&agent.archive, &edge) {
+        world.output.note(format!("Warning: {doubt}"));
+    }
+    let create_only = probed::create_only(&agent, &config, &world.output);
     let mut exit = Exit::Done;
     let mut done = Vec::new();
     let alone = wanted.len() == 1;
@@ -173,6 +190,9 @@ fn change(arguments: &Arguments, dataset: &mut DatasetConfig) -> Result<(), Trou
     if let Some(label) = &arguments.label {
         dataset.label.clone_from(label);
     }
+    if let Some(percent) = arguments.max_shrink {
+        dataset.streams.max_shrink_percent = percent;
+    }
     dataset.one_file_system |= arguments.one_file_system;
     dataset.exclude_caches |= arguments.exclude_caches;
     Ok(())
@@ -205,7 +225,9 @@ fn one(
     };
     request.create_only.clone_from(create_only);
     let start = Instant::now();
+    edge.surroundings.progress.begin_anew();
     let shown = Shown::begin(&world.output, &edge.surroundings.progress, "replicating");
+    let scan = Scan::begin(arguments, dataset, edge, world);
     let result = exclave_engine::replicate(
         &agent.archive,
         &agent.state,
@@ -213,18 +235,11 @@ fn one(
         request,
         &edge.surroundings,
     );
-    drop(shown);
+    drop((scan, shown));
     match result {
         Ok(report) => Ok(Done::of(dataset, report, agent, start.elapsed().as_secs_f64())),
         Err(error) => Err(failed(&dataset.name, error)),
     }
-}
-
-/// Directories keep what they have when a name is taken: the kernel sees to it.
-fn create_only(agent: &Agent) -> BTreeSet<SiteId> {
-    let sites = agent.archive.sites.iter();
-    let directories = sites.filter(|handle| matches!(handle.site.address().scheme(), Scheme::File { .. }));
-    directories.filter_map(|handle| handle.id).collect()
 }
 
 fn failed(name: &str, error: ReplicateError) -> Trouble {
@@ -247,44 +262,32 @@ fn failed(name: &str, error: ReplicateError) -> Trouble {
             Exit::Failed,
             Some("replicate again: what it holds is sent anew; was the state directory restored from a copy?"),
         ),
-        _ if is_full(&error) => (
-            Exit::Failed,
-            Some("make room in the state directory and replicate again; what is stored already is used"),
-        ),
-        ReplicateError::Catalog(error) => (Exit::Failed, crate::agent::catalog_hint(error)),
+        ReplicateError::Catalog(CatalogError::Full { .. }) => (Exit::Failed, Some(FULL_HINT)),
+        ReplicateError::Catalog(error) => (Exit::Failed, catalog_hint(error)),
         ReplicateError::State(StateError::OtherClass { .. }) => (Exit::Refused, None),
+        ReplicateError::Local(local) | ReplicateError::State(StateError::Local(local)) if local.is_full() => {
+            (Exit::Failed, Some(FULL_HINT))
+        }
+        ReplicateError::Source(source) => (Exit::Failed, shrunk(source).then_some(SHRUNK_HINT)),
         _ => (Exit::Failed, None),
     };
-    let trouble = Trouble::new(exit, what);
-    let trouble = match (hint.map(str::to_owned)).or_else(|| last_words(&error)) {
-        Some(hint) => trouble.hint(hint),
-        None => trouble,
-    };
+    let mut trouble = Trouble::new(exit, what);
+    if let Some(hint) = hint {
+        trouble = trouble.hint(hint);
+    }
+    if let ReplicateError::Source(SourceError::Command { error, .. }) = &error {
+        trouble = trouble.last_words(&error.stderr);
+    }
     trouble.source(error)
 }
 
-/// The end of what a command that failed said on standard error: it knows best.
-fn last_words(error: &ReplicateError) -> Option<String> {
-    const LINES_MAX: usize = 5;
-    const CHARACTERS_MAX: usize = 1000;
-    let ReplicateError::Source(SourceError::Command { error, .. }) = error else {
-        return None;
-    };
-    let said = String::from_utf8_lossy(&error.stderr);
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let last = lines
-        .get(lines.len().saturating_sub(LINES_MAX)..)
-        .unwrap_or_default()
-        .join(" / ");
-    let skipped = last.chars().count().saturating_sub(CHARACTERS_MAX);
-    (!last.is_empty()).then(|| format!("it said: {}", last.chars().skip(skipped).collect::<String>()))
-}
-
-/// True when the state directory's disk is full.
-fn is_full(error: &ReplicateError) -> bool {
+/// True when a stream was refused because it is so much shorter than last time.
+fn shrunk(error: &SourceError) -> bool {
     match error {
-        ReplicateError::Local(error) | ReplicateError::State(StateError::Local(error)) => error.is_full(),
-        ReplicateError::Catalog(error) => matches!(error, CatalogError::Full { .. }),
+        SourceError::Command { error, .. } => {
+            matches!(error.failure, CommandFailure::Output(BadOutput::Shrunk { .. }))
+        }
+        SourceError::Stream { error, .. } => matches!(error, StreamError::Output(BadOutput::Shrunk { .. })),
         _ => false,
     }
 }
@@ -459,12 +462,6 @@ impl Report for Done {
         }
         for trouble in &self.site_troubles {
             writeln!(out, "Site {}: {}", trouble.site, format::plain(&trouble.error))?;
-        }
-        if self.new_incarnation {
-            writeln!(
-                out,
-                "ALARM: the sites knew more of this writer than its own journal. Was the machine restored or cloned?"
-            )?;
         }
         self.alarms
             .iter()

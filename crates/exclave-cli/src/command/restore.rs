@@ -1,6 +1,7 @@
 //! `exclave restore`: from any sufficient subset of the sites and an identity to a directory, a tar stream, or the bytes
 //! of one file.
 
+mod rates;
 mod report;
 
 use std::{
@@ -14,6 +15,7 @@ use clap::{Args, ValueEnum};
 use exclave_dataset::sink::{Existing, Options, Owners, SpecialModes, SpecialNodes, Xattrs};
 use exclave_engine::restore::{RestoreError, Selection, Target, plan_restore, restore};
 use exclave_model::EntryPath;
+use exclave_plan::heads::Finding;
 
 use self::report::{Planned, Restored};
 use super::World;
@@ -37,6 +39,9 @@ pub struct Arguments {
     /// Restore only these paths of the snapshot, and what lies below them
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// The same, as an option; may be repeated
+    #[arg(long, value_name = "PATH")]
+    path: Vec<PathBuf>,
     /// Write into this directory, which must be empty or absent; - is standard output
     #[arg(long, value_name = "DIR", required_unless_present_any = ["verify", "dry_run"])]
     to: Option<PathBuf>,
@@ -54,7 +59,7 @@ pub struct Arguments {
     #[arg(long)]
     accept_stale: bool,
     /// Replace what is in the way; go on with a restore that was interrupted
-    #[arg(long)]
+    #[arg(long, visible_alias = "overwrite")]
     replace: bool,
     /// Restore setuid, setgid and sticky bits and file capabilities
     #[arg(long)]
@@ -69,10 +74,10 @@ pub struct Arguments {
     #[arg(long)]
     no_xattrs: bool,
     /// Write nothing: fetch, open and check everything
-    #[arg(long, conflicts_with = "to")]
+    #[arg(long, visible_alias = "verify-only", conflicts_with = "to")]
     verify: bool,
-    /// Fetch no data: show what would be fetched from where
-    #[arg(long)]
+    /// Write nothing: show what would be fetched from where, and how long that takes at rates measured now
+    #[arg(long, visible_alias = "plan")]
     dry_run: bool,
 }
 
@@ -109,7 +114,9 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     let surroundings = &reader.edge.surroundings;
     if arguments.dry_run {
         let plan = plan_restore(&snapshots, snapshot, &selection, surroundings);
-        let plan = Planned::of(plan.map_err(|error| failed(&name, error, arguments))?);
+        let plan = plan.map_err(|error| failed(&name, error, arguments))?;
+        let rates = rates::measure(&plan, &reader);
+        let plan = Planned::of(plan, &rates);
         world.output.report(&plan)?;
         return Ok(freshness.and(plan.exit()));
     }
@@ -118,7 +125,9 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     let report = restore(&snapshots, snapshot, &selection, target(arguments), surroundings);
     drop(shown);
     let report = report.map_err(|error| failed(&name, error, arguments))?;
-    let restored = Restored::of(report, arguments.to.as_deref(), stale, start.elapsed().as_secs_f64());
+    let forks = reader.survey.findings.iter().filter(|finding| is_fork(finding)).count();
+    let seconds = start.elapsed().as_secs_f64();
+    let restored = Restored::of(report, arguments.to.as_deref(), stale, forks, seconds);
     if to_stdout {
         // Standard output is taken by the stream.
         let mut text = Vec::new();
@@ -130,9 +139,13 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     Ok(freshness.and(restored.exit()))
 }
 
+fn is_fork(finding: &Finding) -> bool {
+    matches!(finding, Finding::Fork { .. })
+}
+
 fn selection(arguments: &Arguments) -> Result<Selection, Trouble> {
     let mut paths = Vec::new();
-    for path in &arguments.paths {
+    for path in arguments.paths.iter().chain(&arguments.path) {
         paths.push(entry_path(path)?);
     }
     Selection::new(paths, &arguments.exclude).because(|| Trouble::usage("--exclude can't be used"))

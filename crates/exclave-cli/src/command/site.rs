@@ -1,4 +1,7 @@
 //! `exclave site list|check`: which sites there are, and what they are fit for.
+//!
+//! What a check finds about create-only puts is remembered with the agent's state: `replicate` uses them where they are
+//! honoured.
 
 use std::{
     io::{self, Write},
@@ -6,21 +9,23 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
+use exclave_engine::{AgentState, StateError};
 use exclave_site::{
-    Class, ProbeInputs, ProbeReport, Scheme,
+    Class, LockMode, ObjectLock, ProbeInputs, ProbeReport, Versioning,
     probe::{CreateOnly, Finding, Kept, Power},
 };
 use futures::future::join_all;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::World;
 use crate::{
-    config::SiteConfig,
-    credentials::CredentialSource,
-    error::{Context as _, Trouble},
+    config::{Config, SiteConfig},
+    error::{self, Context as _, Trouble},
     exit::Exit,
     format,
-    output::{Form, Report, aligned, figures, words},
+    output::{Form, Output, Report, aligned, figures, words},
+    probed::Probed,
     sites::{self, OpenSite, Wanted},
     surroundings::{Edge, OsEntropy},
 };
@@ -62,7 +67,13 @@ pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
 fn list(world: &mut World) -> Result<Exit, Trouble> {
     let config = world.config()?;
     let sites = sites::choose(&Wanted::default(), &config)?;
-    let listed: Vec<Listed> = sites.iter().map(Listed::of).collect();
+    let state = config.state_dir(&world.environment);
+    let mut listed = Vec::new();
+    for site in &sites {
+        // A list of sites is no place to complain about what a check will write again; `replicate` does.
+        let probed = Probed::recall(&state, site).ok().flatten();
+        listed.push(Listed::of(site, probed));
+    }
     let columns = [
         "NAME",
         "ADDRESS",
@@ -70,6 +81,7 @@ fn list(world: &mut World) -> Result<Exit, Trouble> {
         "PACE",
         "COUNTRY",
         "OPERATOR",
+        "CREATE-ONLY",
         "CREDENTIALS",
     ]
     .map(words);
@@ -82,6 +94,9 @@ fn list(world: &mut World) -> Result<Exit, Trouble> {
             site.pace.to_owned(),
             or_dash(&site.country),
             or_dash(&site.operator),
+            site.probed
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |probed| create_only(&probed.create_only)),
             site.credentials.clone(),
         ]
     })?;
@@ -100,18 +115,17 @@ struct Listed {
     operator: Option<String>,
     legal_reach: Vec<String>,
     iam_realm: Option<String>,
+    /// What the last check found.
+    probed: Option<Probed>,
     /// Where credentials come from; never what they are.
     credentials: String,
 }
 
 impl Listed {
-    fn of(site: &SiteConfig) -> Self {
-        let credentials = match &site.credentials {
-            _ if matches!(site.address.scheme(), Scheme::File { .. } | Scheme::Memory { .. }) => "-".to_owned(),
-            CredentialSource::File(path) => format!("file {}", path.display()),
-            CredentialSource::Systemd(name) => format!("systemd credential {name}"),
-            CredentialSource::Variables(prefix) | CredentialSource::VariablesIfSet(prefix) => format!("${prefix}_*"),
-            CredentialSource::Given(_) => "given".to_owned(),
+    fn of(site: &SiteConfig, probed: Option<Probed>) -> Self {
+        let credentials = match site.needs_credentials() {
+            true => site.credentials.to_string(),
+            false => "-".to_owned(),
         };
         let domains = site.domains.clone();
         Self {
@@ -124,6 +138,7 @@ impl Listed {
             operator: domains.operator,
             legal_reach: domains.legal_reach,
             iam_realm: domains.iam_realm,
+            probed,
             credentials,
         }
     }
@@ -136,17 +151,20 @@ fn check(arguments: &Check, world: &mut World) -> Result<Exit, Trouble> {
         credentials: arguments.credentials.as_deref(),
     };
     let open = sites::open_all(sites::choose(&wanted, &config)?, &world.environment)?;
+    let state = agent_state(&config, world)?;
     let edge = Edge::start(config.threads)?;
     let now = edge.surroundings.clock.now_unix_seconds();
     let start = Instant::now();
     let probes = open.iter().map(|site| probe(site, start, !arguments.keep));
     let reports = edge.block_on(join_all(probes));
-    let checked: Result<Vec<Checked>, Trouble> = open
-        .iter()
-        .zip(reports)
-        .map(|(site, report)| report.map(|report| Checked::of(&site.config.name, report, now)))
-        .collect();
-    let checked = checked?;
+    let mut checked = Vec::new();
+    for (site, report) in open.iter().zip(reports) {
+        let report = report?;
+        if let Some(state) = &state {
+            remember(state, &site.config, &report, now, &world.output);
+        }
+        checked.push(Checked::of(&site.config.name, report, now));
+    }
     match world.output.form() {
         // Listings are JSON lines.
         Form::Json => checked.iter().try_for_each(|site| world.output.item(site))?,
@@ -159,15 +177,43 @@ fn check(arguments: &Check, world: &mut World) -> Result<Exit, Trouble> {
     Ok(if unfit { Exit::Findings } else { Exit::Done })
 }
 
+/// The agent's state folder, where there is one: before `init` sites are checked without.
+fn agent_state(config: &Config, world: &World) -> Result<Option<AgentState>, Trouble> {
+    let folder = config.state_dir(&world.environment);
+    match AgentState::open(&folder) {
+        Ok(state) => Ok(Some(state)),
+        Err(StateError::NotSetUp(_)) => Ok(None),
+        Err(error) => {
+            let what = format!("the agent's state in {} can't be opened", folder.display());
+            Err(Trouble::failed(what).source(error))
+        }
+    }
+}
+
+/// Keeps what decides how `replicate` puts. A check that can't be remembered is a check all the same.
+fn remember(state: &AgentState, site: &SiteConfig, report: &ProbeReport, now: i64, output: &Output) {
+    let Finding::Known(found) = &report.create_only else {
+        return;
+    };
+    let kept = Timestamp::from_second(now)
+        .because(|| Trouble::failed("the clock is out of range"))
+        .and_then(|now| Probed::new(site, *found, now).remember(state.folder()));
+    if let Err(trouble) = kept {
+        output.note(format!("Warning: {}", format::plain(&error::chain(&trouble))));
+    }
+}
+
 async fn probe(site: &OpenSite, start: Instant, may_delete: bool) -> Result<ProbeReport, Trouble> {
     let failed = || Trouble::failed(format!("{} can't be checked", site.config.name));
     let nonce = exclave_seal::entropy::draw(&mut OsEntropy).because(failed)?;
     let destroy = may_delete.then(|| exclave_site::open_destroy(&site.config.address, &site.settings));
     let destroy = destroy.transpose().because(failed)?;
+    let retention = exclave_site::open_retention(&site.config.address, &site.settings).because(failed)?;
     let inputs = ProbeInputs {
         nonce,
         elapsed: &|| start.elapsed(),
         destroy: destroy.as_deref(),
+        retention: Some(&*retention),
     };
     Ok(exclave_site::probe(&*site.site, &inputs).await)
 }
@@ -273,23 +319,49 @@ fn remarks(probe: &ProbeReport, now: i64) -> Vec<String> {
         Finding::Failed { error, .. } => remark(error),
         Finding::Known(CreateOnly::Honoured) | Finding::Unknown => {}
     }
-    match (&probe.overwrite, &probe.delete) {
-        (Finding::Known(Power::Can), Finding::Known(Power::Can)) => {
-            remark("our credentials can overwrite and delete; whoever steals them can too, unless versions are kept");
-        }
-        (Finding::Known(Power::Can), _) => {
-            remark("our credentials can overwrite; whoever steals them can too, unless versions are kept");
-        }
-        (_, Finding::Known(Power::Can)) => {
-            remark("our credentials can delete; whoever steals them can too, unless versions are kept");
-        }
-        _ => {}
+    let powers = match (&probe.overwrite, &probe.delete) {
+        (Finding::Known(Power::Can), Finding::Known(Power::Can)) => Some("overwrite and delete"),
+        (Finding::Known(Power::Can), _) => Some("overwrite"),
+        (_, Finding::Known(Power::Can)) => Some("delete"),
+        _ => None,
+    };
+    if let Some(powers) = powers {
+        let what_is_left = what_a_thief_leaves(probe);
+        remark(&format!(
+            "our credentials can {powers}; whoever steals them can too{what_is_left}"
+        ));
     }
     if let Some(date) = probe.date.filter(|date| date.abs_diff(now) > CLOCK_SKEW_SECONDS_MAX) {
         let away = std::time::Duration::from_secs(date.abs_diff(now));
         remarks.push(format!("its clock and ours are {} apart", format::span(away)));
     }
     remarks
+}
+
+/// What stands between stolen credentials and the data, as far as the bucket says.
+fn what_a_thief_leaves(probe: &ProbeReport) -> &'static str {
+    match (&probe.versioning, &probe.object_lock) {
+        (
+            _,
+            Finding::Known(ObjectLock::ByDefault {
+                mode: LockMode::Compliance,
+                ..
+            }),
+        ) => ", but the versions beneath are locked",
+        (
+            _,
+            Finding::Known(ObjectLock::ByDefault {
+                mode: LockMode::Governance,
+                ..
+            }),
+        ) => ", but the versions beneath are locked for all who lack the right to lift that",
+        (_, Finding::Known(ObjectLock::Policy)) => ", unless the policy that lies on it forbids that",
+        (Finding::Known(Versioning::Enabled), _) => {
+            "; the versions beneath stay for as long as they may not delete those as well"
+        }
+        (Finding::Known(Versioning::Suspended | Versioning::Off), _) => ", and nothing is kept of what was there",
+        (Finding::Unknown | Finding::Failed { .. }, _) => ", unless versions are kept",
+    }
 }
 
 /// All sites for people: a table, then what to know about each.
@@ -324,6 +396,10 @@ impl Report for Page<'_> {
                 site.fit_for.join(", ")
             };
             writeln!(out, "\n{} ({})\n  fit for {fit_for}", site.name, site.probe.site)?;
+            if site.verdict != Verdict::Unreachable {
+                let (versions, lock) = (told(&site.probe.versioning), told(&site.probe.object_lock));
+                writeln!(out, "  older versions: {versions}; object lock: {lock}")?;
+            }
             for remark in &site.remarks {
                 writeln!(out, "  {}", format::plain(remark))?;
             }
@@ -347,15 +423,7 @@ fn row(site: &Checked) -> Vec<String> {
         cell(&probe.put_and_get, kept),
         cell(&probe.ranges, kept),
         cell(&probe.listing, kept),
-        cell(&probe.create_only, |found| {
-            match found {
-                CreateOnly::Honoured => "honoured",
-                CreateOnly::SilentlyOverwrites => "ignored",
-                CreateOnly::Unsupported => "unsupported",
-                CreateOnly::Broken => "broken",
-            }
-            .to_owned()
-        }),
+        cell(&probe.create_only, create_only),
         cell(&probe.overwrite, power),
         cell(&probe.delete, power),
         cell(&probe.round_trip_us, |us| format!("{:.1} ms", *us as f64 / 1000.0)),
@@ -372,11 +440,34 @@ fn cell<T>(finding: &Finding<T>, known: impl Fn(&T) -> String) -> String {
     }
 }
 
+/// A bucket's word in a sentence.
+fn told<T: std::fmt::Display>(finding: &Finding<T>) -> String {
+    match finding {
+        Finding::Known(value) => value.to_string(),
+        Finding::Failed { class, .. } => match class {
+            Class::Unsupported => "can't be asked".to_owned(),
+            Class::Denied => "we may not ask".to_owned(),
+            class => format!("asking failed ({})", class.as_str()),
+        },
+        Finding::Unknown => "unknown".to_owned(),
+    }
+}
+
 fn kept(found: &Kept) -> String {
     match found {
         Kept::Right => "yes".to_owned(),
         Kept::Wrong => "wrongly".to_owned(),
     }
+}
+
+fn create_only(found: &CreateOnly) -> String {
+    match found {
+        CreateOnly::Honoured => "honoured",
+        CreateOnly::SilentlyOverwrites => "ignored",
+        CreateOnly::Unsupported => "unsupported",
+        CreateOnly::Broken => "broken",
+    }
+    .to_owned()
 }
 
 fn power(found: &Power) -> String {

@@ -161,8 +161,9 @@ mod tests {
         check(REFERENCE, "reference").unwrap();
         let all = uncommented(REFERENCE);
         check(&all, "reference").unwrap();
-        // One of path and command has to go: a dataset has one source.
+        // Two of path, command and commands have to go: a dataset has one source.
         let all = all.replace("path = \"/srv/land-register\"\n", "");
+        let all = all.replace("\ncommand = [", "\n#command = [");
         let all = all.replace("64 hex digits", &"ab".repeat(32));
         let all = all
             .replace("ca_file", "#ca_file")

@@ -13,9 +13,14 @@
 mod known;
 mod locate;
 mod raw;
+pub mod written;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
+use exclave_dataset::{cut::ChunkSizes, pack::CompressionLevel};
 use exclave_model::{Anchor, Geometry, Hosting, Pace, ReadBack, charter::site_name};
 use exclave_site::{Scheme, SiteAddress, SiteSettings};
 
@@ -42,6 +47,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// The identity to open archives with.
     pub identity: Option<PathBuf>,
+    /// Credentials of sites by address, where a site doesn't say otherwise.
+    pub credentials: Option<PathBuf>,
     /// Threads; `None` is one per processor.
     pub threads: Option<std::num::NonZeroUsize>,
     /// How datasets are protected.
@@ -89,6 +96,16 @@ pub struct SiteConfig {
     pub domains: Domains,
 }
 
+impl SiteConfig {
+    /// False for directories.
+    pub fn needs_credentials(&self) -> bool {
+        match self.address.scheme() {
+            Scheme::File { .. } | Scheme::Memory { .. } => false,
+            Scheme::S3 { .. } | Scheme::Azure { .. } | Scheme::Gcs { .. } | Scheme::WebDav { .. } => true,
+        }
+    }
+}
+
 /// What fails together with a site.
 #[derive(Debug, Clone, Default)]
 pub struct Domains {
@@ -119,6 +136,21 @@ pub struct DatasetConfig {
     pub one_file_system: bool,
     /// Leaves out marked caches.
     pub exclude_caches: bool,
+    /// Bounds of its chunks.
+    pub chunk_sizes: ChunkSizes,
+    /// How hard chunks are compressed.
+    pub compression: CompressionLevel,
+    /// What a stream must give.
+    pub streams: StreamRules,
+}
+
+/// What a stream must give before it is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamRules {
+    /// Least bytes.
+    pub min_bytes: u64,
+    /// How much shorter than in the snapshot before it may be, in percent.
+    pub max_shrink_percent: u8,
 }
 
 /// What a dataset is made of.
@@ -126,18 +158,16 @@ pub struct DatasetConfig {
 pub enum SourceConfig {
     /// A directory, a file or a block device.
     Path(PathBuf),
-    /// A command's output.
-    Command {
-        /// Program and arguments.
-        argv: Vec<String>,
+    /// The output of commands.
+    Commands {
+        /// By the stream's name: program and arguments.
+        argv: BTreeMap<String, Vec<String>>,
         /// Where it runs.
         directory: Option<PathBuf>,
         /// The variables it gets.
         environment: Vec<String>,
         /// When it is killed.
         timeout: Option<std::time::Duration>,
-        /// What it must write at least.
-        min_bytes: u64,
     },
 }
 
@@ -172,6 +202,7 @@ impl Config {
             archive,
             state_dir: raw.state_dir.map(|path| base.join(path)),
             identity: raw.identity.map(|path| base.join(path)),
+            credentials: raw.credentials.map(|path| base.join(path)),
             threads: std::num::NonZeroUsize::new(raw.threads as usize),
             class: class(&raw.class, &shown)?,
             sites: Vec::new(),
@@ -206,6 +237,21 @@ impl Config {
             config.datasets.push(dataset);
         }
         Ok(config)
+    }
+
+    /// Takes credentials from a file of settings by address, as with the key `credentials`.
+    pub fn take_credentials_from(&mut self, file: PathBuf) {
+        for site in &mut self.sites {
+            let source = &mut site.credentials;
+            if let CredentialSource::VariablesIfSet(variables) | CredentialSource::ByAddress { variables, .. } = source
+            {
+                *source = CredentialSource::ByAddress {
+                    file: file.clone(),
+                    variables: std::mem::take(variables),
+                };
+            }
+        }
+        self.credentials = Some(file);
     }
 
     /// A site given by its address alone, with what holds for every site.
@@ -263,18 +309,25 @@ impl Config {
         };
         let pace = raw.pace.parse().map_err(|why| wrong(format!("pace: {why}")))?;
         let in_base = |path: &PathBuf| self.base.join(path);
-        let ca_pem = match &raw.ca_file {
-            Some(path) => Some(
+        let ca_pem = match (&raw.ca_file, &raw.ca_pem) {
+            (Some(_), Some(_)) => return Err(wrong("it has a ca_file and a ca_pem; one of them is enough".into())),
+            (Some(path), None) => Some(
                 std::fs::read_to_string(in_base(path))
                     .because(|| wrong(format!("its ca_file {} can't be read", in_base(path).display())))?,
             ),
-            None => None,
+            (None, inline) => inline.clone(),
         };
         let credentials = match (&raw.credentials_file, &raw.credential, &raw.credentials_env) {
             (Some(file), _, _) => CredentialSource::File(in_base(file)),
             (None, Some(name), _) => CredentialSource::Systemd(name.clone()),
             (None, None, Some(prefix)) => CredentialSource::Variables(prefix.clone()),
-            (None, None, None) => CredentialSource::VariablesIfSet(names::variable_prefix(&name)),
+            (None, None, None) => match &self.credentials {
+                Some(file) => CredentialSource::ByAddress {
+                    file: file.clone(),
+                    variables: names::variable_prefix(&name),
+                },
+                None => CredentialSource::VariablesIfSet(names::variable_prefix(&name)),
+            },
         };
         Ok(SiteConfig {
             settings: raw.settings(ca_pem),
@@ -296,16 +349,30 @@ impl Config {
     fn dataset(&self, table: toml::Table, place: &str) -> Result<DatasetConfig, Trouble> {
         let raw: RawDataset = raw::over(&self.every_dataset, table.clone(), place)?;
         let wrong = |why: &str| Trouble::usage(format!("{place}: {why}"));
-        let source = match (raw.path, raw.command) {
+        let commands = match (raw.command, raw.commands) {
+            // The one stream bears the dataset's name.
+            (Some(argv), None) => Some([(raw.name.unwrap_or_default(), argv)].into()),
+            (None, commands) => commands,
+            (Some(_), Some(_)) => return Err(wrong("it has a command and commands; write it among them")),
+        };
+        let source = match (raw.path, commands) {
             (Some(path), None) => SourceConfig::Path(self.base.join(path)),
-            (None, Some(argv)) if !argv.is_empty() => SourceConfig::Command {
-                argv,
-                directory: raw.directory.map(|path| self.base.join(path)),
-                environment: raw.environment,
-                timeout: raw.timeout.map(|span| span.0),
-                min_bytes: raw.min_bytes.0,
-            },
-            (None, Some(_)) => return Err(wrong("its command is empty")),
+            (None, Some(argv)) => {
+                if argv.is_empty() || argv.values().any(Vec::is_empty) {
+                    return Err(wrong("its command is empty"));
+                }
+                if let Some(name) = argv.keys().find(|name| !crate::datasets::lawful(name)) {
+                    return Err(wrong(&format!(
+                        "{name:?} is no name of a stream: 1 to 200 bytes, no slash, no control character"
+                    )));
+                }
+                SourceConfig::Commands {
+                    argv,
+                    directory: raw.directory.map(|path| self.base.join(path)),
+                    environment: raw.environment,
+                    timeout: raw.timeout.map(|span| span.0),
+                }
+            }
             (None, None) => return Err(wrong("it has neither a path nor a command")),
             (Some(_), Some(_)) => return Err(wrong("it has a path and a command; one of them is the dataset")),
         };
@@ -328,6 +395,7 @@ impl Config {
                 .because(|| wrong(format!("its exclude_file {} can't be read", path.display())))?;
             exclude.extend(text.lines().map(str::to_owned));
         }
+        let compression = CompressionLevel::new(raw.compression).map_err(|bad| wrong(format!("compression: {bad}")))?;
         Ok(DatasetConfig {
             name,
             source,
@@ -335,6 +403,12 @@ impl Config {
             exclude,
             one_file_system: raw.one_file_system,
             exclude_caches: raw.exclude_caches,
+            chunk_sizes: chunk_sizes(raw.chunk.0).map_err(|why| wrong(format!("chunk: {why}")))?,
+            compression,
+            streams: StreamRules {
+                min_bytes: raw.min_bytes.0,
+                max_shrink_percent: raw.max_shrink,
+            },
         })
     }
 }
@@ -349,6 +423,12 @@ fn class(raw: &RawClass, shown: &str) -> Result<ClassSettings, Trouble> {
         payload_bytes: raw.payload.0,
         read_back: raw.read_back.parse().map_err(|why| wrong("read_back", why))?,
     })
+}
+
+/// Bounds around an average: a quarter and four times, as DESIGN's 256 KiB, 1 MiB and 4 MiB.
+fn chunk_sizes(average: u64) -> Result<ChunkSizes, String> {
+    let average = usize::try_from(average).map_err(|_| format!("{average} bytes are too many"))?;
+    ChunkSizes::new(average / 4, average, average.saturating_mul(4)).map_err(|bad| bad.to_string())
 }
 
 /// Whose hands a site is most probably in.
@@ -413,7 +493,13 @@ mod tests {
         assert_eq!(config.sites[1].name, "dav-example-x");
         assert!(matches!(&config.sites[1].credentials, CredentialSource::Variables(prefix) if prefix == "DAV"));
         assert!(
-            matches!(&config.datasets[0].source, SourceConfig::Command { environment, .. } if environment.len() == 7)
+            matches!(&config.datasets[0].source, SourceConfig::Commands { environment, argv, .. }
+                if environment.len() == 7 && argv.keys().eq(["land"]))
+        );
+        let land = &config.datasets[0];
+        assert_eq!(
+            (land.chunk_sizes, land.compression),
+            (ChunkSizes::DEFAULT, CompressionLevel::DEFAULT)
         );
     }
 
@@ -445,6 +531,18 @@ mod tests {
             (
                 "[[dataset]]\nname = \"x\"",
                 "dataset 1: it has neither a path nor a command",
+            ),
+            (
+                "[[dataset]]\nname = \"x\"\npath = \"/a\"\nchunk = \"3000\"",
+                "dataset 1: chunk: average chunk size of 3000 bytes",
+            ),
+            (
+                "[[dataset]]\nname = \"x\"\npath = \"/a\"\ncompression = 20",
+                "dataset 1: compression: compression level 20 is outside 0 to 19",
+            ),
+            (
+                "[[dataset]]\nname = \"x\"\ncommands = { \"a/b\" = [\"true\"] }",
+                "dataset 1: \"a/b\" is no name of a stream",
             ),
         ] {
             let found = refused(text);

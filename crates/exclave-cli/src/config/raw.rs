@@ -1,8 +1,8 @@
 //! The file as it is written: types only, no meaning yet.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
-use exclave_site::{ByteCount, Credentials, SiteSettings, Span};
+use exclave_site::{ByteCount, Credentials, Pins, SiteSettings, Span};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
@@ -20,6 +20,7 @@ pub struct RawFile {
     pub archive: Option<String>,
     pub state_dir: Option<PathBuf>,
     pub identity: Option<PathBuf>,
+    pub credentials: Option<PathBuf>,
     pub threads: u32,
     pub class: RawClass,
     pub every_site: toml::Table,
@@ -33,6 +34,7 @@ struct Top {
     archive: Option<String>,
     state_dir: Option<PathBuf>,
     identity: Option<PathBuf>,
+    credentials: Option<PathBuf>,
     threads: u32,
     class: toml::Table,
     every_site: toml::Table,
@@ -69,6 +71,9 @@ pub struct RawSite {
     pub credential: Option<String>,
     pub credentials_env: Option<String>,
     pub ca_file: Option<PathBuf>,
+    pub ca_pem: Option<String>,
+    #[serde(default)]
+    pub pin: Pins,
     pub proxy: Option<String>,
     pub allow_http: bool,
     pub connect_max: Duration,
@@ -89,6 +94,7 @@ impl RawSite {
             region: self.signing_region.clone(),
             credentials: Credentials::Anonymous,
             ca_pem,
+            pin: self.pin.clone(),
             proxy: self.proxy.clone(),
             allow_http: self.allow_http,
             connect_max: self.connect_max,
@@ -108,6 +114,10 @@ pub struct RawDataset {
     pub name: Option<String>,
     pub path: Option<PathBuf>,
     pub command: Option<Vec<String>>,
+    pub commands: Option<BTreeMap<String, Vec<String>>>,
+    pub chunk: ByteSize,
+    pub compression: i32,
+    pub max_shrink: u8,
     pub label: String,
     pub exclude: Vec<String>,
     pub exclude_file: Option<PathBuf>,
@@ -149,6 +159,7 @@ impl RawFile {
             archive: top.archive,
             state_dir: top.state_dir,
             identity: top.identity,
+            credentials: top.credentials,
             threads: top.threads,
             class,
             every_site: top.every_site,

@@ -79,6 +79,11 @@ impl CommandSpec {
         Self { timeout, ..self }
     }
 
+    /// What it must write, as it is now.
+    pub fn rule(&self) -> OutputRule {
+        self.rule
+    }
+
     /// What it must write.
     pub fn with_rule(self, rule: OutputRule) -> Self {
         Self { rule, ..self }

@@ -45,6 +45,7 @@ impl Problem {
             Class::Slow => Self::Timeout,
             Class::TooLong | Class::ShortRead | Class::Malformed => Self::Corrupt,
             Class::Unreachable
+            | Class::Untrusted
             | Class::Throttled
             | Class::Full
             | Class::Internal

@@ -5,7 +5,7 @@ use std::sync::{
     mpsc::{self, SyncSender},
 };
 
-use exclave_model::Directory;
+use exclave_model::{BufferPool, Directory};
 
 use super::{
     RebuildError,
@@ -123,6 +123,8 @@ impl Reader {
             record: Arc::clone(&line.record),
             layout: line.layout.clone(),
             run: Arc::clone(&self.opened.run),
+            // Few stripes are opened whole here.
+            pool: BufferPool::default(),
         };
         let Ok(lease) = self.stripes.admit(source, None) else {
             return Ok(None);

@@ -4,15 +4,11 @@
 //! and is not read. A file that changes while it is read is read again; only the pieces of the last attempt count.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     io::Read,
     num::NonZeroU32,
     path::PathBuf,
-    sync::{
-        atomic::{AtomicBool, Ordering},
-        mpsc::SyncSender,
-    },
-    thread,
+    sync::mpsc::SyncSender,
     time::Duration,
 };
 
@@ -20,8 +16,8 @@ use exclave_catalog::{Catalog, FileState, StateCursor};
 use exclave_dataset::{
     cut::Cutter,
     source::{
-        CommandError, CommandSpec, CommandStream, Consistency, FileReader, ImageError, ImageReader, OutputRule, Piece,
-        StableError, StreamError, StreamReader, stream_entry,
+        CommandError, CommandSpec, CommandStream, Consistency, FileReader, ImageError, ImageReader, Killer, OutputRule,
+        Piece, ShrinkRule, StableError, StreamError, StreamReader, stream_entry,
     },
     walk::{BadFile, BadRoot, FileStat, Finding, Found, LinkRole, Walk, WalkOptions, Walked, find_file, unchanged},
 };
@@ -37,8 +33,9 @@ use crate::surroundings::{Progress, Surroundings};
 const BATCH_BYTES: usize = 8 << 20;
 /// ... or this many events, so that look-ups come in batches of some hundreds.
 const BATCH_EVENTS: usize = 1024;
-/// How often a command that says nothing is asked whether it is still wanted.
-const WANTED_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a silent command goes on after the run was stopped, at most.
+const COMMAND_WATCH: Duration = Duration::from_millis(100);
 
 /// What is replicated.
 pub enum Source {
@@ -68,6 +65,8 @@ pub struct NamedStream {
     pub name: Vec<u8>,
     /// Where it comes from.
     pub input: StreamInput,
+    /// How much shorter than in the snapshot before it may be, in percent of that; `None` for any length.
+    pub max_shrink_percent: Option<u8>,
 }
 
 /// Where a stream comes from.
@@ -76,6 +75,22 @@ pub enum StreamInput {
     Command(CommandSpec),
     /// Something that is open already, such as standard input.
     Reader(Box<dyn Read + Send>, OutputRule),
+}
+
+impl StreamInput {
+    fn held_to(self, shrink: ShrinkRule) -> Self {
+        let shrink = Some(shrink);
+        match self {
+            Self::Command(command) => {
+                let rule = OutputRule {
+                    shrink,
+                    ..command.rule()
+                };
+                Self::Command(command.with_rule(rule))
+            }
+            Self::Reader(input, rule) => Self::Reader(input, OutputRule { shrink, ..rule }),
+        }
+    }
 }
 
 impl Source {
@@ -169,9 +184,12 @@ pub(super) struct Batch {
 }
 
 /// What the intake knows when it is through.
+#[derive(Default)]
 pub(super) struct Taken {
     /// Entries that rules left out.
     pub(super) excluded: u64,
+    /// The streams and their lengths in bytes.
+    pub(super) streams: Vec<(Vec<u8>, u64)>,
 }
 
 /// The first thread's work.
@@ -185,6 +203,8 @@ pub(super) struct Intake<'a> {
     /// Runs that unchanged files may refer to.
     pub(super) reusable: HashSet<RunId>,
     pub(super) started: Timestamp,
+    /// Lengths of the streams in the snapshot before, in bytes.
+    pub(super) previous_streams: BTreeMap<Vec<u8>, u64>,
     pub(super) out: SyncSender<Batch>,
 }
 
@@ -210,16 +230,6 @@ impl Intake<'_> {
         self.flow.fail(error.into().into())
     }
 
-    /// Ends the run when someone has asked for that.
-    fn go_on(&self) -> Result<(), Stopped> {
-        match self.surroundings.progress.stop_asked() {
-            true => Err(self
-                .flow
-                .fail(super::ReplicateError::Interrupted { durable_stripes: 0 })),
-            false => Ok(()),
-        }
-    }
-
     fn tree(&self, root: &std::path::Path, options: WalkOptions, sender: &mut Sender) -> Result<Taken, Stopped> {
         let mut walk = Walk::new(root, options).map_err(|error| self.fail(error))?;
         let mut previous = self.previous_states()?;
@@ -240,7 +250,24 @@ impl Intake<'_> {
         }
         Ok(Taken {
             excluded: walk.counts().excluded,
+            streams: Vec::new(),
         })
+    }
+
+    /// Ends the run when someone asked to stop.
+    fn go_on(&self) -> Result<(), Stopped> {
+        match self.surroundings.progress.stop_asked() {
+            true => Err(self
+                .flow
+                .fail(super::ReplicateError::Interrupted { durable_stripes: 0 })),
+            false => Ok(()),
+        }
+    }
+
+    fn piece(&self, attempt: u32, piece: Piece, sender: &mut Sender) -> Result<(), Stopped> {
+        self.go_on()?;
+        Progress::add(&self.surroundings.progress.bytes, piece.raw.len() as u64);
+        sender.piece(attempt, piece)
     }
 
     fn previous_states(&self) -> Result<Option<Previous<'_>>, Stopped> {
@@ -286,8 +313,7 @@ impl Intake<'_> {
             return sender.send(Event::Whole(Box::new(remembered)), 0);
         }
         let outcome = reader.read_stable(&opener, self.attempts, |attempt, piece| {
-            self.go_on()?;
-            sender.piece(self.surroundings, attempt, piece)
+            self.piece(attempt, piece, sender)
         });
         match outcome {
             Ok(outcome) => {
@@ -341,7 +367,7 @@ impl Intake<'_> {
         }
         let mut reader = FileReader::new(self.cutter.clone());
         self.found(found, None, &mut reader, sender)?;
-        Ok(Taken { excluded: 0 })
+        Ok(Taken::default())
     }
 
     fn image(&self, path: &std::path::Path, block_bytes: usize, sender: &mut Sender) -> Result<Taken, Stopped> {
@@ -352,14 +378,13 @@ impl Intake<'_> {
         let name = std::os::unix::ffi::OsStrExt::as_bytes(name);
         let entry = image.entry(EntryPath::parse(name).map_err(|error| self.fail(error))?);
         while let Some(piece) = image.next_piece().map_err(|error| self.fail(error))? {
-            self.go_on()?;
-            sender.piece(self.surroundings, 1, piece)?;
+            self.piece(1, piece, sender)?;
         }
         if image.finish().map_err(|error| self.fail(error))? == Consistency::Changed {
             return Err(self.fail(SourceError::ImageChanged));
         }
         sender.end_of_stream(entry)?;
-        Ok(Taken { excluded: 0 })
+        Ok(Taken::default())
     }
 
     fn streams(&self, mut streams: Vec<NamedStream>, sender: &mut Sender) -> Result<Taken, Stopped> {
@@ -372,14 +397,27 @@ impl Intake<'_> {
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(self.fail(SourceError::SameName(pair[0].to_string())));
         }
+        let mut taken = Taken::default();
         for path in names {
             let Some(at) = streams.iter().position(|stream| stream.name == path.as_bytes()) else {
                 continue;
             };
-            let bytes = self.stream(path.to_string(), streams.swap_remove(at).input, sender)?;
+            let input = self.held_to_its_length(streams.swap_remove(at));
+            let bytes = self.stream(path.to_string(), input, sender)?;
+            taken.streams.push((path.as_bytes().to_vec(), bytes));
             sender.end_of_stream(stream_entry(path, bytes, self.started))?;
         }
-        Ok(Taken { excluded: 0 })
+        Ok(taken)
+    }
+
+    fn held_to_its_length(&self, stream: NamedStream) -> StreamInput {
+        match (self.previous_streams.get(&stream.name), stream.max_shrink_percent) {
+            (Some(&previous_bytes), Some(max_percent)) => stream.input.held_to(ShrinkRule {
+                previous_bytes,
+                max_percent,
+            }),
+            (None, _) | (_, None) => stream.input,
+        }
     }
 
     fn stream(&self, name: String, input: StreamInput, sender: &mut Sender) -> Result<u64, Stopped> {
@@ -392,9 +430,14 @@ impl Intake<'_> {
                     })
                 };
                 let mut stream = CommandStream::start(&command, self.cutter.clone()).map_err(failed)?;
-                self.while_wanted(&mut stream, |stream| {
-                    while let Some(piece) = self.unless_stopped(stream.next_piece(), failed)? {
-                        sender.piece(self.surroundings, 1, piece)?;
+                let killer = stream.killer();
+                self.watched(&killer, || {
+                    // A command that we have killed ourselves has not failed.
+                    while let Some(piece) = stream.next_piece().map_err(|error| match self.go_on() {
+                        Ok(()) => failed(error),
+                        Err(stopped) => stopped,
+                    })? {
+                        self.piece(1, piece, sender)?;
                     }
                     Ok(stream.bytes())
                 })
@@ -408,45 +451,30 @@ impl Intake<'_> {
                 };
                 let mut stream = StreamReader::new(input, self.cutter.clone(), rule);
                 while let Some(piece) = stream.next_piece().map_err(failed)? {
-                    self.go_on()?;
-                    sender.piece(self.surroundings, 1, piece)?;
+                    self.piece(1, piece, sender)?;
                 }
                 Ok(stream.bytes())
             }
         }
     }
 
-    /// A command may be silent for hours: another thread ends it when someone has asked to stop or the run has failed.
-    fn while_wanted(
-        &self,
-        stream: &mut CommandStream,
-        take: impl FnOnce(&mut CommandStream) -> Result<u64, Stopped>,
-    ) -> Result<u64, Stopped> {
-        let (killer, taken) = (stream.killer(), AtomicBool::new(false));
-        thread::scope(|scope| {
-            let watch = scope.spawn(|| {
-                while !taken.load(Ordering::SeqCst) {
+    /// Does `work`, which waits for a command, and ends the command when the run has failed or someone asked to stop: a
+    /// silent one would keep us waiting for ever.
+    fn watched<T>(&self, killer: &Killer, work: impl FnOnce() -> T) -> T {
+        let (done, is_done) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                use std::sync::mpsc::RecvTimeoutError::Timeout;
+                while is_done.recv_timeout(COMMAND_WATCH) == Err(Timeout) {
                     if self.surroundings.progress.stop_asked() || self.flow.has_failed() {
                         return killer.kill();
                     }
-                    thread::park_timeout(WANTED_EVERY);
                 }
             });
-            let result = take(stream);
-            taken.store(true, Ordering::SeqCst);
-            watch.thread().unpark();
-            result
+            let worked = work();
+            drop(done);
+            worked
         })
-    }
-
-    /// A command that was killed because someone asked to stop has not failed.
-    fn unless_stopped(
-        &self,
-        piece: Result<Option<Piece>, CommandError>,
-        failed: impl FnOnce(CommandError) -> Stopped,
-    ) -> Result<Option<Piece>, Stopped> {
-        self.go_on()?;
-        piece.map_err(failed)
     }
 }
 
@@ -500,9 +528,8 @@ impl Sender {
         Ok(())
     }
 
-    fn piece(&mut self, surroundings: &Surroundings, attempt: u32, piece: Piece) -> Result<(), Stopped> {
+    fn piece(&mut self, attempt: u32, piece: Piece) -> Result<(), Stopped> {
         let bytes = piece.raw.len();
-        Progress::add(&surroundings.progress.bytes, bytes as u64);
         self.send(Event::Piece(attempt, piece), bytes)
     }
 

@@ -14,6 +14,7 @@ mod finish;
 mod flow;
 mod intake;
 mod pack;
+mod preflight;
 mod recover;
 mod remembered;
 mod ship;
@@ -33,6 +34,7 @@ use exclave_dataset::{
     page::WriteError,
     walk::Finding,
 };
+use exclave_model::BufferPool;
 use exclave_model::{
     ChunkRef, ClassPolicy, Counts, DatasetId, Envelope, RecordError, RecordHash, RunId, RunObject, SiteId, Tag,
     Timestamp, Version1,
@@ -45,16 +47,16 @@ use exclave_seal::{
     BoxError, EnvelopeError, NoEntropy, RunKey, SigningKey, entropy::draw, envelope::wrap, sealed_box::seal_label,
     signing::SignError,
 };
-use exclave_stripe::{BufferPool, SealError, Sealer, StripeShape};
+use exclave_stripe::{SealError, Sealer, StripeShape};
 
 pub use self::intake::{NamedStream, Source, SourceError, StreamInput};
-pub(crate) use self::upload::chain_text;
 use self::{
     chunks::Workers,
     finish::{Described, Finish},
     flow::{Flow, Stopped},
     intake::Intake,
     pack::{ChunkStore, OnTheWay, Packed, Packer, StoreParts},
+    preflight::{Preflight, preflight},
     recover::{DeadRun, Recovered},
     ship::{Settled, Settling, Shipping},
     upload::Standing,
@@ -65,9 +67,9 @@ use crate::{
     journal::{Begun, Journal, JournalEntry},
     local::{self, LocalError},
     publish::publish,
-    state::{AgentState, Dataset, RunNote, StateError},
+    state::{AgentState, Dataset, RunNote, StateError, StreamLengths},
     surroundings::Surroundings,
-    survey::{HEADS_MAX, SurveyError, survey},
+    survey::SurveyError,
 };
 
 /// Stripes that may be in flight at once, in bytes of shards.
@@ -384,64 +386,6 @@ impl Terms {
     }
 }
 
-/// What was learnt from the sites before anything was written.
-struct Preflight {
-    reachable: BTreeSet<SiteId>,
-    troubles: Vec<(String, String)>,
-    new_incarnation: bool,
-    /// Heads of other chains.
-    tips: Vec<RecordHash>,
-}
-
-/// Asks every site for the names of its heads. Sites that are ahead of our journal mean that this state folder was rolled
-/// back or cloned: the writer goes on as a new incarnation. Heads of other chains are verified, so that ours can name them
-/// as seen; as long as there is one chain only, names are all that is fetched.
-fn preflight(
-    archive: &Archive,
-    state: &AgentState,
-    key: &SigningKey,
-    entropy: &mut dyn exclave_seal::Entropy,
-    surroundings: &Surroundings,
-) -> Result<Preflight, ReplicateError> {
-    let _chain_lock = state.lock_chain()?;
-    let mut chain = recover::chain_behind_journals(state, None)?;
-    let own = archive.names.chain_prefix(key.id(), chain.incarnation);
-    let (listings, troubles) = surroundings
-        .runtime
-        .block_on(archive.list_everywhere(&archive.names.heads_prefix(), HEADS_MAX));
-    let names = || {
-        listings
-            .values()
-            .flat_map(|listing| &listing.entries)
-            .map(|entry| &entry.name)
-    };
-    let seq_of = |name: &exclave_model::ObjectName| name.file_name().split('.').next()?.parse::<u64>().ok();
-    let ahead = names()
-        .filter(|name| own.contains(name))
-        .filter_map(seq_of)
-        .any(|seq| seq >= chain.next_seq);
-    if ahead {
-        chain = state.begin_incarnation(entropy)?;
-    }
-    let others = ahead || names().any(|name| !own.contains(name));
-    let tips = if others {
-        survey(archive, surroundings)?
-            .heads
-            .tips_for(key.id(), chain.incarnation)
-    } else {
-        Vec::new()
-    };
-    Ok(Preflight {
-        reachable: listings.keys().filter_map(|at| archive.sites.get(*at)?.id).collect(),
-        troubles: troubles
-            .iter()
-            .map(|trouble| (trouble.site.clone(), chain_text(&trouble.error)))
-            .collect(),
-        new_incarnation: ahead,
-        tips,
-    })
-}
-
 fn choose_layout(
     archive: &Archive,
     preflight: &Preflight,
@@ -587,7 +531,7 @@ impl Job<'_> {
         );
         let cutter_text = cutter.to_string();
         let standing = Arc::new(Standing::default());
-        let (packed, settled) = self.pipeline(&mut run, request, cutter, &standing)?;
+        let (packed, settled, streams) = self.pipeline(&mut run, request, cutter, &standing)?;
         let Settled {
             mut commit,
             mut ledger,
@@ -647,6 +591,7 @@ impl Job<'_> {
         let (findings, findings_total) = (packed.findings, packed.findings_total);
         if outcome != RunOutcome::BelowQuorum {
             self.settle_locally(&mut run, outcome, &notes, packed.states)?;
+            self.state.save_stream_lengths(self.dataset.id, &streams)?;
         }
         let mut site_troubles = std::mem::take(&mut self.preflight.troubles);
         site_troubles.extend(
@@ -674,7 +619,7 @@ impl Job<'_> {
             findings,
             findings_total,
             site_troubles,
-            alarms: standing.alarms(),
+            alarms: [std::mem::take(&mut self.preflight.alarms), standing.alarms()].concat(),
         })
     }
 
@@ -715,7 +660,7 @@ impl Job<'_> {
         request: ReplicateRequest,
         cutter: Cutter,
         standing: &Arc<Standing>,
-    ) -> Result<(Packed, Settled), ReplicateError> {
+    ) -> Result<(Packed, Settled, StreamLengths), ReplicateError> {
         let threads = self.surroundings.threads.get();
         let flow = Flow::new(request.in_flight_bytes);
         let shape = self.terms.shape();
@@ -761,6 +706,7 @@ impl Job<'_> {
                 secs: run.started,
                 nanos: 0,
             },
+            previous_streams: self.state.stream_lengths(self.dataset.id)?,
             out: batches_out,
         };
         let shipping = Shipping {
@@ -828,7 +774,7 @@ impl Job<'_> {
         match (taken, packed, settled) {
             (Ok(Ok(taken)), Ok(mut packed), Ok(Ok(settled))) => {
                 packed.counts.excluded = taken.excluded;
-                Ok((packed, settled))
+                Ok((packed, settled, taken.streams.into_iter().collect()))
             }
             _ => Err(ReplicateError::ThreadLost),
         }

@@ -17,12 +17,13 @@ use exclave_dataset::{
     page::{ContentWriter, PageWriter, Root},
     walk::{Finding, FindingClass, LinkRole},
 };
+use exclave_model::BufferPool;
 use exclave_model::{
     ChunkId, ChunkKind, ChunkRef, Content, Counts, Entry, EntryKind, EntryPath, LiveSet, RunId,
     directory::DirectoryEntry,
 };
 use exclave_seal::{ChunkHasher, PageBoundaryKey};
-use exclave_stripe::{BufferPool, PackedStripe, StripeBuilder, StripeShape};
+use exclave_stripe::{PackedStripe, StripeBuilder, StripeShape};
 
 use super::{
     chunks::{Body, Chunk, Named, NamedBatch},

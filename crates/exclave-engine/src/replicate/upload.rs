@@ -269,6 +269,7 @@ async fn put(
                 }
                 Class::Denied
                 | Class::Missing
+                | Class::Untrusted
                 | Class::Throttled
                 | Class::Full
                 | Class::TooLong

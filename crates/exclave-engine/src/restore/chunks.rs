@@ -6,7 +6,7 @@ use std::{
 };
 
 use exclave_dataset::pack::{CompressError, Decompressor};
-use exclave_model::{ChunkRef, RunId};
+use exclave_model::{BufferPool, ChunkRef, RunId};
 use exclave_seal::ChunkHasher;
 
 use super::{
@@ -25,6 +25,9 @@ use crate::{
 /// Stripes of which it is remembered how much was read in parts.
 const PARTLY_READ_MAX: usize = 4096;
 
+/// Buffers of opened stripes that are kept for the next ones: as many as there may be between two that are written.
+const POOLED_MAX: usize = 4;
+
 /// Turns stored bytes into a chunk, and releases it only when it is the one that was meant. One per thread.
 pub(crate) struct Unpacker {
     decompressor: Decompressor,
@@ -39,28 +42,33 @@ impl Unpacker {
         })
     }
 
-    pub(crate) fn chunk(&mut self, opened: &Opened, chunk: &ChunkRef) -> Result<Vec<u8>, ChunkError> {
+    /// Shows a chunk whose id was checked, where it lies.
+    pub(crate) fn with_chunk<T>(
+        &mut self,
+        opened: &Opened,
+        chunk: &ChunkRef,
+        show: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, ChunkError> {
         let (run, ordinal) = (chunk.run, chunk.ordinal);
-        let unpacked = opened.with_stored(chunk.offset, chunk.stored, |stored| {
-            self.decompressor.decode(chunk.codec, stored, chunk.raw)
-        });
-        let raw = unpacked
-            .ok_or(ChunkError::Outside { run, ordinal })?
-            .map_err(|source| ChunkError::Unpack {
+        let checked = opened.with_stored(chunk.offset, chunk.stored, |stored| {
+            let unpacked = self.decompressor.decode(chunk.codec, stored, chunk.raw);
+            let raw = unpacked.map_err(|source| ChunkError::Unpack {
                 run,
                 ordinal,
                 source: Arc::new(source),
             })?;
-        match self.hasher.id(&raw) == chunk.id {
-            true => Ok(raw),
-            false => Err(ChunkError::WrongId { run, ordinal }),
-        }
+            match self.hasher.id(raw) == chunk.id {
+                true => Ok(show(raw)),
+                false => Err(ChunkError::WrongId { run, ordinal }),
+            }
+        });
+        checked.ok_or(ChunkError::Outside { run, ordinal })?
     }
 
     /// The chunk of a leased stripe.
     pub(crate) fn leased(&mut self, lease: &Lease, chunk: &ChunkRef) -> Result<Vec<u8>, ChunkError> {
         let opened = lease.open().map_err(ChunkError::Stripe)?;
-        self.chunk(&opened, chunk)
+        self.with_chunk(&opened, chunk, <[u8]>::to_vec)
     }
 }
 
@@ -90,6 +98,7 @@ pub(crate) struct ChunkReader<'s> {
     progress: Arc<Progress>,
     pub(crate) stripes: Arc<Stripes>,
     pub(crate) hasher: Arc<ChunkHasher>,
+    pool: BufferPool,
     unpacker: Unpacker,
     pages: Pages,
     /// Segments that were read of a stripe in parts.
@@ -110,6 +119,7 @@ impl<'s> ChunkReader<'s> {
             runtime: surroundings.runtime.clone(),
             progress: Arc::clone(&surroundings.progress),
             stripes: Stripes::new(snapshots.settings.memory_bytes_max, &surroundings.progress),
+            pool: BufferPool::new(POOLED_MAX),
             unpacker: Unpacker::new(&hasher)?,
             hasher,
             pages,
@@ -167,6 +177,7 @@ impl<'s> ChunkReader<'s> {
             record: Arc::new(line.record),
             layout: line.layout,
             run: opened,
+            pool: self.pool.clone(),
         })
     }
 

@@ -38,7 +38,7 @@ pub(crate) use self::{
 };
 pub use self::{
     error::{ChunkError, LostWhy, RestoreError, StripeError},
-    plan::{RestorePlan, SitePlan, plan_restore},
+    plan::{RestorePlan, Sample, SitePlan, plan_restore},
     report::{Lost, LostEntry, Outcome, RestoreReport, Written},
     select::{BadPattern, ManifestGap, Selection},
 };
@@ -72,6 +72,9 @@ pub fn restore(
         true => Pages::Most,
         false => Pages::Few,
     };
+    if selection.is_everything() {
+        surroundings.progress.expect(snapshot.info.counts.bytes);
+    }
     let mut reader = ChunkReader::new(snapshots, snapshot, pages, surroundings)?;
     let walk = Walk::new(root_of(snapshot), selection);
     let restored = match target {
@@ -103,6 +106,11 @@ pub fn restore(
         snapshot: snapshot.info.clone(),
         freshness: snapshot.freshness,
         passed_over: snapshots.passed_over().iter().filter(of_dataset).cloned().collect(),
+        rivals: snapshots
+            .rivals(snapshot)
+            .into_iter()
+            .map(|rival| rival.info.clone())
+            .collect(),
         entries: restored.entries,
         files: restored.files,
         bytes: restored.bytes,

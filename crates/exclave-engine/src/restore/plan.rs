@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use exclave_dataset::page::ExtentReader;
-use exclave_model::{ChunkRef, EntryKind, LiveSet, RunId, SiteId};
+use exclave_model::{ArchiveNames, ChunkRef, EntryKind, LiveSet, ObjectName, RunId, ShardName, SiteId, Tag};
 
 use super::{
     Selection, Step, Walk,
@@ -28,6 +28,17 @@ pub struct SitePlan {
     pub bytes: u64,
     /// Shard objects.
     pub shards: u64,
+    /// One of them, by which the site's rate can be measured.
+    pub sample: Option<Sample>,
+}
+
+/// A shard object that would be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Its name.
+    pub name: ObjectName,
+    /// Its length in bytes.
+    pub bytes: u64,
 }
 
 /// What a restore would fetch. An upper bound: stripes are counted whole, also those of which single groups would do.
@@ -95,7 +106,7 @@ pub fn plan_restore(
             }
             plan.stripes += 1;
             match reader.source(run, ordinal) {
-                Ok(source) => plan.add(&source),
+                Ok(source) => plan.add(&source, &snapshots.archive.names),
                 Err(_) => plan.unreadable += 1,
             }
         }
@@ -105,7 +116,7 @@ pub fn plan_restore(
 
 impl RestorePlan {
     /// The cheapest k shards of a stripe, as the restore itself would choose them.
-    fn add(&mut self, source: &Source) {
+    fn add(&mut self, source: &Source, names: &ArchiveNames) {
         let (record, book) = (&source.record, &source.book);
         let data = record.context.data;
         let mut shards: Vec<_> = (0u8..)
@@ -120,10 +131,23 @@ impl RestorePlan {
         shards.sort_unstable();
         shards.truncate(usize::from(data));
         self.short += u64::from(shards.len() < usize::from(data));
-        for (_, site, _) in shards {
-            if let Some(plan) = self.sites.get_mut(site) {
-                plan.shards += 1;
-                plan.bytes += record.context.payload.object_bytes() as u64;
+        let bytes = record.context.payload.object_bytes() as u64;
+        for (_, site, index) in shards {
+            let Some(plan) = self.sites.get_mut(site) else { continue };
+            plan.shards += 1;
+            plan.bytes += bytes;
+            // The longest one: in a short transfer the round trip is most of the time.
+            if plan.sample.as_ref().is_none_or(|sample| sample.bytes < bytes) {
+                plan.sample = record.payloads.get(usize::from(index)).map(|payload| Sample {
+                    name: names.shard(&ShardName {
+                        run: record.context.run,
+                        ordinal: record.context.ordinal,
+                        index,
+                        tag: Tag::of_hash(payload.as_bytes()),
+                        attempt: 0,
+                    }),
+                    bytes,
+                });
             }
         }
     }

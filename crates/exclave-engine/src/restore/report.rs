@@ -74,7 +74,8 @@ pub enum Written {
 pub enum Outcome {
     /// Everything that was selected is there.
     Complete,
-    /// Every byte could be read, but the target did not take some entries, or a path that was asked for is not there.
+    /// Every byte could be read, but something has to be looked at: the target did not take some entries, a path that was
+    /// asked for is not there, a site gave wrong bytes, or another snapshot is as new as this one.
     Findings,
     /// Some of it can't be had from these sites.
     Damaged,
@@ -89,6 +90,8 @@ pub struct RestoreReport {
     pub freshness: Freshness,
     /// Heads of the same dataset that were tried and not opened.
     pub passed_over: Vec<PassedOver>,
+    /// Other snapshots of the dataset that are as new: writers that did not see each other.
+    pub rivals: Vec<SnapshotInfo>,
     /// Entries handled.
     pub entries: u64,
     /// Files whose bytes were all read and checked, those kept from an earlier try included.
@@ -116,7 +119,8 @@ impl RestoreReport {
         if !self.lost.is_nothing() {
             return Outcome::Damaged;
         }
-        match refused == 0 && self.not_found.is_empty() {
+        let nobody_lied = self.sites.iter().all(|site| site.corrupt == 0);
+        match refused == 0 && self.not_found.is_empty() && nobody_lied && self.rivals.is_empty() {
             true => Outcome::Complete,
             false => Outcome::Findings,
         }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use exclave_model::{RunId, SiteId, StripeRecord};
+use exclave_model::{BufferPool, RunId, SiteId, StripeRecord};
 use exclave_stripe::{DecodeError, OpenedStripe, decode, verify_shard};
 use tokio::task::AbortHandle;
 
@@ -44,6 +44,8 @@ pub(crate) struct Source {
     pub(crate) record: Arc<StripeRecord>,
     pub(crate) layout: Vec<SiteId>,
     pub(crate) run: Arc<OpenedRun>,
+    /// Where plaintext is written to.
+    pub(crate) pool: BufferPool,
 }
 
 /// A stripe's plaintext, or the part of it that was wanted.
@@ -100,6 +102,7 @@ impl Stripe {
             record,
             layout,
             run: _,
+            pool: _,
         } = &source;
         match PartsFeed::start(runtime, book, record, layout, segments) {
             Some(feed) => Self::with(source, feed.abort_handle(), State::Parts(feed)),
@@ -201,7 +204,7 @@ fn open_whole(mut feed: ShardFeed, source: &Source) -> Result<Opened, StripeErro
         ordinal: record.context.ordinal,
         error,
     };
-    let opened = coded.open(&source.run.key).map_err(refused)?;
+    let opened = coded.open(&source.run.key, &source.pool).map_err(refused)?;
     opened.directory().map_err(|rule| StripeError::Directory {
         run: record.context.run,
         ordinal: record.context.ordinal,

@@ -396,9 +396,9 @@ fn work(shared: &Shared, mut unpacker: Unpacker) {
             Ok(opened) => {
                 for piece in pieces {
                     if lock(&piece.file.trouble).is_none() {
-                        match unpacker.chunk(&opened, &piece.chunk) {
-                            Ok(raw) => write(shared, &piece, &raw),
-                            Err(error) => *lock(&piece.file.trouble) = Some(Trouble::Lost(error.into())),
+                        let written = unpacker.with_chunk(&opened, &piece.chunk, |raw| write(shared, &piece, raw));
+                        if let Err(error) = written {
+                            *lock(&piece.file.trouble) = Some(Trouble::Lost(error.into()));
                         }
                     }
                     shared.release(piece.file);

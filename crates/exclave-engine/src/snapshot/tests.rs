@@ -183,3 +183,69 @@ fn gaps_are_findings() {
         "{findings:?}"
     );
 }
+
+#[test]
+fn of_a_fork_no_side_is_taken_unless_it_is_named() {
+    let mut world = world();
+    let forked_from = world.snapshots(Depth::Newest).list()[0].info.head;
+    let one = world.commit(vec![directory("")]).head;
+    world.roll_back();
+    let other = world.commit(vec![directory("")]).head;
+    assert!(matches!(world.survey().findings[..], [Finding::Fork { seq: 3, .. }]));
+
+    let snapshots = world.snapshots(Depth::All);
+    let refused = snapshots.choose(&newest()).unwrap_err();
+    let NoSnapshot::Fork { side, others, .. } = &refused else {
+        panic!("{refused}")
+    };
+    assert_eq!(
+        (*side, &others[..]),
+        (other, &[one][..]),
+        "the later one stands for both"
+    );
+    let named = |head: exclave_model::RecordHash| {
+        let found = snapshots.choose(&Which::Head { prefix: head.to_hex() });
+        found.map(|snapshot| snapshot.info.head)
+    };
+    assert_eq!((named(one), named(other)), (Ok(one), Ok(other)));
+    // Before the fork there is nothing to dispute.
+    let dataset = "register".to_owned();
+    let before = snapshots
+        .choose(&Which::At {
+            dataset,
+            time: 1_700_000_299,
+        })
+        .unwrap();
+    assert_eq!(before.info.head, forked_from);
+
+    // The writer's next life has seen both sides: what it commits follows neither alone.
+    world.begin_life(vec![one.min(other), one.max(other)]);
+    let settled = world.commit(vec![directory("")]).head;
+    let snapshots = world.snapshots(Depth::Newest);
+    assert_eq!(snapshots.choose(&newest()).unwrap().info.head, settled);
+}
+
+#[test]
+fn of_several_newest_the_one_complete_last_is_taken_and_the_others_are_named() {
+    let mut world = world();
+    let first = world.snapshots(Depth::Newest).list()[0].info.head;
+    // It never saw the first life's heads: as new as its last one, of a lower rank, and complete later.
+    world.begin_life(Vec::new());
+    let second = world.commit(vec![directory("")]).head;
+    for depth in [Depth::Newest, Depth::All] {
+        let snapshots = world.snapshots(depth);
+        let taken = snapshots.choose(&newest()).unwrap();
+        assert_eq!(taken.info.head, second);
+        let rivals: Vec<_> = snapshots.rivals(taken).iter().map(|rival| rival.info.head).collect();
+        assert_eq!(rivals, [first]);
+    }
+    let snapshots = world.snapshots(Depth::All);
+    let at = |time| {
+        let dataset = "register".to_owned();
+        let found = snapshots.choose(&Which::At { dataset, time });
+        found.map(|snapshot| snapshot.info.head)
+    };
+    assert_eq!((at(1_700_000_299), at(1_700_000_350)), (Ok(first), Ok(second)));
+    let older = snapshots.list().last().unwrap();
+    assert!(snapshots.rivals(older).is_empty(), "an older one has no rivals");
+}

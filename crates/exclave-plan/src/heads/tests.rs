@@ -338,3 +338,55 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_side_of_a_fork_is_never_taken_unasked() {
+    let fork = || {
+        vec![
+            head(1, 1, 0, None, &[], A),
+            head(2, 1, 1, Some(1), &[], A),
+            head(3, 1, 1, Some(1), &[], A),
+        ]
+    };
+    let heads = Heads::new(fork());
+    assert_eq!(heads.other_sides(hash(1)), [], "before the fork there are no sides");
+    assert_eq!(heads.other_sides(hash(2)), [hash(3)]);
+    assert_eq!(heads.other_sides(hash(3)), [hash(2)]);
+    assert_eq!(heads.other_sides(hash(9)), [], "not here");
+
+    let mut longer = fork();
+    longer.push(head(4, 1, 2, Some(3), &[], A));
+    let heads = Heads::new(longer);
+    assert_eq!(numbers(&heads.newest(A)), [4, 2]);
+    assert_eq!(heads.other_sides(hash(4)), [hash(2)], "what follows a side is on it");
+
+    let mut settled = fork();
+    settled.push(head(5, 2, 0, None, &[2, 3], A));
+    let heads = Heads::new(settled);
+    assert_eq!(heads.other_sides(hash(5)), [], "it has seen both");
+    assert_eq!(heads.other_sides(hash(2)), [hash(5)], "the past stays contested");
+}
+
+#[test]
+fn a_fork_in_another_dataset_contests_nothing_here() {
+    let mut heads = vec![
+        head(1, 1, 0, None, &[], B),
+        head(2, 1, 0, None, &[], B),
+        head(3, 1, 1, Some(2), &[], A),
+    ];
+    assert_eq!(Heads::new(heads.clone()).other_sides(hash(3)), []);
+    heads.push(head(4, 1, 1, Some(1), &[], A));
+    assert_eq!(Heads::new(heads).other_sides(hash(3)), [hash(4)]);
+}
+
+#[test]
+fn newest_among_some_leaves_out_ancestors_only() {
+    let heads = Heads::new([
+        head(1, 1, 0, None, &[], A),
+        head(2, 1, 1, Some(1), &[], A),
+        head(3, 2, 0, None, &[], A),
+    ]);
+    let among = |hashes: &[u8]| heads.newest_among(&hashes.iter().copied().map(hash).collect());
+    assert_eq!(among(&[1, 2, 3]), [hash(2), hash(3)].into());
+    assert_eq!(among(&[1, 3]), [hash(1), hash(3)].into());
+}

@@ -4,27 +4,33 @@
 //! - sends to the site's own origin and to no other: not where a redirect points, not to a cloud's metadata address,
 //!   whatever `object_store` would like to ask there ([`Refused::Origin`]);
 //! - uses no proxy and no credentials but those given;
+//! - speaks TLS only with whom the settings name: an authority's or a pinned key's ([`pinned`]);
 //! - gives up when no byte moves in either direction for the allowed silence, between one and two times it, however
 //!   long a large body takes in total;
-//! - reads no more of an error's text than [`ERROR_BODY_BYTES_MAX`], and of one page of a listing no more than
-//!   [`LIST_PAGE_BYTES_MAX`];
+//! - reads no more of an error's text than [`ERROR_BODY_BYTES_MAX`], of one page of a listing than
+//!   [`LIST_PAGE_BYTES_MAX`], and of a document about a bucket than [`DOCUMENT_BYTES_MAX`];
 //! - turns a status that means failure into a [`Refused::Status`], so that its class isn't lost on the way;
-//! - remembers the site's clock.
+//! - remembers the site's clock, and signs a request again by it when the site refused the local one's ([`signature`]).
+//!
+//! A put that is refused for want of a checksum is sent again with one, and so are the later ones ([`digest`]).
 //!
 //! Two repairs on the way, for what `object_store` 0.14 can't bear: names in a listing that it would refuse are blanked, or one
 //! stray key would hide the whole page (see [`listing`]); `MKCOL` of a directory that another put has just made counts
 //! as made (RFC 4918 section 9.3.1: 405 says that it exists), and directories are made one after the other.
 
+mod digest;
 pub(crate) mod listing;
+pub(crate) mod pinned;
+mod signature;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use object_store::ClientOptions;
 use object_store::client::{
@@ -43,6 +49,13 @@ const ERROR_TEXT_CHARS_MAX: usize = 300;
 
 /// Longest page of a listing. Vendors send at most 5,000 names, some 10 MiB; WebDAV a whole directory at once.
 const LIST_PAGE_BYTES_MAX: usize = 64 << 20;
+
+/// A site that refuses a request whose signature is this many seconds off its own clock may do so for the time alone.
+/// Vendors allow 15 minutes; less than a minute is no reason to doubt the local clock.
+const SKEW_S: u64 = 60;
+
+/// Longest document about a bucket; the longest that makes sense has some hundred bytes.
+const DOCUMENT_BYTES_MAX: usize = 64 << 10;
 
 /// No date yet.
 const NO_DATE: i64 = i64::MIN;
@@ -78,6 +91,12 @@ pub(crate) enum BadTransport {
     Client(#[from] reqwest::Error),
     #[error("credentials hold what no HTTP header can")]
     Header(#[from] header::InvalidHeaderValue),
+    #[error("a key is pinned and {0} is unencrypted: nobody would prove to hold it")]
+    PinWithoutTls(Url),
+    #[error("the authorities' certificates: {0}")]
+    Authorities(String),
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
 }
 
 /// The carrier of one site's requests. Clones share everything.
@@ -91,6 +110,9 @@ struct Inner {
     credentials: Credentials,
     silence_max: Duration,
     date: AtomicI64,
+    /// Seconds to add to the time of a signature, once the site has refused one by the local clock.
+    correction_s: AtomicI64,
+    wants_digests: AtomicBool,
     directories: tokio::sync::Mutex<()>,
 }
 
@@ -108,7 +130,13 @@ impl Transport {
         if let Some(proxy) = &settings.proxy {
             client = client.proxy(reqwest::Proxy::all(proxy)?);
         }
-        if let Some(pem) = &settings.ca_pem {
+        let ca_pem = settings.ca_pem.as_deref();
+        if !settings.pin.is_empty() {
+            if site.scheme() != "https" {
+                return Err(BadTransport::PinWithoutTls(site));
+            }
+            client = client.tls_backend_preconfigured(pinned::config(&settings.pin, ca_pem)?);
+        } else if let Some(pem) = ca_pem {
             client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem.as_bytes())?);
         }
         let inner = Inner {
@@ -117,9 +145,18 @@ impl Transport {
             credentials: settings.credentials.clone(),
             silence_max: settings.silence_max.0,
             date: AtomicI64::new(NO_DATE),
+            correction_s: AtomicI64::new(0),
+            wants_digests: AtomicBool::new(false),
             directories: tokio::sync::Mutex::new(()),
         };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// Sends a request whose answer is a short document.
+    pub(crate) async fn ask(&self, request: HttpRequest) -> Result<http::Response<Bytes>, HttpError> {
+        let (parts, body) = self.call(request).await?.into_parts();
+        let document = read_up_to(body, DOCUMENT_BYTES_MAX).await?;
+        Ok(http::Response::from_parts(parts, document))
     }
 
     /// The site's clock as its latest answer said, in seconds since 1970.
@@ -167,21 +204,39 @@ impl HttpConnector for Transport {
 
 #[async_trait]
 impl HttpService for Transport {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if request.method() != Method::PUT {
+            return self.send(request).await;
+        }
+        if !self.0.wants_digests.load(Ordering::Relaxed) {
+            // Shares the body's bytes.
+            match self.send(request.clone()).await {
+                Err(error) if digest::is_wanted(&error) => self.0.wants_digests.store(true, Ordering::Relaxed),
+                answered => return answered,
+            }
+        }
+        let digest = digest::of(request.body().clone()).await?;
+        request.headers_mut().insert(digest::CONTENT_MD5, digest);
+        self.send(request).await
+    }
+}
+
+impl Transport {
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let about = About::of(&request);
         // One at a time: servers lock a path while they work on it and answer 423 to the other (seen with rclone).
         let _turn = match about.makes_directory {
             true => Some(self.0.directories.lock().await),
             false => None,
         };
-        let progress = Progress::default();
-        let request = self.0.prepare(request, &progress)?;
+        let (request, correction_s) = self.0.corrected(request);
         let silence_max = self.0.silence_max;
-        let answer = tokio::select! {
-            answer = self.0.client.execute(request) => answer.map_err(from_reqwest)?,
-            () = progress.stalled(silence_max) => return Err(refuse(Refused::Silence(silence_max))),
+        // The body is shared, not copied.
+        let answer = self.0.exchange(request.clone()).await?;
+        let answer = match self.0.by_its_clock(request, correction_s, &answer) {
+            Some(again) => self.0.exchange(again).await?,
+            None => answer,
         };
-        self.0.note_date(answer.headers());
         let (mut parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
         let body = HttpResponseBody::new(Watched::new(body, silence_max));
         let status = parts.status;
@@ -216,6 +271,56 @@ impl HttpService for Transport {
 }
 
 impl Inner {
+    /// Sends a request and waits for the head of its answer.
+    async fn exchange(&self, request: HttpRequest) -> Result<reqwest::Response, HttpError> {
+        let progress = Progress::default();
+        let request = self.prepare(request, &progress)?;
+        let answer = tokio::select! {
+            answer = self.client.execute(request) => answer.map_err(from_reqwest)?,
+            () = progress.stalled(self.silence_max) => return Err(refuse(Refused::Silence(self.silence_max))),
+        };
+        self.note_date(answer.headers());
+        Ok(answer)
+    }
+
+    /// The request with the site's time in its signature, once the local one was refused; and by how many seconds that
+    /// differs from the local one.
+    fn corrected(&self, mut request: HttpRequest) -> (HttpRequest, i64) {
+        let correction_s = self.correction_s.load(Ordering::Relaxed);
+        if correction_s != 0
+            && let Some(at) = signature::signed_at(request.headers(), &self.credentials)
+        {
+            // What can't be signed again goes as it is, and is refused again.
+            let _ = signature::sign_again(&mut request, &self.credentials, at.saturating_add(correction_s));
+        }
+        (request, correction_s)
+    }
+
+    /// The request to be sent once more, when it may have been refused for its time: signed by the site's own.
+    fn by_its_clock(
+        &self,
+        mut request: HttpRequest,
+        correction_s: i64,
+        answer: &reqwest::Response,
+    ) -> Option<HttpRequest> {
+        if answer.status() != StatusCode::FORBIDDEN {
+            return None;
+        }
+        let theirs = answer.headers().get(header::DATE).and_then(seconds_of)?;
+        let ours = signature::signed_at(request.headers(), &self.credentials)?;
+        if theirs.abs_diff(ours) < SKEW_S {
+            return None;
+        }
+        signature::sign_again(&mut request, &self.credentials, theirs)?;
+        // Set and not added to: several requests may find out at the same time.
+        self.correction_s.store(
+            correction_s.saturating_add(theirs.saturating_sub(ours)),
+            Ordering::Relaxed,
+        );
+        tracing::warn!(site = %self.site, "the site's clock and ours differ by {} s: its own is used to sign", theirs.abs_diff(ours));
+        Some(request)
+    }
+
     /// Checks where a request goes and makes it one of the client's.
     fn prepare(&self, request: HttpRequest, progress: &Progress) -> Result<reqwest::Request, HttpError> {
         let (parts, body) = request.into_parts();
@@ -241,15 +346,16 @@ impl Inner {
     }
 
     fn note_date(&self, headers: &HeaderMap) {
-        let date = headers.get(header::DATE).and_then(|value| value.to_str().ok());
-        let seconds = date
-            .and_then(|text| httpdate::parse_http_date(text).ok())
-            .and_then(|date| date.duration_since(UNIX_EPOCH).ok())
-            .and_then(|since| i64::try_from(since.as_secs()).ok());
-        if let Some(seconds) = seconds {
+        if let Some(seconds) = headers.get(header::DATE).and_then(seconds_of) {
             self.date.store(seconds, Ordering::Relaxed);
         }
     }
+}
+
+/// The time in a `Date` header, in seconds since 1970.
+fn seconds_of(value: &header::HeaderValue) -> Option<i64> {
+    let date = httpdate::parse_http_date(value.to_str().ok()?).ok()?;
+    i64::try_from(date.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
 }
 
 /// What the transport must know of a request before it is sent.

@@ -9,6 +9,7 @@ use exclave_model::{ObjectName, Prefix};
 
 use crate::contract::{Children, Destroy, Listing, PutMode, Site, Stored};
 use crate::error::{Failure, Operation};
+use crate::retention::{ObjectLock, Retention, Versioning};
 use crate::{Body, SiteAddress, SiteError};
 
 /// A site whose operations end within a time, in tokio's clock. A put that is cut off may still be applied.
@@ -106,5 +107,18 @@ impl<S: Site + Destroy> Destroy for Timed<S> {
         within(self.address(), Operation::Delete, self.operation_max, act)
             .await
             .map_err(|error| error.object(name))
+    }
+}
+
+#[async_trait]
+impl<S: Site + Retention> Retention for Timed<S> {
+    async fn versioning(&self, sample: &ObjectName) -> Result<Versioning, SiteError> {
+        let act = self.inner.versioning(sample);
+        within(self.address(), Operation::Versioning, self.operation_max, act).await
+    }
+
+    async fn object_lock(&self) -> Result<ObjectLock, SiteError> {
+        let act = self.inner.object_lock();
+        within(self.address(), Operation::ObjectLock, self.operation_max, act).await
     }
 }

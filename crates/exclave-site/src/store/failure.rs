@@ -1,6 +1,7 @@
 //! What an error of `object_store` means for us.
 
 use std::error::Error as StdError;
+use std::io;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -9,6 +10,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 
 use crate::error::Failure;
 use crate::http::Refused;
+use crate::http::pinned::why_untrusted;
 
 /// Longest text of a cause.
 const WHY_CHARS_MAX: usize = 400;
@@ -17,6 +19,11 @@ const WHY_CHARS_MAX: usize = 400;
 pub(super) fn of(error: &Error) -> (Failure, String) {
     if let Some(refused) = find::<Refused>(error) {
         return (of_refused(refused), refused.to_string());
+    }
+    if let Some(untrusted) = find::<rustls::Error>(error).and_then(why_untrusted) {
+        // What a certificate says is the server's own text.
+        let why = shown(&untrusted);
+        return (Failure::Untrusted { why }, "the TLS handshake was ended".into());
     }
     if let Some(http) = find::<HttpError>(error) {
         let failure = match http.kind() {
@@ -92,7 +99,7 @@ fn of_status(status: StatusCode, text: &str) -> Failure {
     }
 }
 
-fn has_no_bucket(text: &str) -> bool {
+pub(super) fn has_no_bucket(text: &str) -> bool {
     text.contains("NoSuchBucket") || text.contains("ContainerNotFound")
 }
 
@@ -102,19 +109,31 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
         if let Some(found) = error.downcast_ref::<T>() {
             return Some(found);
         }
-        next = error.source();
+        next = below(error);
     }
     None
+}
+
+/// The next cause. The one that an I/O error wraps isn't its source, says the standard library: that is the one below it.
+fn below<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
 }
 
 /// The last cause's text: the one that says something new.
 fn innermost(error: &(dyn StdError + 'static)) -> String {
     let mut last = error;
-    while let Some(source) = last.source() {
+    while let Some(source) = below(last) {
         last = source;
     }
-    last.to_string()
-        .chars()
+    shown(&last.to_string())
+}
+
+/// One short line.
+pub(super) fn shown(text: &str) -> String {
+    text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(WHY_CHARS_MAX)
         .collect()

@@ -9,6 +9,7 @@
 //! or a delete marker on top of ours, and the plain read sees those; `get` is where the older versions will be tried
 //! (`GetOptions::version`) once a store's versions can be listed.
 
+pub(crate) mod bucket;
 mod failure;
 mod walk;
 
@@ -23,10 +24,12 @@ use object_store::list::PaginatedListStore;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, PutOptions, PutPayload};
 
+use self::bucket::Bucket;
 use crate::contract::{Children, Destroy, Listing, PutMode, Site, Stored};
 use crate::error::{Failure, Operation};
 use crate::http::Transport;
 use crate::memory::short_read;
+use crate::retention::{ObjectLock, Retention, Versioning};
 use crate::{Body, SiteAddress, SiteError};
 
 /// What is reserved for an answer before its first byte came; a site's word about a length is worth no more.
@@ -40,6 +43,7 @@ pub(crate) struct RemoteSite {
     lister: Lister,
     prefix: String,
     transport: Transport,
+    bucket: Bucket,
 }
 
 /// How a store lists.
@@ -68,6 +72,7 @@ impl RemoteSite {
         lister: Lister,
         prefix: &str,
         transport: Transport,
+        bucket: Bucket,
     ) -> Self {
         let prefix = if prefix.is_empty() {
             String::new()
@@ -80,6 +85,7 @@ impl RemoteSite {
             lister,
             prefix,
             transport,
+            bucket,
         }
     }
 
@@ -99,6 +105,11 @@ impl RemoteSite {
     fn blame(&self, operation: Operation, error: &object_store::Error) -> SiteError {
         let (failure, why) = failure::of(error);
         SiteError::new(&self.address, operation, failure).because(why)
+    }
+
+    fn refuse(&self, operation: Operation, (failure, why): bucket::Refusal) -> SiteError {
+        let error = SiteError::new(&self.address, operation, failure);
+        if why.is_empty() { error } else { error.because(why) }
     }
 
     /// Some servers answer a range beyond the end with what `object_store` calls malformed; the length tells.
@@ -272,5 +283,27 @@ impl Destroy for RemoteSite {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.blame(Operation::Delete, &error).object(name)),
         }
+    }
+}
+
+#[async_trait]
+impl Retention for RemoteSite {
+    async fn versioning(&self, sample: &ObjectName) -> Result<Versioning, SiteError> {
+        if !self.bucket.tells_by_objects() {
+            let answer = self.bucket.versioning().await;
+            return answer.map_err(|refusal| self.refuse(Operation::Versioning, refusal));
+        }
+        let path = self.path(Operation::Versioning, sample)?;
+        let about = self.store.head(&path).await;
+        let about = about.map_err(|error| self.blame(Operation::Versioning, &error).object(sample))?;
+        Ok(match about.version {
+            Some(_) => Versioning::Enabled,
+            None => Versioning::Off,
+        })
+    }
+
+    async fn object_lock(&self) -> Result<ObjectLock, SiteError> {
+        let answer = self.bucket.object_lock().await;
+        answer.map_err(|refusal| self.refuse(Operation::ObjectLock, refusal))
     }
 }

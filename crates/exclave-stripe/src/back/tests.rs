@@ -4,7 +4,7 @@ use exclave_model::{Anchor, ChunkId, ChunkKind, Codec, Geometry, PayloadLength, 
 use exclave_seal::SeededEntropy;
 
 use super::*;
-use crate::{BufferPool, SealedStripe, Sealer, StripeBuilder, StripeShape};
+use crate::{SealedStripe, Sealer, StripeBuilder, StripeShape};
 
 struct World {
     run_key: RunKey,
@@ -68,7 +68,7 @@ fn any_k_shards_give_the_chunks_back() {
             assert!(matches!(coded, Err(DecodeError::TooFew(_))), "{pattern:b}");
             continue;
         }
-        let opened = coded.unwrap().open(&world.run_key).unwrap();
+        let opened = coded.unwrap().open(&world.run_key, &BufferPool::new(1)).unwrap();
         let directory = opened.directory().unwrap();
         for (entry, chunk) in directory.entries().iter().zip(&world.chunks) {
             assert_eq!(opened.stored(entry.offset, entry.stored).unwrap(), chunk);
@@ -163,7 +163,12 @@ fn damage_and_swaps_are_noticed_by_the_layer_that_must() {
 
     // Another run's key, another ordinal, another salt: the commitment says so before anything is opened.
     let other_key = RunKey::generate(&mut SeededEntropy::new(99)).unwrap();
-    let open = |record: &StripeRecord, key: &RunKey| decode(record, &[verify(0), verify(1)]).unwrap().open(key).err();
+    let open = |record: &StripeRecord, key: &RunKey| {
+        decode(record, &[verify(0), verify(1)])
+            .unwrap()
+            .open(key, &BufferPool::new(1))
+            .err()
+    };
     assert_eq!(open(&record, &other_key), Some(OpenError::Commitment));
     let mut moved = record.clone();
     moved.context.ordinal += 1;

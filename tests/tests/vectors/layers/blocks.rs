@@ -4,8 +4,8 @@ use bytes::Bytes;
 use exclave_dataset::pack::Decompressor;
 use exclave_erasure::Coder;
 use exclave_model::{
-    Anchor, ChunkId, Code, Codec, Commitment, Directory, Geometry, LabelTag, PayloadHash, PayloadLength, RunId,
-    StripeContext, StripeRecord,
+    Anchor, BufferPool, ChunkId, Code, Codec, Commitment, Directory, Geometry, LabelTag, PayloadHash, PayloadLength,
+    RunId, StripeContext, StripeRecord,
     context::{CHAINING_VALUE_BYTES, HEADER_BYTES},
     limit::SEGMENT_BYTES,
 };
@@ -59,7 +59,7 @@ pub fn stripe(vector: &Vector) -> Outcome {
         .zip(payloads)
         .map(|(index, payload)| verify_shard(&record, index, &object(payload)))
         .collect::<Result<Vec<_>, _>>()?;
-    let opened = decode(&record, &shards)?.open(&run_key(vector))?;
+    let opened = decode(&record, &shards)?.open(&run_key(vector), &BufferPool::default())?;
     Ok(opened.stored(0, opened.bytes() as u32).unwrap().to_vec())
 }
 
@@ -96,10 +96,11 @@ pub fn chunk(vector: &Vector) -> Outcome {
     // The lengths of a chunk are 32 bits wide wherever they stand.
     let raw_length = vector.number("raw-length").unwrap().try_into().unwrap();
     let hasher = ChunkHasher::from_dedup_key(vector.array("dedup-key").unwrap());
-    let raw = Decompressor::new().unwrap().decode(codec, &vector.body, raw_length)?;
+    let mut decompressor = Decompressor::new().unwrap();
+    let raw = decompressor.decode(codec, &vector.body, raw_length)?;
     let expected = ChunkId::from_bytes(vector.array("chunk-id").unwrap());
-    need(hasher.id(&raw) == expected, "bad-chunk-id")?;
-    Ok(raw)
+    need(hasher.id(raw) == expected, "bad-chunk-id")?;
+    Ok(raw.to_vec())
 }
 
 pub fn shard(vector: &Vector) -> Outcome {

@@ -11,6 +11,7 @@ use exclave_engine::{
 };
 use serde::Serialize;
 
+use super::rates::{self, Rates};
 use crate::{
     error::chain,
     exit::Exit,
@@ -59,6 +60,14 @@ struct Refused {
     why: String,
 }
 
+#[derive(Serialize)]
+struct AsNew {
+    snapshot: String,
+    finished: String,
+    #[serde(skip)]
+    finished_unix: i64,
+}
+
 /// What a restore did.
 #[derive(Serialize)]
 pub(super) struct Restored {
@@ -70,6 +79,10 @@ pub(super) struct Restored {
     finished_unix: i64,
     state: &'static str,
     stale: Option<String>,
+    /// Snapshots of the dataset that are as new as this one.
+    as_new: Vec<AsNew>,
+    /// Places of a chain for which several heads were signed.
+    forks: usize,
     target: Option<String>,
     outcome: &'static str,
     entries: u64,
@@ -100,7 +113,13 @@ struct LeftOut {
 }
 
 impl Restored {
-    pub(super) fn of(report: RestoreReport, target: Option<&Path>, stale: Option<String>, seconds: f64) -> Self {
+    pub(super) fn of(
+        report: RestoreReport,
+        target: Option<&Path>,
+        stale: Option<String>,
+        forks: usize,
+        seconds: f64,
+    ) -> Self {
         let ended = report.outcome();
         let (refused_count, problems, left_out) = match &report.written {
             Written::Tree(summary) => (
@@ -143,6 +162,16 @@ impl Restored {
                 exclave_model::SnapshotState::Provisional => "provisional",
             },
             stale,
+            as_new: report
+                .rivals
+                .iter()
+                .map(|rival| AsNew {
+                    snapshot: rival.head.to_hex(),
+                    finished: format::rfc3339(rival.finished),
+                    finished_unix: rival.finished,
+                })
+                .collect(),
+            forks,
             target: target.map(|path| path.display().to_string()),
             outcome: match ended {
                 Outcome::Complete => "complete",
@@ -168,8 +197,8 @@ impl Restored {
 
     pub(super) fn exit(&self) -> Exit {
         match self.ended {
-            Outcome::Complete => Exit::Done,
-            Outcome::Findings => Exit::Findings,
+            Outcome::Complete if self.forks == 0 => Exit::Done,
+            Outcome::Complete | Outcome::Findings => Exit::Findings,
             Outcome::Damaged => Exit::Unrecoverable,
         }
     }
@@ -197,6 +226,14 @@ impl Report for Restored {
             format::local(self.finished_unix),
             format::bytes(self.bytes_fetched)
         )?;
+        for other in &self.as_new {
+            writeln!(
+                out,
+                "As new: snapshot {}, complete {}, by a writer that had not seen this one",
+                other.snapshot.get(..8).unwrap_or(&other.snapshot),
+                format::local(other.finished_unix)
+            )?;
+        }
         self.text_findings(out)?;
         for site in self.sites.iter().filter(|site| !site.is_good()) {
             writeln!(
@@ -275,6 +312,8 @@ pub(super) struct Planned {
     stripes_short: u64,
     stripes_unreadable: u64,
     manifest_gaps: u64,
+    /// At the sites' rates, measured by one shard each; none when one that is needed gave none.
+    seconds: Option<u64>,
     sites: Vec<PlannedSite>,
 }
 
@@ -283,14 +322,17 @@ struct PlannedSite {
     site: String,
     shards: u64,
     bytes: u64,
+    bytes_per_second: Option<u64>,
 }
 
 impl Planned {
-    pub(super) fn of(plan: RestorePlan) -> Self {
-        let sites = plan.sites.into_iter().map(|site| PlannedSite {
+    pub(super) fn of(plan: RestorePlan, rates: &Rates) -> Self {
+        let seconds = rates::duration(&plan, rates).map(|duration| duration.as_secs());
+        let sites = plan.sites.into_iter().zip(rates).map(|(site, rate)| PlannedSite {
             site: site.name,
             shards: site.shards,
             bytes: site.bytes,
+            bytes_per_second: *rate,
         });
         Self {
             snapshot: plan.snapshot.head.to_hex(),
@@ -301,6 +343,7 @@ impl Planned {
             stripes_short: plan.short,
             stripes_unreadable: plan.unreadable,
             manifest_gaps: plan.gaps,
+            seconds,
             sites: sites.collect(),
         }
     }
@@ -324,15 +367,25 @@ impl Report for Planned {
             format::plain(&self.dataset),
             self.snapshot.get(..8).unwrap_or(&self.snapshot)
         )?;
-        let rows = self
-            .sites
-            .iter()
-            .map(|site| vec![site.site.clone(), site.shards.to_string(), format::bytes(site.bytes)]);
-        write!(
-            out,
-            "{}",
-            aligned(&[words("SITE"), figures("SHARDS"), figures("BYTES")], rows)
-        )?;
+        let rows = self.sites.iter().map(|site| {
+            let rate = match (site.bytes_per_second, site.shards) {
+                (Some(rate), _) => format!("{}/s", format::bytes(rate)),
+                (None, 0) => "-".to_owned(),
+                (None, _) => "no sample".to_owned(),
+            };
+            vec![
+                site.site.clone(),
+                site.shards.to_string(),
+                format::bytes(site.bytes),
+                rate,
+            ]
+        });
+        let columns = [words("SITE"), figures("SHARDS"), figures("BYTES"), figures("RATE NOW")];
+        write!(out, "{}", aligned(&columns, rows))?;
+        if let Some(seconds) = self.seconds {
+            let time = format::span(std::time::Duration::from_secs(seconds));
+            writeln!(out, "At these rates, all sites at once: {time}")?;
+        }
         if self.stripes_short > 0 {
             let short = format::count(self.stripes_short, "stripe");
             writeln!(

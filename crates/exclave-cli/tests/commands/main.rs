@@ -4,106 +4,19 @@
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt as _, symlink},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::Stdio,
 };
 
 use serde_json::Value;
 
-/// A folder of its own, with three sites in it and nothing of the caller's environment.
-struct Desk {
-    folder: tempfile::TempDir,
-}
+use self::desk::{Desk, mode, same_trees};
 
-impl Desk {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for site in ["a", "b", "c"] {
-            fs::create_dir(folder.path().join(site)).unwrap();
-        }
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn site(&self, name: &str) -> String {
-        format!("file://{}", self.path(name).display())
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_exclave"));
-        command
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env_clear()
-            .env("HOME", self.folder.path())
-            .env("TZ", "UTC")
-            .env("EXCLAVE_PASSPHRASE", "correct horse")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// Runs, checks the exit code, returns standard output and standard error.
-    fn expect(&self, code: i32, arguments: &[&str]) -> (String, String) {
-        let output = self.run(arguments);
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let (out, err) = (text(output.stdout), text(output.stderr));
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{out}\n{err}");
-        (out, err)
-    }
-
-    fn json(&self, code: i32, arguments: &[&str]) -> Value {
-        let (out, _) = self.expect(code, &[&["--json"], arguments].concat());
-        serde_json::from_str(&out).unwrap()
-    }
-
-    fn json_lines(&self, code: i32, arguments: &[&str]) -> Vec<Value> {
-        let (out, _) = self.expect(code, &[&["--json"], arguments].concat());
-        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    /// The first two lines of the first page.
-    fn found(&self) {
-        self.expect(0, &["key", "generate", "--out", "recovery.key"]);
-        let [a, b, c] = ["a", "b", "c"].map(|name| self.site(name));
-        let sites = ["--site", &a, "--site", &b, "--site", &c];
-        self.expect(0, &[&["init", "--recovery", "recovery.key"][..], &sites].concat());
-    }
-
-    fn tree(&self) -> PathBuf {
-        let root = self.path("land-register");
-        fs::create_dir_all(root.join("maps/north")).unwrap();
-        fs::write(root.join("owners.csv"), "1;Anna\n2;Juri\n").unwrap();
-        fs::write(root.join("empty"), "").unwrap();
-        let bytes: Vec<u8> = (0..3_000_000_u32)
-            .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
-            .collect();
-        fs::write(root.join("maps/north/1.tif"), bytes).unwrap();
-        symlink("owners.csv", root.join("link")).unwrap();
-        root
-    }
-}
-
-fn same_trees(left: &Path, right: &Path) {
-    let output = Command::new("diff")
-        .arg("-r")
-        .arg("--no-dereference")
-        .args([left, right])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
-}
+mod desk;
+mod restores;
+mod streams;
+mod unprivileged;
 
 #[test]
 fn the_first_help_fits_a_screen_and_ends_in_an_example() {
@@ -417,6 +330,51 @@ fn init_refuses_before_it_writes() {
 }
 
 #[test]
+fn what_init_read_of_a_site_the_next_commands_know() {
+    let desk = Desk::new();
+    desk.tree();
+    desk.expect(0, &["key", "generate", "--out", "recovery.key"]);
+    let [a, b, c] = ["a", "b", "c"].map(|name| desk.site(name));
+    let entry = format!("[\"{b}\"]\ndurability = \"each\"\nsilence_max = \"90s\"\n");
+    fs::write(desk.path("credentials.toml"), &entry).unwrap();
+    fs::set_permissions(desk.path("credentials.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+    let init = [
+        "init",
+        "--recovery",
+        "recovery.key",
+        "--credentials",
+        "credentials.toml",
+    ];
+    let founded = desk.json(0, &[&init[..], &["--site", &a, "--site", &b, "--site", &c]].concat());
+    // Directories need none.
+    assert_eq!(founded["credentials"], serde_json::json!([]));
+    let written = fs::read_to_string(desk.path("exclave.toml")).unwrap();
+    assert!(written.contains("\ncredentials = \"credentials.toml\"\n"), "{written}");
+    let site = format!("\n[[site]]\nname = \"b\"\naddress = \"{b}\"\nsilence_max = \"90s\"\ndurability = \"each\"\n");
+    assert!(written.contains(&site), "{written}");
+    assert_eq!(written.matches("durability").count(), 1);
+    desk.expect(0, &["replicate", "land-register"]);
+
+    // Over a configuration that is there the key is written, once; the sites stay as they are.
+    let other = desk.path("other");
+    fs::create_dir(&other).unwrap();
+    let sites = format!("[[site]]\naddress = \"{a}/x\"\n[[site]]\naddress = \"{b}/x\"\n");
+    for site in [&a, &b] {
+        fs::create_dir(Path::new(site.strip_prefix("file://").unwrap()).join("x")).unwrap();
+    }
+    fs::write(other.join("exclave.toml"), &sites).unwrap();
+    desk.expect(0, &["key", "generate", "--out", "other.key"]);
+    let init = ["--config", "other/exclave.toml", "init", "--recovery", "other.key"];
+    let more = ["--root", "other.root", "--credentials", "credentials.toml"];
+    desk.expect(0, &[&init[..], &more].concat());
+    let written = fs::read_to_string(other.join("exclave.toml")).unwrap();
+    let named = format!("\ncredentials = \"{}\"\n", desk.path("credentials.toml").display());
+    assert!(written.contains(&named) && written.ends_with(&sites), "{written}");
+    let listed = desk.json_lines(0, &["--config", "other/exclave.toml", "site", "list"]);
+    assert_eq!(listed[0]["credentials"], "-");
+}
+
+#[test]
 fn plan_says_what_is_survived_and_what_is_shared() {
     let desk = Desk::new();
     let [a, b, c] = ["a", "b", "c"].map(|name| desk.site(name));
@@ -451,6 +409,51 @@ fn sites_are_checked_without_an_archive() {
     assert_eq!(checked[1]["verdict"], "unreachable");
     let (text, _) = desk.expect(3, &["site", "check", &a, &gone]);
     assert!(text.starts_with("SITE  VERDICT "), "{text}");
+    // A directory has neither; the site that is gone isn't asked.
+    assert_eq!(
+        text.matches("\n  older versions: not kept; object lock: none\n")
+            .count(),
+        1,
+        "{text}"
+    );
+    assert!(
+        text.contains("can too, and nothing is kept of what was there\n"),
+        "{text}"
+    );
+    assert_eq!(
+        (
+            &checked[0]["probe"]["versioning"]["value"],
+            &checked[0]["probe"]["object_lock"]["value"]
+        ),
+        (&"off".into(), &"none".into())
+    );
+}
+
+#[test]
+fn a_check_is_remembered_and_a_damaged_memory_is_no_obstacle() {
+    let desk = Desk::new();
+    desk.tree();
+    desk.found();
+    let probes = desk.path("exclave-state/probes");
+    let listed = |site: usize| desk.json_lines(0, &["site", "list"])[site]["probed"].clone();
+    assert_eq!((probes.exists(), listed(0)), (false, Value::Null));
+    desk.expect(0, &["site", "check", "--keep", "a", "b"]);
+    assert_eq!((mode(&probes), walk(&probes).len()), (0o700, 2));
+    assert_eq!(
+        (&listed(0)["create_only"], &listed(0)["address"], listed(2)),
+        (&"honoured".into(), &desk.site("a").into(), Value::Null)
+    );
+    desk.expect(0, &["replicate", "land-register"]);
+
+    for memory in walk(&probes) {
+        assert_eq!(mode(&memory), 0o600);
+        fs::write(&memory, "create_only = \"honoured\"").unwrap();
+    }
+    let (_, err) = desk.expect(0, &["replicate", "land-register"]);
+    assert_eq!(err.matches("Warning: the memory of a site check ").count(), 2, "{err}");
+    assert!(err.contains(" is of no use: ") && !err.contains("Error"), "{err}");
+    desk.expect(0, &["site", "check", "a", "b", "c"]);
+    assert_eq!(desk.expect(0, &["replicate", "land-register"]).1, "");
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at its first surprise")]
 
+mod bucket;
+mod certificates;
 mod support;
+mod trust;
 
 use std::time::Duration;
 
@@ -299,6 +302,37 @@ async fn already_exists_is_said_of_create_only_puts_alone() {
 }
 
 #[tokio::test]
+async fn a_put_gets_a_checksum_where_one_is_asked_for() {
+    // As AWS says it of a bucket that locks by default.
+    let wanted = "<Error><Code>InvalidRequest</Code><Message>Content-MD5 OR x-amz-checksum- HTTP header is required for Put \
+                  Object requests with Object Lock parameters</Message></Error>";
+    let server = Server::start(move |request| match request.header("content-md5") {
+        Some(_) => reply(200, "ETag: \"x\"\r\n", ""),
+        None => reply(400, "", wanted),
+    })
+    .await;
+    let site = s3(&server);
+    for mode in [PutMode::Create, PutMode::Plain] {
+        let body: Body = ["a", "bc"].into_iter().map(bytes::Bytes::from).collect();
+        assert_eq!(site.put(&name("a"), body, mode).await.unwrap(), Stored::Created);
+    }
+    let requests = server.requests();
+    let sent: Vec<_> = requests.iter().map(|request| request.header("content-md5")).collect();
+    // MD5 of "abc" in RFC 1321; the second put knows.
+    let digest = Some("kAFQmDzST7DWlj99KOF/cg==");
+    assert_eq!(sent, [None, digest, digest]);
+    assert!(requests.iter().all(|request| request.body == b"abc"));
+    assert_eq!(requests[1].header("if-none-match"), Some("*"));
+
+    let never = Server::start(move |_| reply(400, "", wanted)).await;
+    assert_eq!(
+        class(s3(&never).put(&name("a"), Body::default(), PutMode::Plain).await),
+        Class::Other
+    );
+    assert_eq!(never.requests().len(), 2);
+}
+
+#[tokio::test]
 async fn a_put_sends_its_slices_whole_and_hears_the_clock() {
     let server = Server::start(|_| reply(200, "ETag: \"x\"\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n", "")).await;
     let site = s3(&server);
@@ -351,4 +385,88 @@ async fn a_closed_port_is_unreachable() {
     drop(server);
     let site = open(&address, &settings).unwrap();
     assert_eq!(class(site.get(&name("a"), 10).await), Class::Unreachable);
+}
+
+#[tokio::test]
+async fn a_wrong_local_clock_is_corrected_by_the_sites_own() {
+    // The site lives in 1994 and takes nothing that is signed for another time.
+    let at_home = |request: &Request| {
+        request
+            .header("x-amz-date")
+            .is_some_and(|date| date.starts_with("19941106T"))
+            || request
+                .header("date")
+                .is_some_and(|date| date.starts_with("Sun, 06 Nov 1994"))
+    };
+    let server = Server::start(move |request| {
+        let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nETag: \"x\"\r\n";
+        match at_home(request) {
+            true => reply(200, date, ""),
+            false => reply(403, date, "<Error><Code>RequestTimeTooSkewed</Code></Error>"),
+        }
+    })
+    .await;
+    let s3_keys = Credentials::S3 {
+        access_key: "AKID".into(),
+        secret_key: exclave_site::Secret::new("secret"),
+        session_token: None,
+    };
+    let azure_key = Credentials::Azure {
+        account: "land".into(),
+        key: exclave_site::Secret::new("c2VjcmV0"),
+    };
+    for (address, credentials) in [("s3://bucket/in", s3_keys), ("az://bucket/in", azure_key)] {
+        let settings = SiteSettings {
+            credentials,
+            ..impatient(&server)
+        };
+        let site = open(&SiteAddress::parse(address).unwrap(), &settings).unwrap();
+        let before = server.requests().len();
+        let body = vec![7_u8; 100_000];
+        site.put(&name("a"), Body::from(bytes::Bytes::from(body.clone())), PutMode::Plain)
+            .await
+            .unwrap();
+        let requests = server.requests();
+        let [refused, taken] = &requests[before..] else {
+            panic!("{address}: sent once by our clock and once by its own");
+        };
+        assert!(!at_home(refused) && at_home(taken));
+        assert_eq!(taken.body, body, "the whole body goes again");
+        // From now on its time is used at once.
+        site.put(&name("b"), Body::default(), PutMode::Plain).await.unwrap();
+        assert_eq!(server.requests().len(), before + 3);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_not_about_time_is_one_request() {
+    let server = Server::start(|request: &Request| {
+        let now = request.header("x-amz-date").unwrap().to_owned();
+        let (hour, minute) = (&now[9..11], &now[11..13]);
+        let (year, day) = (&now[..4], &now[6..8]);
+        let month = [
+            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+        ][now[4..6].parse::<usize>().unwrap() - 1];
+        // The day of the week is not checked by anyone.
+        reply(
+            403,
+            &format!(
+                "Date: Mon, {day} {month} {year} {hour}:{minute}:{} GMT\r\n",
+                &now[13..15]
+            ),
+            "no",
+        )
+    })
+    .await;
+    let settings = SiteSettings {
+        credentials: Credentials::S3 {
+            access_key: "AKID".into(),
+            secret_key: exclave_site::Secret::new("secret"),
+            session_token: None,
+        },
+        ..impatient(&server)
+    };
+    let site = open(&SiteAddress::parse("s3://bucket/in").unwrap(), &settings).unwrap();
+    assert_eq!(class(site.get(&name("a"), 10).await), Class::Denied);
+    assert_eq!(server.requests().len(), 1);
 }

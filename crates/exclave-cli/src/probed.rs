@@ -1,0 +1,187 @@
+//! What `site check` found at the sites, kept beside the agent's state for the next `replicate`.
+//!
+//! One file for each store, `probes/<hash>.toml` in the state folder. It holds for one address at one endpoint: the same
+//! bucket name means another store elsewhere. A check writes it again, so losing it costs a check; one that is damaged, or
+//! that others could have written, counts as absent and is worth a warning. Nothing rests on it but the mode of a put:
+//! whatever it says, what was put is read back.
+
+use std::{
+    collections::BTreeSet,
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use exclave_engine::archive::SiteHandle;
+use exclave_model::SiteId;
+use exclave_site::{Scheme, probe::CreateOnly};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    agent::Agent,
+    config::{Config, SiteConfig},
+    error::{self, Context as _, Trouble},
+    format,
+    output::Output,
+    private_file,
+};
+
+/// The folder within the agent's state.
+const FOLDER: &str = "probes";
+
+/// What such a file is, in messages.
+const NOUN: &str = "memory of a site check";
+
+/// What was found at one store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probed {
+    /// The store's address.
+    address: String,
+    /// Where its service is, when the address doesn't say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
+    /// What became of a create-only put on a name that was taken.
+    pub create_only: CreateOnly,
+    /// When that was.
+    pub checked: Timestamp,
+}
+
+impl Probed {
+    /// A finding at a site.
+    pub fn new(site: &SiteConfig, create_only: CreateOnly, checked: Timestamp) -> Self {
+        Self {
+            address: site.address.to_string(),
+            endpoint: site.settings.endpoint.clone(),
+            create_only,
+            checked,
+        }
+    }
+
+    /// Keeps it in an agent's state folder, in place of what was found before.
+    pub fn remember(&self, state: &Path) -> Result<(), Trouble> {
+        let path = path(state, &self.address, self.endpoint.as_deref());
+        let failed = || Trouble::failed(format!("the {NOUN} {} can't be written", path.display()));
+        match DirBuilder::new().mode(0o700).create(private_file::directory_of(&path)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed().source(error)),
+            Ok(()) | Err(_) => {}
+        }
+        let text = toml::to_string(self).because(failed)?;
+        private_file::replace(&path, &text, NOUN)
+    }
+
+    /// What was found at exactly this site; nothing when it was never checked.
+    pub fn recall(state: &Path, site: &SiteConfig) -> Result<Option<Self>, Trouble> {
+        let (address, endpoint) = (site.address.to_string(), site.settings.endpoint.as_deref());
+        let path = path(state, &address, endpoint);
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Ok(_) | Err(_) => {}
+        }
+        let damaged = || {
+            Trouble::failed(format!("the {NOUN} {} is of no use", path.display()))
+                .hint(format!("write it again: exclave site check {}", site.name))
+        };
+        let text = private_file::read(&path, NOUN).because(damaged)?;
+        let probed: Self = toml::from_str(&text).because(damaged)?;
+        if probed.address != address || probed.endpoint.as_deref() != endpoint {
+            return Err(damaged().source(io::Error::other("it is about another site")));
+        }
+        Ok(Some(probed))
+    }
+}
+
+/// Sites where a put leaves alone what lies there: those where the last `site check` saw that, and directories, where the
+/// kernel sees to it, unless a check saw something else.
+pub fn create_only(agent: &Agent, config: &Config, output: &Output) -> BTreeSet<SiteId> {
+    let honours = |handle: &&SiteHandle| {
+        let address = handle.site.address();
+        let configured = config.sites.iter().find(|site| site.address == *address);
+        let probed = configured.and_then(|site| {
+            Probed::recall(agent.state.folder(), site).unwrap_or_else(|trouble| {
+                output.note(format!("Warning: {}", format::plain(&error::chain(&trouble))));
+                None
+            })
+        });
+        match probed {
+            Some(probed) => probed.create_only == CreateOnly::Honoured,
+            None => matches!(address.scheme(), Scheme::File { .. }),
+        }
+    };
+    let sites = agent.archive.sites.iter().filter(honours);
+    sites.filter_map(|handle| handle.id).collect()
+}
+
+/// Addresses hold characters that names of files don't.
+fn path(state: &Path, address: &str, endpoint: Option<&str>) -> PathBuf {
+    let about = format!("{address}\n{}", endpoint.unwrap_or_default());
+    let hash = blake3::hash(about.as_bytes()).to_hex();
+    let name: String = hash.chars().take(16).collect();
+    state.join(FOLDER).join(format!("{name}.toml"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn site(text: &str) -> SiteConfig {
+        Config::parse(&format!("[[site]]\n{text}"), None)
+            .unwrap()
+            .sites
+            .remove(0)
+    }
+
+    #[test]
+    fn a_finding_is_recalled_for_exactly_its_site() {
+        let state = tempfile::tempdir().unwrap();
+        let here = site("address = \"s3://bucket/x\"\nendpoint = \"https://one.example\"");
+        let others = [
+            site("address = \"s3://bucket/x\"\nendpoint = \"https://two.example\""),
+            site("address = \"s3://bucket/x\""),
+            site("address = \"s3://bucket/y\"\nendpoint = \"https://one.example\""),
+        ];
+        assert_eq!(Probed::recall(state.path(), &here).unwrap(), None);
+        let first = Probed::new(&here, CreateOnly::SilentlyOverwrites, Timestamp::UNIX_EPOCH);
+        first.remember(state.path()).unwrap();
+        assert_eq!(Probed::recall(state.path(), &here).unwrap(), Some(first));
+        let second = Probed::new(&here, CreateOnly::Honoured, Timestamp::MAX);
+        second.remember(state.path()).unwrap();
+        assert_eq!(Probed::recall(state.path(), &here).unwrap(), Some(second));
+        for other in &others {
+            assert_eq!(Probed::recall(state.path(), other).unwrap(), None);
+        }
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
+        let file = path(state.path(), "s3://bucket/x", Some("https://one.example"));
+        assert_eq!((mode(&file), mode(&state.path().join(FOLDER))), (0o600, 0o700));
+    }
+
+    #[test]
+    fn what_is_damaged_or_anyones_is_no_finding() {
+        let state = tempfile::tempdir().unwrap();
+        let here = site("address = \"s3://bucket/x\"");
+        let found = Probed::new(&here, CreateOnly::Honoured, Timestamp::UNIX_EPOCH);
+        found.remember(state.path()).unwrap();
+        let file = path(state.path(), "s3://bucket/x", None);
+        let good = std::fs::read_to_string(&file).unwrap();
+        for bad in [
+            String::new(),
+            good.replace("honoured", "kept"),
+            good.replace("bucket/x", "bucket/y"),
+            format!("{good}more = 1\n"),
+            good.get(..good.len() / 2).unwrap().to_owned(),
+        ] {
+            std::fs::write(&file, &bad).unwrap();
+            let error = Probed::recall(state.path(), &here).unwrap_err();
+            assert!(error.to_string().ends_with(".toml is of no use"), "{bad}: {error}");
+        }
+        std::fs::write(&file, &good).unwrap();
+        assert_eq!(Probed::recall(state.path(), &here).unwrap(), Some(found));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(Probed::recall(state.path(), &here).is_err());
+    }
+}

@@ -1,0 +1,142 @@
+//! What a run asks the sites before it writes anything: who answers, and whether our own chain is as we left it.
+//!
+//! Names of heads are all that is fetched as long as there is one chain and it ends where the state folder says. When the
+//! names say otherwise, the heads are fetched and verified, so that a site can't cry wolf with a name it made up:
+//!
+//! - sites show later heads of our own life than we know: this folder was rolled back or copied;
+//! - two heads lie in one place of our own life: someone else signs with this key.
+//!
+//! In both cases the writer goes on as a new incarnation, whose first head names everything it has seen, and says so
+//! aloud. Heads of other chains are verified too, so that ours can name them as seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use exclave_model::{ObjectName, RecordHash, SiteId};
+use exclave_plan::heads;
+use exclave_seal::{Entropy, SigningKey};
+
+use super::{ReplicateError, recover::chain_behind_journals, upload::chain_text};
+use crate::{
+    archive::Archive,
+    fetch::Problem,
+    state::{AgentState, Chain},
+    surroundings::Surroundings,
+    survey::{HEADS_MAX, Survey, survey},
+};
+
+/// What was learnt from the sites before anything was written.
+pub(super) struct Preflight {
+    pub(super) reachable: BTreeSet<SiteId>,
+    pub(super) troubles: Vec<(String, String)>,
+    pub(super) new_incarnation: bool,
+    /// Heads of other chains.
+    pub(super) tips: Vec<RecordHash>,
+    /// What must not happen with an honest writer and honest sites.
+    pub(super) alarms: Vec<String>,
+}
+
+/// Asks every site for the names of its heads.
+pub(super) fn preflight(
+    archive: &Archive,
+    state: &AgentState,
+    key: &SigningKey,
+    entropy: &mut dyn Entropy,
+    surroundings: &Surroundings,
+) -> Result<Preflight, ReplicateError> {
+    let _chain_lock = state.lock_chain()?;
+    let chain = chain_behind_journals(state, None)?;
+    let own = archive.names.chain_prefix(key.id(), chain.incarnation);
+    let (listings, troubles) = surroundings
+        .runtime
+        .block_on(archive.list_everywhere(&archive.names.heads_prefix(), HEADS_MAX));
+    let mut preflight = Preflight {
+        reachable: listings.keys().filter_map(|at| archive.sites.get(*at)?.id).collect(),
+        troubles: troubles
+            .iter()
+            .map(|trouble| (trouble.site.clone(), chain_text(&trouble.error)))
+            .collect(),
+        new_incarnation: false,
+        tips: Vec::new(),
+        alarms: Vec::new(),
+    };
+    let names: BTreeSet<&ObjectName> = listings
+        .values()
+        .flat_map(|listing| &listing.entries)
+        .map(|entry| &entry.name)
+        .collect();
+    let shown = Shown::of(names.iter().copied().filter(|name| own.contains(name)), &chain);
+    if !shown.is_doubtful() && names.iter().all(|name| own.contains(name)) {
+        return Ok(preflight);
+    }
+    let survey = survey(archive, surroundings)?;
+    let mut life = chain.incarnation;
+    if let Some(alarm) = shown.alarm(&survey, key, &chain) {
+        life = state.begin_incarnation(entropy)?.incarnation;
+        preflight.new_incarnation = true;
+        preflight.alarms.push(alarm);
+    }
+    preflight.tips = survey.heads.tips_for(key.id(), life);
+    Ok(preflight)
+}
+
+/// What the names below our own chain say, before anything is believed.
+struct Shown {
+    /// Names that lie behind the end of the chain as we know it.
+    ahead: Vec<ObjectName>,
+    /// Whether several names claim one place.
+    twice: bool,
+}
+
+impl Shown {
+    fn of<'a>(names: impl Iterator<Item = &'a ObjectName>, chain: &Chain) -> Self {
+        let (mut ahead, mut places) = (Vec::new(), BTreeMap::new());
+        for name in names {
+            let Some(seq) = seq_of(name) else { continue };
+            *places.entry(seq).or_insert(0) += 1;
+            if seq >= chain.next_seq {
+                ahead.push(name.clone());
+            }
+        }
+        Self {
+            ahead,
+            twice: places.values().any(|names| *names > 1),
+        }
+    }
+
+    fn is_doubtful(&self) -> bool {
+        self.twice || !self.ahead.is_empty()
+    }
+
+    /// Why this life of the writer is over; `None` when verified heads contradict the names.
+    fn alarm(&self, survey: &Survey, key: &SigningKey, chain: &Chain) -> Option<String> {
+        let journalled = chain
+            .previous
+            .and_then(|hash| Some((chain.next_seq.checked_sub(1)?, hash)));
+        match survey.heads.preflight(key.id(), chain.incarnation, journalled) {
+            heads::Preflight::Ahead { seq, .. } => Some(format!(
+                "the sites show head {seq} of this writer's life, its own journal ends before {}: was the machine restored \
+                 or cloned?",
+                chain.next_seq
+            )),
+            heads::Preflight::OtherBytes { seq, shown } => Some(format!(
+                "head {shown} was signed with this writer's key for place {seq} of its chain, and not by this machine: was \
+                 it cloned, or is the key stolen?"
+            )),
+            heads::Preflight::Continue { .. } => self.unseen(survey).map(|name| {
+                format!("{name} lies at a site behind the end of this writer's chain and can't be read: to be safe, a new life begins")
+            }),
+        }
+    }
+
+    /// A name ahead of us whose bytes no site gave and none gave wrongly: it may be what its name says.
+    fn unseen(&self, survey: &Survey) -> Option<&ObjectName> {
+        self.ahead.iter().find(|name| {
+            let mut answers = survey.problems.iter().filter(|problem| problem.object == name.as_str());
+            answers.any(|answer| answer.problem != Problem::Corrupt)
+        })
+    }
+}
+
+fn seq_of(name: &ObjectName) -> Option<u64> {
+    name.file_name().split('.').next()?.parse().ok()
+}
