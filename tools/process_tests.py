@@ -12,7 +12,7 @@ from pathlib import Path
 
 import black_box
 import rescue
-from kill_rounds import CHAIN, ENOSPC, JOURNAL, can_mount, in_a_namespace, program, reported
+from kill_rounds import CHAIN, JOURNAL, can_mount, in_a_namespace, program, reported
 from kill_world import FAKETIME, PASSPHRASE, Fault, Shape, Shim, World, tree_of
 
 HALF_A_MINUTE = 30
