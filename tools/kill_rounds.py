@@ -407,6 +407,7 @@ class Session:
         for kind in sorted(kind for kind, count in self.counts.items() if count and not kind.endswith(", and it told")):
             told = self.counts[kind + ", and it told"]
             note(f"  {self.counts[kind]:5} {kind}" + (f"; {told} changed how the run ended" if told else ""))
+        note(f"  {self.leftovers} bytes of puts that were killed are left at the sites")
         if not self.failures:
             shutil.rmtree(self.folder)
         return 1 if self.failures else 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import black_box
 import rescue
-from kill_rounds import CHAIN, ENOSPC, JOURNAL, can_mount, in_a_namespace, program, reported
+from kill_rounds import CHAIN, JOURNAL, can_mount, in_a_namespace, program, reported
 from kill_world import FAKETIME, PASSPHRASE, Fault, Shape, Shim, World, tree_of
 
 HALF_A_MINUTE = 30
@@ -227,6 +227,34 @@ class Deaths(Alone):
         self.world.sources["deeds"].add()
         self.commits("deeds")
         self.whole("deeds")
+
+
+class Clones(Alone):
+    def test_two_machines_with_one_key_at_the_same_moment(self):
+        """Both take the same place in the chain: nobody can prevent that. It is told, no side is taken, and it heals."""
+        world = self.world
+        self.commits("deeds")
+        shutil.copytree(world.state, world.folder / "clone")
+        settings = (world.folder / "exclave.toml").read_text().replace(str(world.state), str(world.folder / "clone"))
+        (world.folder / "clone.toml").write_text(settings)
+        world.sources["deeds"].change()
+        first = self.stopped("deeds", "/state/chain.new", 1, "write")
+        self.assertEqual(world.run("--config", "clone.toml", "--json", "replicate", "--name", "deeds").code, 0)
+        first.send(signal.SIGCONT)
+        self.assertEqual(first.end().code, 0)
+        violations = self.box.look()
+        self.assertTrue(len(violations) == 1 and violations[0].startswith("FORK: "), violations)
+        done, tree = world.restore("deeds", list(world.sites))
+        self.assertEqual((done.code, tree), (5, {}), done.last_words())
+        self.assertIn("is one side of a fork", done.err)
+        world.sources["deeds"].change()
+        for settings in ("exclave.toml", "clone.toml"):
+            done = world.run("--config", settings, "--json", "replicate", "--name", "deeds")
+            self.assertEqual((done.code, json.loads(done.out)["snapshots"][0]["new_incarnation"]), (3, True), done.last_words())
+            done, tree = world.restore("deeds", list(world.sites))
+            self.assertEqual((done.code, tree), (3, world.sources["deeds"].snapshot()), done.last_words())
+            self.assertIn("ALARM: writer", done.err)
+        self.assertEqual(self.box.look(), violations)
 
 
 class Losses(Alone):
