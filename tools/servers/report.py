@@ -25,6 +25,10 @@ reached by loopback, fresh and empty.
 
 `-locked` is a bucket with versions and a default retention of one day that nobody may lift; the credentials are an owner's.
 
+`google-stand-in` is no server of Google's: it's a script of ours (`tools/servers/google_stand_in.py`), written from the
+client's side. Its column shows that our client's path to `gs://` works from end to end, without tokens, and proves nothing
+of how Google behaves.
+
 ## site check
 
 What `exclave site check` finds with the credentials at hand, and what it makes of it. Versions and lock are the bucket's own
