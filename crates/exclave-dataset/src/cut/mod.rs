@@ -1,15 +1,16 @@
 //! Where one chunk ends and the next begins.
 //!
 //! Content-defined cutting is FastCDC ("The Design of Fast Content-Defined Chunking for Data Deduplication Based
-//! Storage Systems", Xia et al., IEEE TPDS 2020), normalisation level 1, as the `fastcdc` crate does it. Its gear table
-//! is derived from the dataset secret by the house of secrets and arrives here as an opaque [`GearTable`], so that
-//! nobody who lacks the secret can foretell boundaries. Fixed cutting is for block images and database pages, where data
-//! never shifts.
+//! Storage Systems", Xia et al., IEEE TPDS 2020), normalisation level 1, boundary for boundary as the `fastcdc` crate does
+//! it, and faster (`scan`). Its gear table is derived from the dataset secret by the house of secrets and arrives here as an
+//! opaque [`GearTable`], so that nobody who lacks the secret can foretell boundaries. Fixed cutting is for block images and
+//! database pages, where data never shifts.
 //!
 //! A cut depends on the bytes of its window alone, never on how they arrived: the same input gives the same chunks.
 //! Restore never cuts; the cutter's text form is kept in the head so that a later snapshot finds the same boundaries.
 
 mod reader;
+mod scan;
 
 use std::{fmt, sync::Arc};
 
@@ -19,6 +20,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use self::reader::ChunkReader;
 pub(crate) use self::reader::Window;
+use self::scan::Bounds;
 
 /// Entries of a gear table: one random number for each byte value.
 const GEAR_ENTRIES: usize = 256;
@@ -32,14 +34,10 @@ pub const FIXED_BYTES_MIN: usize = 512;
 /// The secret numbers that decide where content is cut.
 ///
 /// No `Debug`, no `Clone`: who knows the table can recognise files by their chunk lengths.
-pub struct GearTable(Arc<Tables>);
+pub struct GearTable(Arc<Gear>);
 
 #[derive(Zeroize, ZeroizeOnDrop)]
-struct Tables {
-    gear: [u64; GEAR_ENTRIES],
-    /// Each entry shifted left by one bit: FastCDC 2020 section 3.7 rolls two bytes at a time.
-    shifted: [u64; GEAR_ENTRIES],
-}
+struct Gear([u64; GEAR_ENTRIES]);
 
 impl GearTable {
     /// Reads 256 little-endian numbers, as FORMAT.md section 1 derives them.
@@ -49,8 +47,7 @@ impl GearTable {
         for (entry, number) in gear.iter_mut().zip(numbers) {
             *entry = u64::from_le_bytes(*number);
         }
-        let shifted = gear.map(|entry| entry << 1);
-        Self(Arc::new(Tables { gear, shifted }))
+        Self(Arc::new(Gear(gear)))
     }
 }
 
@@ -169,10 +166,9 @@ pub struct Cutter(Kind);
 #[derive(Clone)]
 enum Kind {
     ContentDefined {
-        tables: Arc<Tables>,
+        gear: Arc<Gear>,
         sizes: ChunkSizes,
-        mask_strict: u64,
-        mask_relaxed: u64,
+        bounds: Bounds,
     },
     Fixed {
         bytes: usize,
@@ -184,10 +180,15 @@ impl Cutter {
     pub fn content_defined(table: &GearTable, sizes: ChunkSizes) -> Self {
         let (mask_strict, mask_relaxed) = v2020::select_masks(sizes.average, Normalization::Level1);
         Self(Kind::ContentDefined {
-            tables: Arc::clone(&table.0),
+            gear: Arc::clone(&table.0),
             sizes,
-            mask_strict,
-            mask_relaxed,
+            bounds: Bounds {
+                min: sizes.min,
+                average: sizes.average,
+                max: sizes.max,
+                mask_strict,
+                mask_relaxed,
+            },
         })
     }
 
@@ -209,26 +210,7 @@ impl Cutter {
     /// remain. 0 only for an empty window.
     pub fn cut(&self, window: &[u8]) -> usize {
         match &self.0 {
-            Kind::ContentDefined {
-                tables,
-                sizes,
-                mask_strict,
-                mask_relaxed,
-            } => {
-                let (_, length) = v2020::cut_gear(
-                    window,
-                    sizes.min,
-                    sizes.average,
-                    sizes.max,
-                    *mask_strict,
-                    *mask_relaxed,
-                    *mask_strict << 1,
-                    *mask_relaxed << 1,
-                    &tables.gear,
-                    &tables.shifted,
-                );
-                length
-            }
+            Kind::ContentDefined { gear, bounds, .. } => scan::cut(window, &gear.0, bounds),
             Kind::Fixed { bytes } => window.len().min(*bytes),
         }
     }
