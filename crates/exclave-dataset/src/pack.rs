@@ -63,9 +63,12 @@ pub struct Compressor {
     scratch: Vec<u8>,
 }
 
-/// Bytes of one sample, and how many are taken. Chosen by eye: 32 KiB show text, tables and zeros as well as the whole
-/// chunk does, for a thirtieth of the work.
+/// Bytes of one of two samples. Chosen by eye: 32 KiB show text, tables and zeros as well as the whole chunk does, for a
+/// thirtieth of the work.
 const SAMPLE_BYTES: usize = 16 << 10;
+
+/// Shorter chunks are just compressed: samples would be too large a part of them.
+const SAMPLED_FROM_BYTES: usize = 256 << 10;
 
 /// A sample must shrink by this fraction, or the chunk stays as it is: less isn't worth decompressing for.
 const SAMPLE_GAIN: usize = 32;
@@ -104,7 +107,7 @@ impl Compressor {
 
     /// Judges by the beginning and the middle: headers often differ from what follows.
     fn sample_shrinks(&mut self, raw: &[u8]) -> Result<bool, CompressError> {
-        if raw.len() <= 2 * SAMPLE_BYTES {
+        if raw.len() < SAMPLED_FROM_BYTES {
             return Ok(true);
         }
         let middle = raw.len() / 2;
