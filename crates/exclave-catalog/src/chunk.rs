@@ -20,20 +20,23 @@ use crate::{
 pub const LOOKUP_BATCH: usize = 1024;
 
 /// Ids in one look-up statement. A temporary table is a sixth faster than `IN`, but writes, and so would keep look-ups
-/// from read-only connections; a join with `VALUES` depends on the planner's mood. Longer lists are slower: SQLite walks
-/// the list of named parameters for each of them.
+/// from read-only connections; a join with `VALUES` depends on the planner's mood.
 const LOOKUP_IDS: usize = 512;
 
-/// Rows in one insert statement: SQLite walks the list of named parameters for each, so more are slower.
+/// Rows in one insert statement: more save little, and make a longer text to keep.
 const INSERT_ROWS: usize = 32;
 
 /// Rows that one step of a sweep looks at.
 const SWEEP_ROWS: i64 = 4096;
 
-/// What makes a stripe reusable for run `$1` with reuse_from `$2`; `r` is its run, `s` the stripe. The numbers are those
-/// of the finished states: committed, provisional, adopted.
-const REUSABLE: &str =
-    "s.durable = 1 AND s.marked = 0 AND r.excluded = 0 AND r.started >= $2 AND (r.no = $1 OR r.state IN (1, 2, 3))";
+/// What makes a stripe reusable for the run that parameter `first` names, with reuse_from in the next parameter; `r` is its
+/// run, `s` the stripe. The numbers are those of the finished states: committed, provisional, adopted.
+fn reusable(first: usize) -> String {
+    format!(
+        "s.durable = 1 AND s.marked = 0 AND r.excluded = 0 AND r.started >= ${} AND (r.no = ${first} OR r.state IN (1, 2, 3))",
+        first + 1
+    )
+}
 
 const _: () = assert!(
     RunState::Committed.number() == 1 && RunState::Provisional.number() == 2 && RunState::Adopted.number() == 3
@@ -96,7 +99,8 @@ impl Catalog {
         let numbers = numbers_of(&mut connection, asking).await?;
         let text = format!(
             "SELECT s.ordinal FROM runs r JOIN stripes s ON s.run = r.no
-            WHERE r.run = $3 AND r.scope = $4 AND {REUSABLE} AND s.ordinal > $5 ORDER BY s.ordinal LIMIT 65536"
+            WHERE r.run = $3 AND r.scope = $4 AND {} AND s.ordinal > $5 ORDER BY s.ordinal LIMIT 65536",
+            reusable(1)
         );
         let (mut set, mut last) = (LiveSet::new(), -1);
         loop {
@@ -173,8 +177,10 @@ pub(crate) fn lookup_text(count: usize) -> String {
     format!(
         "SELECT c.id, r.run, c.ordinal, c.start, c.stored, c.raw, c.codec
         FROM chunks c CROSS JOIN runs r CROSS JOIN stripes s
-        WHERE c.scope = $3 AND c.id IN ({}) AND r.no = c.run AND s.run = c.run AND s.ordinal = c.ordinal AND {REUSABLE}",
-        parameters(4, count)
+        WHERE c.scope = ${} AND c.id IN ({}) AND r.no = c.run AND s.run = c.run AND s.ordinal = c.ordinal AND {}",
+        count + 3,
+        parameters(count),
+        reusable(count + 1)
     )
 }
 
@@ -185,14 +191,12 @@ async fn select_chunks(
 ) -> Result<Vec<SqliteRow>, Fault> {
     // Filled up with the last id, so that few different statements are ever prepared.
     let width = ids.len().next_power_of_two();
-    let mut query = sqlx::query(AssertSqlSafe(lookup_text(width)))
-        .bind(numbers.run)
-        .bind(numbers.reuse_from)
-        .bind(numbers.scope);
+    let mut query = sqlx::query(AssertSqlSafe(lookup_text(width)));
     for at in 0..width {
         let id = ids.get(at).or(ids.last());
         query = query.bind(id.map(|id| id.as_bytes().as_slice()));
     }
+    let query = query.bind(numbers.run).bind(numbers.reuse_from).bind(numbers.scope);
     Ok(query.fetch_all(connection).await?)
 }
 
@@ -205,11 +209,13 @@ async fn upsert_chunks(
         "INSERT INTO chunks (scope, run, id, ordinal, start, stored, raw, codec) VALUES {}
         ON CONFLICT (scope, id) DO UPDATE SET run = excluded.run, ordinal = excluded.ordinal, start = excluded.start,
         stored = excluded.stored, raw = excluded.raw, codec = excluded.codec",
-        values(chunks.len(), "$1,$2,", 3, 6)
+        values(chunks.len(), 8)
     );
-    let mut query = sqlx::query(AssertSqlSafe(text)).bind(numbers.scope).bind(numbers.run);
+    let mut query = sqlx::query(AssertSqlSafe(text));
     for chunk in chunks {
         query = query
+            .bind(numbers.scope)
+            .bind(numbers.run)
             .bind(chunk.id.as_bytes().as_slice())
             .bind(i64::from(chunk.ordinal))
             .bind(i64::from(chunk.offset))

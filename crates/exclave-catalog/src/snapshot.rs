@@ -107,7 +107,7 @@ impl Catalog {
         let counts = &snapshot.counts;
         let text = format!(
             "INSERT INTO snapshots ({COLUMNS}) VALUES ({}) ON CONFLICT (head) DO NOTHING",
-            crate::sql::parameters(1, 16)
+            crate::sql::parameters(16)
         );
         let mut query = sqlx::query(AssertSqlSafe(text))
             .bind(snapshot.head.as_bytes().as_slice())

@@ -1,7 +1,5 @@
 //! Small helpers between rows and nouns. What is read is checked: a damaged file must end in an error.
 
-use std::fmt::Write as _;
-
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use crate::error::Fault;
@@ -25,24 +23,19 @@ pub(crate) fn bits(row: &SqliteRow, column: usize) -> Result<u64, Fault> {
     Ok(row.try_get::<i64, _>(column)?.cast_unsigned())
 }
 
-/// `$from, $from+1 ...`: `count` parameters.
-pub(crate) fn parameters(from: usize, count: usize) -> String {
-    let mut text = String::with_capacity(count * 6);
-    for at in from..from + count {
-        let comma = if at == from { "" } else { "," };
-        // Writing to a string can't fail.
-        let _ = write!(text, "{comma}${at}");
-    }
+/// `?,?,?`: `count` parameters, bound in order and before those that a statement names by a number (`$4`).
+///
+/// Not named, because SQLite walks the list of names for each name that it is asked for, and is asked for each.
+pub(crate) fn parameters(count: usize) -> String {
+    let mut text = "?,".repeat(count);
+    text.pop();
     text
 }
 
-/// `rows` groups of `fixed` followed by `columns` fresh parameters each: `($1,$2,$3),($1,$4,$5)`.
-pub(crate) fn values(rows: usize, fixed: &str, from: usize, columns: usize) -> String {
-    let mut text = String::with_capacity(rows * (columns * 6 + fixed.len() + 3));
-    for row in 0..rows {
-        let comma = if row == 0 { "" } else { "," };
-        let _ = write!(text, "{comma}({fixed}{})", parameters(from + row * columns, columns));
-    }
+/// `rows` groups of `columns` parameters each: `(?,?),(?,?)`.
+pub(crate) fn values(rows: usize, columns: usize) -> String {
+    let mut text = format!("({}),", parameters(columns)).repeat(rows);
+    text.pop();
     text
 }
 
@@ -78,8 +71,8 @@ mod tests {
     }
 
     #[test]
-    fn groups_of_parameters_share_the_fixed_ones() {
-        assert_eq!(values(2, "$1,$2,", 3, 2), "($1,$2,$3,$4),($1,$2,$5,$6)");
-        assert_eq!(parameters(4, 3), "$4,$5,$6");
+    fn groups_of_parameters() {
+        assert_eq!(values(2, 3), "(?,?,?),(?,?,?)");
+        assert_eq!((parameters(1), parameters(0)), ("?".to_owned(), String::new()));
     }
 }

@@ -205,11 +205,12 @@ impl StateWriter {
         for piece in pieces(&rows, INSERT_ROWS) {
             let text = format!(
                 "INSERT INTO states (generation, path, part, parts, size, modified_ns, changed_ns, inode, device, entry) VALUES {}",
-                values(piece.len(), "$1,", 2, 9)
+                values(piece.len(), 10)
             );
-            let mut query = sqlx::query(AssertSqlSafe(text)).bind(self.generation);
+            let mut query = sqlx::query(AssertSqlSafe(text));
             for (state, part, parts, entry) in piece {
                 query = query
+                    .bind(self.generation)
                     .bind(key_of(&state.path))
                     .bind(*part)
                     .bind(*parts)

@@ -262,11 +262,13 @@ pub(crate) async fn upsert_receipts(
         "INSERT INTO receipts (run, ordinal, shard, site, payload, attempt, seen) VALUES {}
         ON CONFLICT (run, ordinal, shard) DO UPDATE SET site = excluded.site, payload = excluded.payload,
         attempt = excluded.attempt, seen = excluded.seen",
-        values(receipts.len(), "$1,$2,", 3, 5)
+        values(receipts.len(), 7)
     );
-    let mut query = sqlx::query(AssertSqlSafe(text)).bind(run).bind(i64::from(ordinal));
+    let mut query = sqlx::query(AssertSqlSafe(text));
     for receipt in receipts {
         query = query
+            .bind(run)
+            .bind(i64::from(ordinal))
             .bind(i64::from(receipt.index))
             .bind(receipt.site.as_bytes().as_slice())
             .bind(receipt.payload.as_bytes().as_slice())
