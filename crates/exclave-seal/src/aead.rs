@@ -1,7 +1,8 @@
 //! AES-256-GCM (FIPS 197, SP 800-38D) twice behind one small type: `aws-lc-rs` for bulk, `aes-gcm` as the portable path.
 //!
 //! Each is the other's oracle: tests compare them on random inputs, the self-test compares both with a published answer.
-//! Both work in place: the caller's buffer holds plaintext and room for the tag before, ciphertext and tag after.
+//! Both work in place: the caller's buffer holds plaintext and room for the tag before, ciphertext and tag after. What is
+//! bulk is opened from one buffer into another, which saves a copy.
 
 use aes_gcm::{
     AeadInOut, KeyInit,
@@ -109,6 +110,39 @@ impl Cipher {
         buffer.fill(0);
         Err(BadTag)
     }
+
+    /// Decrypts `sealed`, ciphertext and tag, into `plain`, which is shorter by the tag. On error that holds zeros.
+    pub fn open_to(
+        &self,
+        nonce: &[u8; NONCE_BYTES],
+        aad: &[u8],
+        sealed: &[u8],
+        plain: &mut [u8],
+    ) -> Result<(), BadTag> {
+        let parts = sealed
+            .split_last_chunk::<TAG_BYTES>()
+            .filter(|(body, _)| body.len() == plain.len());
+        let opened = match (&self.0, parts) {
+            (_, None) => false,
+            (Inner::Bulk(key), Some((body, tag))) => {
+                let nonce = BulkNonce::assume_unique_for_key(*nonce);
+                key.open_separate_gather(nonce, Aad::from(aad), body, tag, plain)
+                    .is_ok()
+            }
+            (Inner::Portable(key), Some((body, tag))) => {
+                plain.copy_from_slice(body);
+                let nonce = Nonce::<aes_gcm::Aes256Gcm>::from(*nonce);
+                key.decrypt_inout_detached(&nonce, aad, InOutBuf::from(&mut *plain), &(*tag).into())
+                    .is_ok()
+            }
+        };
+        if opened {
+            return Ok(());
+        }
+        // As above.
+        plain.fill(0);
+        Err(BadTag)
+    }
 }
 
 /// Sealing fails only beyond 2^36 bytes under one nonce, which no caller's buffer reaches.
@@ -139,6 +173,11 @@ mod tests {
             bulk.seal(&nonce, b"aad", &mut one);
             portable.seal(&nonce, b"aad", &mut other);
             assert_eq!(one, other);
+            for cipher in [&bulk, &portable] {
+                let mut opened = vec![1; bytes];
+                cipher.open_to(&nonce, b"aad", &one, &mut opened).unwrap();
+                assert_eq!(opened, plain[..bytes]);
+            }
             portable.open(&nonce, b"aad", &mut one).unwrap();
             bulk.open(&nonce, b"aad", &mut other).unwrap();
             assert_eq!(one[..bytes], plain[..bytes]);
@@ -157,7 +196,17 @@ mod tests {
                 bad[at] ^= 1;
                 assert_eq!(cipher.open(&[0; 12], b"", &mut bad), Err(BadTag));
                 assert_eq!(bad, vec![0; 100]);
+                let (mut altered, mut plain) = (buffer.clone(), [1; 84]);
+                altered[at] ^= 1;
+                assert_eq!(cipher.open_to(&[0; 12], b"", &altered, &mut plain), Err(BadTag));
+                assert_eq!(plain, [0; 84]);
             }
+            for bytes in [83, 85] {
+                let mut plain = vec![1; bytes];
+                assert_eq!(cipher.open_to(&[0; 12], b"", &buffer, &mut plain), Err(BadTag));
+                assert_eq!(plain, vec![0; bytes]);
+            }
+            assert_eq!(cipher.open_to(&[0; 12], b"", &[0; 15], &mut []), Err(BadTag));
             assert_eq!(cipher.open(&[0; 12], b"", &mut [0; 15]), Err(BadTag));
         }
     }

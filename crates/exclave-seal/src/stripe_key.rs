@@ -92,8 +92,8 @@ impl StripeKey {
         self.cipher.seal(&position.nonce(), b"", segment);
     }
 
-    /// Opens one segment in place: the first 65,520 bytes are plaintext afterwards, zeros on error.
-    pub fn open_segment(&self, position: SegmentPosition, segment: &mut [u8]) -> Result<(), OpenError> {
+    /// Opens one segment of 65,536 bytes into `plain`, which has 65,520; zeros on error.
+    pub fn open_segment(&self, position: SegmentPosition, segment: &[u8], plain: &mut [u8]) -> Result<(), OpenError> {
         let refused = OpenError::Segment {
             segment: position.number,
         };
@@ -101,7 +101,7 @@ impl StripeKey {
             return Err(refused);
         }
         self.cipher
-            .open(&position.nonce(), b"", segment)
+            .open_to(&position.nonce(), b"", segment, plain)
             .map_err(|BadTag| refused)
     }
 }

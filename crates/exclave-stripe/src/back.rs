@@ -8,7 +8,7 @@ use exclave_model::{
     BufferPool, Directory, Geometry, PayloadHash, PayloadLength, Rule, StripeContext, StripeRecord,
     buffer::PooledBuffer,
     context::{CHAINING_VALUE_BYTES, HEADER_BYTES},
-    limit::{SEGMENT_BYTES, SEGMENT_PLAIN_BYTES, TAG_BYTES},
+    limit::{SEGMENT_BYTES, SEGMENT_PLAIN_BYTES},
 };
 use exclave_seal::{OpenError, RunKey, StripeKey, stripe_key::SegmentPosition};
 use zeroize::Zeroizing;
@@ -213,25 +213,21 @@ impl CodedStripe<'_> {
     pub fn open(self, run_key: &RunKey, pool: &BufferPool) -> Result<OpenedStripe, OpenError> {
         let context = &self.record.context;
         let key = StripeKey::derive_committed(run_key, context, &self.record.commitment)?;
-        let plain_bytes = context.segments() * SEGMENT_PLAIN_BYTES;
-        // The last segment's tag lies behind the plaintext; every other one's is overwritten by the next segment, so that
-        // a chunk is one slice. Each segment is copied and opened while it is in cache.
-        let mut plain = pool.take(plain_bytes + TAG_BYTES);
+        // One segment's plaintext behind the other's, so that a chunk is one slice.
+        let mut plain = pool.take(context.segments() * SEGMENT_PLAIN_BYTES);
         let sealed = self
             .payloads
             .iter()
             .flat_map(|payload| payload.chunks_exact(SEGMENT_BYTES));
         for (number, block) in sealed.enumerate() {
             let start = number * SEGMENT_PLAIN_BYTES;
-            let segment = &mut plain.as_mut()[start..start + SEGMENT_BYTES];
-            segment.copy_from_slice(block);
-            if let Err(refused) = key.open_segment(SegmentPosition::of(context, number as u32), segment) {
+            let opened = &mut plain.as_mut()[start..start + SEGMENT_PLAIN_BYTES];
+            if let Err(refused) = key.open_segment(SegmentPosition::of(context, number as u32), block, opened) {
                 // Nothing of a stripe that does not open as a whole stays readable.
                 plain.as_mut().fill(0);
                 return Err(refused);
             }
         }
-        plain.truncate(plain_bytes);
         Ok(OpenedStripe { plain })
     }
 }
@@ -250,10 +246,9 @@ pub fn open_one_segment(
         return Err(OpenError::Segment { segment: number as u32 });
     }
     let key = StripeKey::derive_committed(run_key, context, &record.commitment)?;
-    let mut segment = Zeroizing::new(block.to_vec());
-    key.open_segment(SegmentPosition::of(context, number as u32), &mut segment)?;
-    segment.truncate(SEGMENT_PLAIN_BYTES);
-    Ok(segment)
+    let mut plain = Zeroizing::new(vec![0; SEGMENT_PLAIN_BYTES]);
+    key.open_segment(SegmentPosition::of(context, number as u32), block, &mut plain)?;
+    Ok(plain)
 }
 
 /// A stripe's plaintext, in a buffer that goes back to its pool; the pool wipes what it lets go.

@@ -243,10 +243,11 @@ impl<'a> Columns<'a> {
         let at = column * SEGMENT_BYTES;
         let plain = zeroize_on_drop(self.data.as_ref()[at..at + SEGMENT_BYTES - TAG_BYTES].to_vec());
         self.seal(column, key);
-        let mut segment = self.data.as_ref()[at..at + SEGMENT_BYTES].to_vec();
+        let segment = &self.data.as_ref()[at..at + SEGMENT_BYTES];
+        let mut opened = zeroize_on_drop(vec![0; plain.len()]);
         let position = SegmentPosition::of(self.context, column as u32);
-        let opened = StripeKey::derive_portable(run_key, self.context).open_segment(position, &mut segment);
-        if opened.is_err() || segment[..plain.len()] != plain[..] {
+        let key = StripeKey::derive_portable(run_key, self.context);
+        if key.open_segment(position, segment, &mut opened).is_err() || opened != plain {
             return Err(miscomputed("AES-256-GCM"));
         }
         let (k, n) = self.shards();
