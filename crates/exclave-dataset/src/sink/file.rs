@@ -13,7 +13,7 @@ use std::{
     },
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -56,12 +56,14 @@ pub struct FileWriter {
     part: Vec<u8>,
     entry: Box<Entry>,
     file: File,
+    /// Where the data so far ends.
+    end: AtomicU64,
     failed: AtomicBool,
     committed: bool,
 }
 
 impl FileWriter {
-    /// Creates the unfinished file, at its full size and without data.
+    /// Creates the unfinished file, without data.
     pub(super) fn begin(
         shared: &Arc<Shared>,
         parent: &Arc<OwnedFd>,
@@ -71,19 +73,17 @@ impl FileWriter {
         let part = part_name(&entry.path);
         let file = create(parent, &part).map_err(|errno| SinkError::system(&entry.path, "create it", errno))?;
         shared.files_open.fetch_add(1, Ordering::AcqRel);
-        let writer = Self {
+        Ok(Self {
             shared: Arc::clone(shared),
             parent: Arc::clone(parent),
             name: name.to_vec(),
             part,
             entry: Box::new(entry.clone()),
             file,
+            end: AtomicU64::new(0),
             failed: AtomicBool::new(false),
             committed: false,
-        };
-        rustix::fs::ftruncate(&writer.file, writer.entry.size)
-            .map_err(|errno| SinkError::system(&writer.entry.path, "set its size", errno))?;
-        Ok(writer)
+        })
     }
 
     /// The entry's path.
@@ -101,17 +101,19 @@ impl FileWriter {
     /// After an error the file can only be abandoned.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), SinkError> {
         let size = self.entry.size;
-        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > size) {
+        let Some(end) = offset.checked_add(bytes.len() as u64).filter(|end| *end <= size) else {
             let refusal = Refusal::BeyondSize {
                 offset,
                 length: bytes.len(),
                 size,
             };
             return Err(self.fail(SinkError::refused(&self.entry.path, refusal)));
-        }
+        };
         self.file
             .write_all_at(bytes, offset)
-            .map_err(|error| self.fail(SinkError::system(&self.entry.path, "write it", errno_of(&error))))
+            .map_err(|error| self.fail(SinkError::system(&self.entry.path, "write it", errno_of(&error))))?;
+        self.end.fetch_max(end, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Gives the complete file its mode, owner, time and attributes, and then its name. The caller has checked what it
@@ -120,6 +122,11 @@ impl FileWriter {
         if self.failed.load(Ordering::Acquire) {
             // Recorded when it failed.
             return Err(SinkError::refused(&self.entry.path, Refusal::Incomplete));
+        }
+        // A hole at the end; all others came to be by writing beyond them.
+        if self.end.load(Ordering::Acquire) < self.entry.size {
+            rustix::fs::ftruncate(&self.file, self.entry.size)
+                .map_err(|errno| self.fail(SinkError::system(&self.entry.path, "set its size", errno)))?;
         }
         let skipped = self
             .shared
