@@ -1,0 +1,46 @@
+"""Memory that the machine keeps at hand while programs are timed.
+
+On a virtual machine, freed memory may go back to the host (free page reporting), and the next program that writes to it
+pays for its return: a copy of 4 GiB within memory then takes anything between 1.2 and 6 seconds. The kernel gives back
+whole blocks of free pages only. So this touches every page once, and then keeps one page of each block and frees the
+others: the memory is there for the programs, and never free as a block. Needs a kernel that hands out memory in order,
+which is the common case; nothing breaks otherwise, the figures only scatter more.
+"""
+
+import contextlib
+import mmap
+import subprocess
+import sys
+
+PAGE_BYTES = mmap.PAGESIZE
+# The default size of a reported block on x86-64 (pageblock_order).
+BLOCK_BYTES = 2 << 20
+
+
+def hold(bytes_count):
+    """Touches that much memory, frees nearly all of it, says so, and keeps the rest until standard input ends."""
+    bytes_count -= bytes_count % BLOCK_BYTES
+    held = mmap.mmap(-1, bytes_count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    held.madvise(mmap.MADV_NOHUGEPAGE)
+    zeros = bytes(BLOCK_BYTES)
+    for at in range(0, bytes_count, BLOCK_BYTES):
+        held[at:at + BLOCK_BYTES] = zeros
+    for at in range(0, bytes_count, BLOCK_BYTES):
+        held.madvise(mmap.MADV_DONTNEED, at + PAGE_BYTES, BLOCK_BYTES - PAGE_BYTES)
+    print("held", flush=True)
+    sys.stdin.read()
+
+
+@contextlib.contextmanager
+def warm(bytes_count):
+    """Has another process hold the pages meanwhile: a child's peak memory begins with what its parent has."""
+    with subprocess.Popen([sys.executable, __file__, str(bytes_count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as holder:
+        if holder.stdout.readline() != "held\n":
+            sys.exit(f"{bytes_count} bytes of memory could not be kept at hand")
+        yield
+        holder.stdin.close()
+
+
+if __name__ == "__main__":
+    hold(int(sys.argv[1]))
