@@ -1,1 +1,2 @@
-//! Benches only: `cargo bench -p exclave-benches` for the stages and the erasure kernels, `benches/end_to_end.py` for whole processes.
+//! Benches only. `cargo bench -p exclave-benches` measures stages and erasure kernels, each on one core;
+//! `benches/end_to_end.py` measures whole processes, beside others' and beside the bound that `stage-costs` finds.
