@@ -32,6 +32,28 @@ fn one_dead_site_leaves_a_debt_that_the_next_run_pays_without_the_source() -> Re
 }
 
 #[test]
+fn a_store_that_was_emptied_is_told_and_not_counted() -> Result<(), Whatever> {
+    let world = World::found(WorldPlan::new(2, 2))?;
+    world.replicate()??;
+    world.sites[3].disk().clear();
+    tree::plant(&world.source, 2)?;
+    world.clock.advance(60);
+    let second = world.replicate()??;
+    assert_eq!((second.outcome, second.head_sites), (RunOutcome::Committed, 3));
+    assert_eq!(
+        second.debt, second.stripes,
+        "each new stripe owes the shard of that site"
+    );
+    let told = &second.site_troubles;
+    assert!(
+        matches!(&told[..], [(site, what)] if site == "s3" && what.contains("no plate")),
+        "{told:?}"
+    );
+    assert!(world.restores_equal(&[0, 3])?);
+    Ok(())
+}
+
+#[test]
 fn too_few_sites_for_a_head_say_so_and_leave_the_old_snapshot() -> Result<(), Whatever> {
     let world = World::found(WorldPlan::new(2, 2))?;
     world.replicate()??;

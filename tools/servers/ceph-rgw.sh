@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
 # Ceph, as small as it gets: one monitor, one manager, one disk in memory and the S3 gateway, without systemd.
-# Needs Debian's radosgw, ceph-mon, ceph-mgr, ceph-osd and ceph-common. FOLDER is emptied first.
+# Needs Debian's radosgw, ceph-mon, ceph-mgr, ceph-osd and ceph-common. TERM writes the disk to
+# a file, for the next life; FOLDER is emptied before the first.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-rm -rf "$folder"
+founded=$(cat "$folder/founded" 2>/dev/null || true)
+[ -n "$founded" ] || rm -rf "$folder"
 mkdir -p "$folder"/{mon,mgr,osd,rgw,run,log}
 cd "$folder"
-monitor=$(free_port)
-gateway=$(free_port)
-cluster=$(cat /proc/sys/kernel/random/uuid)
+monitor=$(remembered monitor-port free_port)
+gateway=$(remembered gateway-port free_port)
+cluster=$(remembered cluster cat /proc/sys/kernel/random/uuid)
 access=testaccess
-secret=$(random_hex 20)
+secret=$(remembered secret random_hex 20)
 
 # Small pools and one copy: this is a test of the gateway, not of Ceph. tcp_nodelay: small reads take 45 ms without it.
 cat >ceph.conf <<T
@@ -56,6 +58,7 @@ osd objectstore = memstore
 memstore device bytes = 2147483648
 memstore page set = false
 osd memory target = 939524096
+osd fast shutdown = false
 osd max object name len = 256
 osd max object namespace len = 64
 osd op queue = wpq
@@ -71,7 +74,7 @@ export CEPH_CONF=$folder/ceph.conf
 key() {
     ceph-authtool keyring --gen-key -n "$@"
 }
-{
+found() {
     ceph-authtool --create-keyring keyring --gen-key -n mon. --cap mon 'allow *'
     key client.admin --cap mon 'allow *' --cap osd 'allow *' --cap mgr 'allow *'
     key mgr.x --cap mon 'allow profile mgr' --cap osd 'allow *'
@@ -79,7 +82,10 @@ key() {
     key client.rgw --cap mon 'allow rw' --cap osd 'allow rwx' --cap mgr 'allow rw'
     monmaptool --create --fsid "$cluster" --addv a "[v2:127.0.0.1:$monitor]" monmap
     ceph-mon --mkfs -i a --monmap monmap --keyring keyring
-} >log/setup.log 2>&1
+}
+if [ -z "$founded" ]; then
+    found >log/setup.log 2>&1
+fi
 
 ceph-mon -f -i a >log/mon.out 2>&1 &
 children+=($!)
@@ -89,19 +95,22 @@ until timeout 5 ceph --connect-timeout 4 mon stat >/dev/null 2>&1; do
 done
 ceph-mgr -f -i x >log/mgr.out 2>&1 &
 children+=($!)
-disk=$(cat /proc/sys/kernel/random/uuid)
-ceph osd new "$disk" >/dev/null
-ceph-osd -i 0 --mkfs --osd-uuid "$disk" >>log/setup.log 2>&1
+if [ -z "$founded" ]; then
+    disk=$(cat /proc/sys/kernel/random/uuid)
+    ceph osd new "$disk" >/dev/null
+    ceph-osd -i 0 --mkfs --osd-uuid "$disk" >>log/setup.log 2>&1
+fi
 ceph-osd -f -i 0 >log/osd.out 2>&1 &
 children+=($!)
 until ceph osd stat 2>/dev/null | grep -q '1 up'; do sleep 0.2; done
-radosgw-admin user create --uid=test --display-name=test --access-key="$access" --secret-key="$secret" \
+[ -n "$founded" ] || radosgw-admin user create --uid=test --display-name=test --access-key="$access" --secret-key="$secret" \
     >>log/setup.log 2>&1
 radosgw -f -n client.rgw >log/rgw.out 2>&1 &
 children+=($!)
 await_port "$!" "$gateway"
 export S3_ACCESS_KEY=$access S3_SECRET_KEY=$secret
-make_buckets "http://127.0.0.1:$gateway" default
+[ -n "$founded" ] || make_buckets "http://127.0.0.1:$gateway" default
+echo yes >founded
 publish <<T
 S3_ENDPOINT=http://127.0.0.1:$gateway
 S3_BUCKET=test

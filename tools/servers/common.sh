@@ -1,9 +1,12 @@
 # Sourced by the starters beside it. Each is called as NAME.sh FOLDER: it keeps everything below FOLDER, listens on
 # loopback only, writes FOLDER/endpoint.env when it can be used, stays in the foreground and ends its children on TERM.
+# Called again with the same FOLDER, azurite, ceph-rgw and webdav-rclone go on: same port, same secrets, what was stored.
 
 servers=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 folder=$(realpath -m "${1:?usage: $(basename "$0") FOLDER}")
 mkdir -p "$folder"
+# Of a life before: not yet true.
+rm -f "$folder/endpoint.env"
 
 # A port that nobody listens on. Another process may take it before we do: then the server fails to start, loudly.
 free_port() {
@@ -13,6 +16,14 @@ free_port() {
 # Lets users authenticate as nobody else can guess.
 random_hex() {
     python3 -c 'import secrets, sys; print(secrets.token_hex(int(sys.argv[1])))' "$1"
+}
+
+# What a command said in the life before; runs it in the first.
+remembered() {
+    local file=$folder/$1
+    shift
+    [ -s "$file" ] || (umask 077 && "$@" >"$file")
+    cat "$file"
 }
 
 # Waits until a process listens on a port; fails when it ends before.

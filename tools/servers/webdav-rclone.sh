@@ -3,8 +3,8 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-port=$(free_port)
-password=$(random_hex 12)
+port=$(remembered port free_port)
+password=$(remembered password random_hex 12)
 mkdir -p "$folder/data"
 # By the environment, so that no list of processes shows the password.
 RCLONE_USER=test RCLONE_PASS=$password rclone serve webdav --config /dev/null --addr "127.0.0.1:$port" \

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use exclave_model::{ObjectName, RecordHash, SiteId};
 use exclave_plan::heads;
 use exclave_seal::{Entropy, SigningKey};
+use exclave_site::Listing;
 
 use super::{ReplicateError, recover::chain_behind_journals, upload::chain_text};
 use crate::{
@@ -54,6 +55,7 @@ pub(super) fn preflight(
         troubles: troubles
             .iter()
             .map(|trouble| (trouble.site.clone(), chain_text(&trouble.error)))
+            .chain(strangers(archive, &listings))
             .collect(),
         new_incarnation: false,
         tips: Vec::new(),
@@ -77,6 +79,20 @@ pub(super) fn preflight(
     }
     preflight.tips = survey.heads.tips_for(key.id(), life);
     Ok(preflight)
+}
+
+/// Stores that answer and show no plate: emptied, or not the ones that the archive was founded with. What is owed to their
+/// sites can't be paid there.
+fn strangers<'a>(
+    archive: &'a Archive,
+    listings: &'a BTreeMap<usize, Listing>,
+) -> impl Iterator<Item = (String, String)> + 'a {
+    let answering = listings.keys().filter_map(|at| archive.sites.get(*at));
+    answering.filter(|handle| handle.id.is_none()).map(|handle| {
+        let what =
+            "answers and shows no plate of this archive: it was emptied, or is another store; no shards go there";
+        (handle.name.clone(), what.to_owned())
+    })
 }
 
 /// What the names below our own chain say, before anything is believed.
