@@ -4,6 +4,7 @@
 
 mod bucket;
 mod certificates;
+mod outcomes;
 mod proxy;
 mod support;
 mod trust;
