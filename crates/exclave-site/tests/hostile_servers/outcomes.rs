@@ -11,7 +11,7 @@ use exclave_site::{
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::proxy::{ALL, Behaviour, Bucket, Step};
+use crate::proxy::{ALL, Behaviour, Bucket, Objects, Step};
 use crate::support::{Reply, Server, reply};
 use crate::{class, impatient, name};
 
@@ -34,7 +34,7 @@ const STEPS: [Step; 6] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Right,
-    /// An answer that isn't true. No site can know; the layers that hold digests must, and do (`hostile_worlds`).
+    /// An answer that isn't true. No site can know; the layers that hold digests must, and do (`tests/tests/hostile_sites.rs`).
     Lie,
     /// A failure that another try may heal.
     Passing(Class),
@@ -77,6 +77,7 @@ fn expected(behaviour: Behaviour) -> [Outcome; 6] {
         }
         B::Redirect301 | B::Redirect302 | B::Redirect307 | B::Redirect308 => [BAD, BAD, BAD, BAD, BAD, BAD],
         B::Silent | B::SlowHead => [SLOW, SLOW, SLOW, SLOW, SLOW, SLOW],
+        B::SilentMidway => [OK, SLOW, SLOW, OK, SLOW, OK],
         B::SlowBody => [OK, SLOW, BAD, OK, SLOW, OK],
         // What isn't HTTP is a broken connection to the client below.
         B::Garbage | B::EndlessHead | B::InterimStorm => [BROKEN, BROKEN, BROKEN, BROKEN, BROKEN, BROKEN],
@@ -103,7 +104,7 @@ fn expected(behaviour: Behaviour) -> [Outcome; 6] {
     }
 }
 
-/// A bucket with `a` and `b`, to which `c` is added later, behind a behaviour.
+/// A bucket with `a` and `b`, to which `late` came later, behind a behaviour.
 struct Play {
     bucket: Arc<Bucket>,
     server: Server,
@@ -113,9 +114,11 @@ struct Play {
 impl Play {
     async fn new(behaviour: Behaviour) -> Self {
         let trap = Server::start(|_| reply(200, "ETag: \"x\"\r\n", OTHER)).await;
-        let objects = [("in/a", CONTENT), ("in/b", OTHER)];
-        let objects = objects.map(|(key, body)| (key.to_owned(), body.as_bytes().to_vec()));
-        let bucket = Arc::new(Bucket::holding(objects.into()));
+        let object = |(key, body): (&str, &str)| (key.to_owned(), body.as_bytes().to_vec());
+        let beginnings = Objects::from([("in/a", CONTENT), ("in/b", OTHER)].map(object));
+        let mut objects = beginnings.clone();
+        objects.extend([("in/late", CONTENT)].map(object));
+        let bucket = Arc::new(Bucket::new(beginnings, objects));
         let (played, trap_url) = (Arc::clone(&bucket), trap.url());
         let server = Server::start(move |request| played.play(behaviour, &trap_url, request)).await;
         Self { bucket, server, trap }
@@ -181,9 +184,6 @@ async fn every_behaviour_has_its_outcome_at_every_step() {
             plays.spawn(async move {
                 let _turn = turns.acquire().await.unwrap();
                 let play = Play::new(*behaviour).await;
-                if step == Step::List {
-                    play.bucket.add("in/late", CONTENT.as_bytes());
-                }
                 // Far beyond the settings' own limits, so that a hang is told by name.
                 let found = tokio::time::timeout(Duration::from_secs(30), play.outcome(step)).await;
                 assert!(
@@ -202,7 +202,6 @@ async fn every_behaviour_has_its_outcome_at_every_step() {
 async fn a_storm_that_passes_costs_retries_alone() {
     for step in STEPS.into_iter().filter(|step| *step != Step::Delete) {
         let play = Play::new(Behaviour::BusyAtFirst).await;
-        play.bucket.add("in/late", CONTENT.as_bytes());
         let site = open(&Play::address(), &play.settings()).unwrap();
         let site = Retrying::new(site, Patience::default(), |_| 0);
         assert!(play.truth(step, &site).await.unwrap(), "{step:?}");

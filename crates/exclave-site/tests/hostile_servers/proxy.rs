@@ -1,7 +1,7 @@
 //! An honest S3 bucket in memory, behind a proxy that plays one hostile behaviour.
 //!
 //! Two test binaries share this file and `support.rs` by path: `hostile_servers` here, which holds a site to a table of
-//! outcomes, and `hostile_worlds` in `tests/`, which holds the whole system to right bytes. A crate of its own for two test
+//! outcomes, and `hostile_sites` in `tests/`, which holds the whole system to right bytes. A crate of its own for two test
 //! files would have to be a dependency of both, and `exclave-site` may not depend on what is built on it.
 
 use std::collections::BTreeMap;
@@ -74,6 +74,8 @@ behaviours! {
     Redirect307,
     Redirect308,
     Silent,
+    /// Half of the body, and then nothing.
+    SilentMidway,
     /// A head that never ends, a byte now and then.
     SlowHead,
     /// A body that takes for ever, a byte now and then.
@@ -239,7 +241,7 @@ fn range_of(request: &Request) -> (usize, usize) {
     (from.parse().unwrap(), last.parse::<usize>().unwrap() + 1)
 }
 
-type Objects = BTreeMap<String, Vec<u8>>;
+pub type Objects = BTreeMap<String, Vec<u8>>;
 
 fn part(body: &[u8], (from, to): (usize, usize)) -> Answer {
     let to = to.min(body.len());
@@ -275,9 +277,10 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    pub fn holding(objects: Objects) -> Self {
+    /// A bucket that once held `beginnings`, and now these objects.
+    pub fn new(beginnings: Objects, objects: Objects) -> Self {
         Self {
-            beginnings: objects.clone(),
+            beginnings,
             objects: Mutex::new(objects),
             requests: AtomicU64::new(0),
         }
@@ -285,11 +288,6 @@ impl Bucket {
 
     pub fn objects(&self) -> Objects {
         self.objects.lock().unwrap().clone()
-    }
-
-    /// Adds an object past the proxy.
-    pub fn add(&self, key: &str, body: &[u8]) {
-        self.objects.lock().unwrap().insert(key.to_owned(), body.to_vec());
     }
 
     fn honest(&self, request: &Request) -> Answer {
@@ -425,6 +423,7 @@ impl Bucket {
             }
             (B::ErrorInside200 | B::LoginPage, _) => reply(200, META, ERROR),
             (B::BodyShort, _) => Reply::Raw(honest.cut(length as u64, half)),
+            (B::SilentMidway, _) => Reply::RawThenHang(honest.cut(length as u64, half)),
             (B::BodyTruncated, _) => Reply::Raw(honest.cut(half as u64, half)),
             (B::BodyExtra, _) => Reply::Raw([honest.cut(length as u64, length), honest.body].concat()),
             (B::BodyHuge, _) => Reply::Endless(honest.cut(HUGE, length)),
@@ -472,6 +471,7 @@ impl Bucket {
             B::ErrorInside200 => reply(200, "", ERROR),
             B::LoginPage => reply(200, "", "<!DOCTYPE html><html><body>Log in</body></html>"),
             B::BodyShort => Reply::Raw(honest.cut(text.len() as u64, text.len() / 2)),
+            B::SilentMidway => Reply::RawThenHang(honest.cut(text.len() as u64, text.len() / 2)),
             B::BodyTruncated => Reply::Raw(honest.cut(text.len() as u64 / 2, text.len() / 2)),
             B::BodyExtra => Reply::Raw([honest.cut(text.len() as u64, text.len()), honest.body].concat()),
             B::SlowBody => Reply::Trickle(honest.cut(HUGE, 0)),
