@@ -19,7 +19,7 @@ use exclave_catalog::Catalog;
 use exclave_dataset::{cut::ChunkSizes, pack::CompressionLevel, sink, walk::WalkOptions};
 use exclave_engine::{
     AgentState, Archive, Clock, DEFAULT_CLASS, EntropySource, NewArchive, Progress, ReplicateError, ReplicateReport,
-    ReplicateRequest, SiteHandle, Source, Surroundings,
+    ReplicateRequest, Source, Surroundings,
     fetch::ReadSettings,
     init, replicate,
     restore::{Outcome, RestoreReport, Selection, Target, restore},
@@ -214,38 +214,29 @@ impl World {
 
     /// Opens the archive anew through all sites but some.
     pub fn archive_without(&self, without: &[usize]) -> Result<Archive, Whatever> {
-        let stores = self
-            .sites
-            .iter()
-            .enumerate()
-            .filter(|(number, _)| !without.contains(number));
-        let stores = stores.map(|(number, site)| (format!("s{number}"), Arc::new(site.clone()) as Arc<dyn Site>));
-        let (archive, _) = self
-            .surroundings
-            .runtime
-            .block_on(Archive::open(self.anchor, stores.collect()))?;
+        let sites = self.sites.iter().enumerate();
+        let left = sites.filter(|(number, _)| !without.contains(number));
+        self.archive_at(left.map(|(number, site)| (number, Arc::new(site.clone()) as Arc<dyn Site>)))
+    }
+
+    /// Opens the archive anew, as an heir would, at sites that stand in for those of these numbers.
+    pub fn archive_at(&self, sites: impl Iterator<Item = (usize, Arc<dyn Site>)>) -> Result<Archive, Whatever> {
+        let stores = sites.map(|(number, site)| (format!("s{number}"), site));
+        let opened = Archive::open(self.anchor, stores.collect());
+        let (archive, _) = self.surroundings.runtime.block_on(opened)?;
         Ok(archive)
     }
 
-    /// An archive as an agent knows it from its settings, without asking any site.
-    fn archive_from_settings(&self) -> Result<Archive, Whatever> {
+    /// An archive as an agent knows it from its settings, without asking any site; `sites` stand in for all.
+    pub fn archive_from_settings(&self, sites: Vec<Arc<dyn Site>>) -> Result<Archive, Whatever> {
         // The charter is read from whatever site has it, past any fault: an agent keeps its own copy.
-        let calm: Vec<_> = self.sites.iter().map(|site| site.inner().clone()).collect();
-        let stores = calm
+        let calm = self
+            .sites
             .iter()
-            .enumerate()
-            .map(|(number, site)| (format!("s{number}"), Arc::new(site.clone()) as Arc<dyn Site>));
-        let (mut archive, _) = self
-            .surroundings
-            .runtime
-            .block_on(Archive::open(self.anchor, stores.collect()))?;
-        for (handle, site) in archive.sites.iter_mut().zip(&self.sites) {
-            let name = handle.name.clone();
-            *handle = SiteHandle {
-                name,
-                site: Arc::new(site.clone()),
-                ..handle.clone()
-            };
+            .map(|site| Arc::new(site.inner().clone()) as Arc<dyn Site>);
+        let mut archive = self.archive_at(calm.enumerate())?;
+        for (handle, site) in archive.sites.iter_mut().zip(sites) {
+            handle.site = site;
         }
         Ok(archive)
     }
@@ -267,8 +258,20 @@ impl World {
         dataset: &str,
         source: Source,
     ) -> Result<Result<ReplicateReport, ReplicateError>, Whatever> {
-        let archive = self.archive_from_settings()?;
-        let state = AgentState::open(&self.state_folder())?;
+        let sites = self.sites.iter().map(|site| Arc::new(site.clone()) as Arc<dyn Site>);
+        let archive = self.archive_from_settings(sites.collect())?;
+        self.replicate_to(&archive, &self.state_folder(), dataset, source)
+    }
+
+    /// Replicates any source to an archive, as the agent whose state lies in a folder.
+    pub fn replicate_to(
+        &self,
+        archive: &Archive,
+        state_folder: &Path,
+        dataset: &str,
+        source: Source,
+    ) -> Result<Result<ReplicateReport, ReplicateError>, Whatever> {
+        let state = AgentState::open(state_folder)?;
         let catalog = self
             .surroundings
             .runtime
@@ -285,7 +288,7 @@ impl World {
             in_flight_bytes: 4 << 20,
             create_only: BTreeSet::new(),
         };
-        let result = replicate(&archive, &state, &catalog, request, &self.surroundings);
+        let result = replicate(archive, &state, &catalog, request, &self.surroundings);
         self.surroundings.runtime.block_on(catalog.close());
         Ok(result)
     }
@@ -323,14 +326,18 @@ impl World {
 impl World {
     /// Restores the newest snapshot of a dataset as an heir would: from sites and an identity alone.
     pub fn restore(&self, dataset: &str, to: &Path, without: &[usize]) -> Result<RestoreReport, Whatever> {
-        let archive = self.archive_without(without)?;
+        self.restore_from(&self.archive_without(without)?, dataset, to)
+    }
+
+    /// The same from an opened archive.
+    pub fn restore_from(&self, archive: &Archive, dataset: &str, to: &Path) -> Result<RestoreReport, Whatever> {
         let surroundings = &self.surroundings;
-        let survey = survey(&archive, surroundings)?;
+        let survey = survey(archive, surroundings)?;
         let settings = ReadSettings {
             hedge: Duration::from_millis(500),
             ..ReadSettings::default()
         };
-        let snapshots = Snapshots::open(&archive, &survey, &self.identity, Depth::Newest, settings, surroundings);
+        let snapshots = Snapshots::open(archive, &survey, &self.identity, Depth::Newest, settings, surroundings);
         let snapshot = snapshots.choose(&Which::Newest {
             dataset: dataset.to_owned(),
         })?;

@@ -1,6 +1,10 @@
-//! Keeps one stray key from hiding a whole page of a listing.
+//! Looks at a page of a listing before `object_store` parses it.
 //!
-//! `object_store` 0.14 refuses a page when one of its keys isn't a path to it: `a//b`, `a/../b`, a control character. Whoever can
+//! Its parser doesn't ask what the document is: a login page of a captive portal, or an `<Error>` with status 200, would be
+//! a complete listing of nothing. So the root has to be a listing's ([`is_listing`]), and nothing but comments and processing
+//! instructions may stand before it: no document type, so no entity of the server's own making is ever defined.
+//!
+//! One stray key must not hide a whole page. `object_store` 0.14 refuses a page when one of its keys isn't a path to it: `a//b`, `a/../b`, a control character. Whoever can
 //! put one object into a bucket could so make every listing of it fail. No name of ours looks like that, so the page is
 //! scanned before it is parsed, and such a key is replaced by [`STRAY`], which is a path to `object_store` and no object name
 //! to us: it ends up among the ignored.
@@ -13,6 +17,39 @@ pub(crate) const STRAY: &str = "!stray";
 
 /// Elements that hold a key: S3 and GCS (`Key`, `Prefix`), Azure (`Name`).
 const ELEMENTS: [(&str, &str); 3] = [("<Key>", "</Key>"), ("<Prefix>", "</Prefix>"), ("<Name>", "</Name>")];
+
+/// Roots of listings: S3 and GCS, Azure, WebDAV (RFC 4918 section 14.16; with any prefix).
+const ROOTS: [&[u8]; 3] = [b"ListBucketResult", b"EnumerationResults", b"multistatus"];
+
+/// True when the document's root is a listing's and no document type stands before it. Whatever comes after that is the
+/// parser's to judge.
+pub(super) fn is_listing(page: &[u8]) -> bool {
+    let mut rest = page.strip_prefix(b"\xef\xbb\xbf").unwrap_or(page);
+    loop {
+        rest = rest.trim_ascii_start();
+        let after = match rest {
+            [b'<', b'?', inner @ ..] => after(inner, b"?>"),
+            [b'<', b'!', b'-', b'-', inner @ ..] => after(inner, b"-->"),
+            [b'<', root @ ..] => return ROOTS.contains(&local_name(root)),
+            _ => return false,
+        };
+        let Some(after) = after else { return false };
+        rest = after;
+    }
+}
+
+/// What follows the first `end`.
+fn after<'a>(text: &'a [u8], end: &[u8]) -> Option<&'a [u8]> {
+    let at = text.windows(end.len()).position(|window| window == end)?;
+    text.get(at.checked_add(end.len())?..)
+}
+
+/// The name that a tag begins with, without its prefix.
+fn local_name(tag: &[u8]) -> &[u8] {
+    let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'>' | b'/');
+    let name = tag.split(ends).next().unwrap_or_default();
+    name.rsplit(|byte| *byte == b':').next().unwrap_or_default()
+}
 
 /// The page with every stray key replaced; the same bytes when there is none, or when it isn't text at all.
 pub(super) fn without_strays(page: Bytes) -> Bytes {
@@ -65,6 +102,36 @@ mod tests {
 
     fn clean(page: &str) -> String {
         String::from_utf8(without_strays(Bytes::from(page.to_owned())).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn only_listings_are_listings() {
+        for good in [
+            "<ListBucketResult/>",
+            "\u{feff}<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"x\">",
+            "<?xml version='1.0'?><!-- a > b --><EnumerationResults ContainerName=\"c\">",
+            "<D:multistatus xmlns:D=\"DAV:\">",
+            "<multistatus\n>",
+        ] {
+            assert!(is_listing(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "",
+            " ",
+            "plain",
+            "<",
+            "<!",
+            "<?xml",
+            "<!-- never closed <ListBucketResult>",
+            "<Error><Code>InternalError</Code></Error>",
+            "<html><body><ListBucketResult/></body></html>",
+            "<ListBucketResultX/>",
+            "</ListBucketResult>",
+            "<!DOCTYPE l><ListBucketResult/>",
+            "<?xml version='1.0'?><!-- --><!DOCTYPE l [<!ENTITY a \"b\">]><ListBucketResult/>",
+        ] {
+            assert!(!is_listing(bad.as_bytes()), "{bad}");
+        }
     }
 
     #[test]

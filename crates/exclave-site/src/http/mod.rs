@@ -8,8 +8,10 @@
 //! - gives up when no byte moves in either direction for the allowed silence, between one and two times it, however
 //!   long a large body takes in total;
 //! - reads no more of an error's text than [`ERROR_BODY_BYTES_MAX`], of one page of a listing than
-//!   [`LIST_PAGE_BYTES_MAX`], and of a document about a bucket than [`DOCUMENT_BYTES_MAX`];
+//!   [`LIST_PAGE_BYTES_MAX`], and of a document about a bucket or a deletion than
+//!   [`DOCUMENT_BYTES_MAX`];
 //! - turns a status that means failure into a [`Refused::Status`], so that its class isn't lost on the way;
+//! - takes for a listing only what says that it is one, and no document type ([`listing`]);
 //! - remembers the site's clock, and signs a request again by it when the site refused the local one's ([`signature`]).
 //!
 //! A put that is refused for want of a checksum is sent again with one, and so are the later ones ([`digest`]).
@@ -54,7 +56,7 @@ const LIST_PAGE_BYTES_MAX: usize = 64 << 20;
 /// Vendors allow 15 minutes; less than a minute is no reason to doubt the local clock.
 const SKEW_S: u64 = 60;
 
-/// Longest document about a bucket; the longest that makes sense has some hundred bytes.
+/// Longest document about a bucket or a deletion; the longest that makes sense has some hundred bytes.
 const DOCUMENT_BYTES_MAX: usize = 64 << 10;
 
 /// No date yet.
@@ -75,6 +77,9 @@ pub(crate) enum Refused {
     /// A page or an error's text is too long.
     #[error("answer is longer than {0} B")]
     TooLong(usize),
+    /// A status that says success, and a document that wasn't asked for.
+    #[error("the answer is {0}")]
+    OtherDocument(&'static str),
     /// A URL that can't be parsed, from our own side.
     #[error("request URL: {0}")]
     Url(#[from] url::ParseError),
@@ -241,10 +246,20 @@ impl Transport {
         let body = HttpResponseBody::new(Watched::new(body, silence_max));
         let status = parts.status;
         if status.is_success() {
+            if about.posts {
+                let document = read_up_to(body, DOCUMENT_BYTES_MAX).await?;
+                if !is_about_first(&document) {
+                    return Err(refuse(Refused::OtherDocument("about another deletion")));
+                }
+                return Ok(HttpResponse::from_parts(parts, document.into()));
+            }
             if !about.lists {
                 return Ok(HttpResponse::from_parts(parts, body));
             }
             let page = read_up_to(body, LIST_PAGE_BYTES_MAX).await?;
+            if !listing::is_listing(&page) {
+                return Err(refuse(Refused::OtherDocument("no listing")));
+            }
             return Ok(HttpResponse::from_parts(parts, listing::without_strays(page).into()));
         }
         if about.makes_directory && status == StatusCode::METHOD_NOT_ALLOWED {
@@ -361,6 +376,8 @@ fn seconds_of(value: &header::HeaderValue) -> Option<i64> {
 /// What the transport must know of a request before it is sent.
 struct About {
     lists: bool,
+    /// Azure deletes by POST; the answer is about one object.
+    posts: bool,
     makes_directory: bool,
 }
 
@@ -371,6 +388,7 @@ impl About {
         let method = request.method().as_str();
         Self {
             lists: method == "PROPFIND" || method == "GET" && (asks("list-type=2") || asks("comp=list")),
+            posts: method == "POST",
             makes_directory: method == "MKCOL",
         }
     }
@@ -384,6 +402,16 @@ async fn read_up_to(body: HttpResponseBody, bytes_max: usize) -> Result<Bytes, H
             Err(_) => Err(refuse(Refused::TooLong(bytes_max))),
         },
     }
+}
+
+/// True when every part of an Azure batch's answer is about its first request: we send batches of one, and `object_store`
+/// 0.14 takes the number for an index without a look.
+fn is_about_first(document: &[u8]) -> bool {
+    let ids = document.split(|byte| *byte == b'\n').filter_map(|line| {
+        let (name, id) = line.split_at_checked("content-id:".len())?;
+        name.eq_ignore_ascii_case(b"content-id:").then(|| id.trim_ascii())
+    });
+    ids.into_iter().all(|id| id == b"0")
 }
 
 /// The start of an error's text on one line.
@@ -400,9 +428,11 @@ fn shown(text: &[u8]) -> String {
 fn refuse(refused: Refused) -> HttpError {
     let kind = match &refused {
         Refused::Silence(_) => HttpErrorKind::Timeout,
-        Refused::Origin { .. } | Refused::Status { .. } | Refused::TooLong(_) | Refused::Url(_) => {
-            HttpErrorKind::Unknown
-        }
+        Refused::Origin { .. }
+        | Refused::Status { .. }
+        | Refused::TooLong(_)
+        | Refused::OtherDocument(_)
+        | Refused::Url(_) => HttpErrorKind::Unknown,
     };
     HttpError::new(kind, refused)
 }

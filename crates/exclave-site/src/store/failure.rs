@@ -66,6 +66,9 @@ fn of_refused(refused: &Refused) -> Failure {
         Refused::TooLong(_) => Failure::Malformed {
             what: "answer without end".into(),
         },
+        Refused::OtherDocument(what) => Failure::Malformed {
+            what: format!("the answer is {what}"),
+        },
         Refused::Origin { .. } => Failure::Unsupported {
             what: "a request to another host".into(),
         },

@@ -4,6 +4,8 @@
 
 mod bucket;
 mod certificates;
+mod outcomes;
+mod proxy;
 mod support;
 mod trust;
 

@@ -1,12 +1,11 @@
-//! A small HTTP server that answers what a test tells it, one request a connection, with TLS or without.
+//! A small HTTP server that answers what a test tells it, one request a connection.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -40,12 +39,13 @@ pub enum Reply {
 }
 
 /// A proper answer.
-pub fn reply(status: u16, headers: &str, body: &str) -> Reply {
+pub fn reply(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Reply {
+    let body = body.as_ref();
     let head = format!(
         "HTTP/1.1 {status} Status\r\nContent-Length: {}\r\nConnection: close\r\n",
         body.len()
     );
-    Reply::Raw(format!("{head}{headers}\r\n{body}").into_bytes())
+    Reply::Raw([format!("{head}{headers}\r\n").as_bytes(), body].concat())
 }
 
 pub struct Server {
@@ -57,31 +57,31 @@ pub struct Server {
 
 impl Server {
     pub async fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start_with(None, answer).await
+        Self::start_over("http", |stream| async { Ok(stream) }, answer).await
     }
 
-    pub async fn start_tls(tls: TlsAcceptor, answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start_with(Some(tls), answer).await
-    }
-
-    async fn start_with(tls: Option<TlsAcceptor>, answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let scheme = if tls.is_some() { "https" } else { "http" };
+    /// A server whose connections go through `secure` first.
+    pub async fn start_over<S, F>(
+        scheme: &'static str,
+        secure: impl Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Future<Output = std::io::Result<S>> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (log, answer) = (Arc::clone(&requests), Arc::new(answer));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (log, answer, tls) = (Arc::clone(&log), Arc::clone(&answer), tls.clone());
+                let (log, answer, secure) = (Arc::clone(&log), Arc::clone(&answer), secure.clone());
                 tokio::spawn(async move {
-                    let _ = match tls {
-                        Some(tls) => match tls.accept(stream).await {
-                            Ok(stream) => serve(stream, &log, &*answer).await,
-                            // The client went away; whether it should have is what the test looks at.
-                            Err(error) => Err(error),
-                        },
-                        None => serve(stream, &log, &*answer).await,
-                    };
+                    // The client may go away; whether it should have is what the test looks at.
+                    if let Ok(stream) = secure(stream).await {
+                        let _ = serve(stream, &log, &*answer).await;
+                    }
                 });
             }
         });
@@ -151,7 +151,7 @@ async fn serve(
         Reply::Endless(bytes) => {
             stream.write_all(&bytes).await?;
             loop {
-                stream.write_all(&[b'.'; 8192]).await?;
+                stream.write_all(&[b'.'; 65_536]).await?;
             }
         }
         Reply::Hang => {

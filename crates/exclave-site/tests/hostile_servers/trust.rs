@@ -43,13 +43,18 @@ async fn asked(
     version: &'static SupportedProtocolVersion,
     settings: SiteSettings,
 ) -> Result<(), SiteError> {
-    let server = Server::start_tls(key.serve(chain, version), |_| {
-        reply(
-            200,
-            "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\nETag: \"x\"\r\n",
-            "",
-        )
-    })
+    let tls = key.serve(chain, version);
+    let server = Server::start_over(
+        "https",
+        move |stream| tls.accept(stream),
+        |_| {
+            reply(
+                200,
+                "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\nETag: \"x\"\r\n",
+                "",
+            )
+        },
+    )
     .await;
     let settings = SiteSettings {
         endpoint: impatient(&server).endpoint,
