@@ -2,5 +2,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod fuzz;
 pub mod tree;
 pub mod world;
