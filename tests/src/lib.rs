@@ -3,5 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod fuzz;
+pub mod scale;
 pub mod tree;
 pub mod world;

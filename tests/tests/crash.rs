@@ -6,7 +6,7 @@
 //! with a put stored in part; from then on nothing reaches any site. The agent's state folder is what was fsynced until
 //! then. A freshly started agent must commit, and an heir without k-of-n's worth of sites must get the tree back.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::Path, time::Duration};
 
 use exclave_dataset::sink::{Existing, Options};
 use exclave_engine::{
@@ -18,7 +18,7 @@ use exclave_engine::{
 };
 use exclave_site::Crash;
 use exclave_tests::{
-    tree,
+    scale, tree,
     world::{Whatever, World, WorldPlan},
 };
 
@@ -130,7 +130,8 @@ fn dying_twice_loses_nothing() -> Result<(), Whatever> {
 #[test]
 #[ignore = "takes many minutes; tools/nightly crash runs it"]
 fn dying_twice_at_every_seventh_pair_loses_nothing() -> Result<(), Whatever> {
-    pairs_of_deaths(7)
+    const SEVEN: NonZeroUsize = NonZeroUsize::new(7).unwrap();
+    pairs_of_deaths(scale::of("CRASH_STRIDE", SEVEN)?.get())
 }
 
 /// Restores the newest snapshot over what lies there; false when it failed or is incomplete.

@@ -4,13 +4,13 @@
 //! Two snapshots were committed, the second of a changed source. An honest site holds all it was given; a lost one is not
 //! there; a corrupt one holds every object with one bit turned; a stale one is as it was after the first snapshot.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::Path};
 
 use bytes::Bytes;
 use exclave_engine::{restore::Outcome, survey::Grade};
 use exclave_model::ObjectName;
 use exclave_tests::{
-    tree,
+    scale, tree,
     world::{Whatever, World, WorldPlan},
 };
 
@@ -139,9 +139,14 @@ impl Past {
 
     /// Judges all 4^n worlds and returns how many were foretold whole, damaged and nothing.
     fn judge_all(&self) -> Result<[u32; 3], Whatever> {
+        self.judge_every(1)
+    }
+
+    /// Judges every `stride`-th of them.
+    fn judge_every(&self, stride: usize) -> Result<[u32; 3], Whatever> {
         let sites = self.world.sites.len();
         let mut counts = [0; 3];
-        for number in 0..1usize << (2 * sites) {
+        for number in (0..1usize << (2 * sites)).step_by(stride) {
             let states: Vec<State> = (0..sites).map(|site| STATES[number >> (2 * site) & 3]).collect();
             self.judge(&states)?;
             counts[match foretell(self.data, &states) {
@@ -224,7 +229,11 @@ fn three_plus_two() -> Result<(), Whatever> {
 #[test]
 #[ignore = "takes minutes; tools/nightly worlds runs it"]
 fn four_plus_two() -> Result<(), Whatever> {
-    let [whole, damaged, nothing] = Past::new(4, 2)?.judge_all()?;
-    assert_eq!((whole + damaged + nothing, nothing), (4096, 64));
+    let stride = scale::of("WORLDS_STRIDE", NonZeroUsize::MIN)?.get();
+    let [whole, damaged, nothing] = Past::new(4, 2)?.judge_every(stride)?;
+    println!("{whole} whole, {damaged} damaged, {nothing} nothing");
+    if stride == 1 {
+        assert_eq!((whole + damaged + nothing, nothing), (4096, 64));
+    }
     Ok(())
 }
