@@ -2,5 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod fuzz;
+pub mod scale;
 pub mod tree;
 pub mod world;

@@ -785,6 +785,24 @@ mod tests {
     }
 
     #[test]
+    fn a_pages_runs_stand_in_any_order_twice_or_in_vain() {
+        let page = Page::Entries(sample());
+        let mut wire = page.to_wire();
+        let (first, second) = (wire.runs[0], wire.runs[1]);
+        wire.runs = vec![first, second, RunId::from_bytes([9; 16]), second, first];
+        let WireItems::Entries(entries) = &mut wire.items else {
+            panic!("entries")
+        };
+        let extents = entries.iter_mut().flat_map(|entry| entry.extents.iter_mut().flatten());
+        for chunk in extents.flat_map(|extent| &mut extent.2) {
+            chunk.0 = 4 - chunk.0;
+        }
+        let bytes = wire.to_bytes().unwrap();
+        assert_ne!(bytes, page.encode().unwrap());
+        assert_eq!(Page::decode(&bytes).unwrap(), page);
+    }
+
+    #[test]
     fn encoded_size_is_bounded() {
         for entry in sample() {
             let bound = entry.encoded_bytes_max();

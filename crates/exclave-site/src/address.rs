@@ -108,8 +108,6 @@ impl SiteAddress {
         if let Some(path) = text.strip_prefix("file://") {
             return Self::of_directory(Path::new(path));
         }
-        // `Url` resolves `..` silently; an address that climbs is a mistake to be told.
-        let climbs = text.split('/').any(|part| part == ".." || part == ".");
         let url = Url::parse(text).map_err(|_| BadAddress::Form(short(text)))?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(BadAddress::Credentials);
@@ -119,10 +117,7 @@ impl SiteAddress {
         }
         let host = url.host_str().filter(|host| !host.is_empty()).map(str::to_owned);
         let host = host.ok_or_else(|| BadAddress::NoHost(short(text)));
-        let prefix = url.path().trim_start_matches('/').trim_end_matches('/').to_owned();
-        if climbs || !is_clean(&prefix) {
-            return Err(BadAddress::Part(short(&prefix)));
-        }
+        let prefix = prefix_as_written(text, &url)?;
         let scheme = match url.scheme() {
             "s3" => Scheme::S3 { bucket: host?, prefix },
             "az" => Scheme::Azure {
@@ -171,6 +166,28 @@ impl SiteAddress {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+}
+
+/// The path of an address whose text is what `url` says.
+///
+/// `Url` mends what it reads: it resolves `..` in all its spellings, turns backslashes, drops line ends. What is no address
+/// as it stands is a mistake to be told, so that two texts of one site are known for the same.
+fn prefix_as_written(text: &str, url: &Url) -> Result<String, BadAddress> {
+    let (_, rest) = text.split_once("://").ok_or_else(|| BadAddress::Form(short(text)))?;
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let prefix = path.trim_end_matches('/');
+    let kept = url.path().trim_end_matches('/').strip_prefix('/').unwrap_or_default() == prefix;
+    if !kept || !is_clean(prefix) {
+        return Err(BadAddress::Part(short(prefix)));
+    }
+    let mended = |c: char| c.is_control() || c.is_whitespace() || c == '%';
+    let is_dots = url.host_str().is_some_and(|host| matches!(host, "." | ".."));
+    // A bucket has no port; its endpoint has.
+    let has_port = url.port().is_some() && !matches!(url.scheme(), "http" | "https");
+    if authority.contains(mended) || is_dots || has_port {
+        return Err(BadAddress::Part(short(authority)));
+    }
+    Ok(prefix.to_owned())
 }
 
 /// True when a path is made of parts that every store keeps unchanged.
@@ -254,9 +271,51 @@ mod tests {
     }
 
     #[test]
+    fn what_a_url_parser_would_mend_is_refused() {
+        for bad in [
+            "https:./da",
+            "https:host/a",
+            "https://./a",
+            "https://%2e/a",
+            "https://\u{3002}/a",
+            "https://host//a",
+            "https://host/a/%2e%2e/b",
+            "https://host\\a",
+            "https://host/a\n/b",
+            "https://ho\tst/a",
+            "s3://bucket/a/%2E%2e/b",
+            "s3://bucket/a/./b",
+            "s3://bucket//a",
+            "s3://bucket:9000/a",
+            "memory://one:1",
+        ] {
+            let read = SiteAddress::parse(bad);
+            assert!(
+                matches!(read, Err(BadAddress::Form(_) | BadAddress::Part(_))),
+                "{bad:?}: {read:?}"
+            );
+        }
+        // What the text means stays free: case, the usual port, a slash at the end.
+        for (text, shown) in [
+            ("HTTPS://Host:443/a/", "https://host/a"),
+            ("https://host:8443//", "https://host:8443"),
+            ("https://b\u{fc}cher.example/a", "https://xn--bcher-kva.example/a"),
+            ("http://[::1]:80", "http://[::1]"),
+        ] {
+            assert_eq!(SiteAddress::parse(text).unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
     fn a_password_is_refused_and_not_repeated() {
-        let error = SiteAddress::parse("https://me:hunter2@host/a").unwrap_err();
-        assert_eq!(error, BadAddress::Credentials);
-        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        for text in [
+            "https://me:hunter2@host/a",
+            "https:me:hunter2@host/a",
+            "s3://me:hunter2@b/%2e",
+        ] {
+            let error = SiteAddress::parse(text).unwrap_err();
+            assert_eq!(error, BadAddress::Credentials);
+            assert!(!format!("{error} {error:?}").contains("hunter2"));
+        }
     }
 }

@@ -12,6 +12,8 @@
 
 mod known;
 mod locate;
+#[cfg(test)]
+mod nearly_good;
 mod raw;
 pub mod written;
 

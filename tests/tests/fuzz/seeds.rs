@@ -1,0 +1,189 @@
+//! Good bytes for each parser to begin with.
+
+use std::{fs, path::Path};
+
+use exclave_engine::journal::{Journal, JournalEntry};
+use exclave_model::{
+    ChunkId, ChunkRef, Codec, Counts, ManifestRoot, Record, RunId, SealedHead, SignedObject, SourceKind,
+    limit::RECORD_BYTES_MAX,
+};
+
+use crate::file::Vector;
+
+/// Longer bodies of vectors make slow inputs and teach nothing that short ones don't.
+const SEED_BYTES_MAX: usize = 64 << 10;
+
+/// Every setting of a site.
+const SETTINGS: &str = r#"
+endpoint = "https://s3.example"
+region = "eu-west-1"
+ca_pem = "-----BEGIN CERTIFICATE-----"
+pin = ["sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]
+proxy = "http://127.0.0.1:3128"
+allow_http = true
+connect_max = "250ms"
+silence_max = "90s"
+operation_max = "5m"
+listing_max = "2h"
+requests_in_flight_max = 16
+upload_per_second_max = "8 MiB"
+download_per_second_max = "512"
+durability = "each"
+[credentials.s3]
+access_key = "me"
+secret_key = "hunter2"
+session_token = "t"
+"#;
+
+/// Which layers' bodies a parser begins with; whether the record is taken out of the signed object first.
+fn layers(parser: &str) -> (&'static [&'static str], bool) {
+    match parser {
+        "cbor" => (&["record", "ledger", "manifest"], false),
+        "context" => (&["context"], false),
+        "shard-header" | "shard" => (&["shard"], false),
+        "signed" => (&["signed", "charter", "head"], false),
+        "charter" => (&["charter"], true),
+        "envelope" => (&["envelope"], true),
+        "head" => (&["head"], true),
+        "plate" | "close" | "reuse" => (&["record"], false),
+        "ledger" => (&["ledger"], false),
+        "page" | "manifest" => (&["manifest"], false),
+        "directory" => (&["directory"], false),
+        "chunk" => (&["chunk"], false),
+        "key-file" => (&["keyfile"], false),
+        _ => (&[], false),
+    }
+}
+
+/// All vectors of a folder, in order of their names.
+pub fn vectors(folder: &Path) -> Vec<Vector> {
+    let mut paths: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    let files = paths
+        .iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "vec"));
+    files
+        .map(|path| Vector::parse(&fs::read_to_string(path).unwrap()).unwrap())
+        .collect()
+}
+
+/// Pages of run tables, which the vectors keep several at a time.
+fn run_pages(vectors: &[Vector]) -> Vec<Vec<u8>> {
+    let several = vectors.iter().filter(|vector| vector.text("layer") == Some("runs"));
+    several
+        .filter_map(|vector| minicbor::decode::<Vec<minicbor::bytes::ByteVec>>(&vector.body).ok())
+        .flatten()
+        .map(Vec::from)
+        .collect()
+}
+
+/// Sealed heads as the engine writes them: in the vectors they lie within their boxes.
+fn sealed_heads() -> Vec<Vec<u8>> {
+    let page = ChunkRef {
+        run: RunId::from_bytes([5; 16]),
+        ordinal: 3,
+        offset: 70_000,
+        stored: 1_000,
+        raw: 1_000,
+        codec: Codec::Raw,
+        id: ChunkId::from_bytes([6; 32]),
+    };
+    let first = SealedHead {
+        name: "register".into(),
+        label: String::new(),
+        started: 1_800_000_000,
+        finished: 1_800_000_050,
+        source: SourceKind::Tree,
+        source_digest: [7; 32],
+        counts: Counts::default(),
+        root: ManifestRoot { level: 0, page },
+        dataset_secret: [8; 32],
+        cutter: "gear/262144/1048576/4194304".into(),
+    };
+    let second = SealedHead {
+        label: "restricted".into(),
+        started: -1,
+        source: SourceKind::Command,
+        counts: Counts {
+            files: u64::MAX,
+            changed: 24,
+            ..Counts::default()
+        },
+        root: ManifestRoot {
+            level: 7,
+            page: ChunkRef {
+                stored: 900,
+                codec: Codec::Zstd,
+                ..page
+            },
+        },
+        ..first.clone()
+    };
+    [first, second].iter().map(|head| head.to_bytes().unwrap()).collect()
+}
+
+fn a_journal() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let mut journal = Journal::create(&path).unwrap();
+    for _ in 0..3 {
+        journal.append(&JournalEntry::Committed).unwrap();
+    }
+    fs::read(path).unwrap()
+}
+
+/// What a parser begins with; never nothing.
+pub fn seeds(parser: &str, vectors: &[Vector]) -> Vec<Vec<u8>> {
+    let (layers, inside) = layers(parser);
+    let bodies = vectors
+        .iter()
+        .filter(|vector| layers.contains(&vector.text("layer").unwrap()));
+    let mut seeds: Vec<Vec<u8>> = bodies
+        .filter_map(|vector| match inside {
+            _ if parser == "chunk" => {
+                let raw = vector.number("raw-length")? as u32;
+                Some([&raw.to_be_bytes(), &*vector.body].concat())
+            }
+            true => SignedObject::from_bytes(&vector.body, RECORD_BYTES_MAX)
+                .ok()
+                .map(|object| object.record_bytes().to_vec()),
+            false => Some(vector.body.clone()),
+        })
+        .collect();
+    let texts: &[&str] = match parser {
+        "object-name" => &["runs/0123/stripes/00/0.1.ab", "heads/", "plate"],
+        "entry-path" => &["registers/land/parcels.csv", "a"],
+        "address" => &[
+            "/srv/exclave",
+            "file:///srv/a%20b",
+            "s3://bucket/some/prefix",
+            "az://container/prefix",
+            "gs://bucket",
+            "https://host:8443/dav/",
+        ],
+        "file-list" => &["./a\0b/c/\0.\0", "registers\0"],
+        "site-settings" => &[SETTINGS, "[credentials]\nbearer = { token = \"t\" }", ""],
+        "exclude-rules" => &["*.tmp\n!keep.tmp\n/cache/\n# why\n[a-z]?/**/x\\ "],
+        _ => &[],
+    };
+    seeds.extend(texts.iter().map(|text| text.as_bytes().to_vec()));
+    match parser {
+        "sealed-head" => seeds = sealed_heads(),
+        "runs" => seeds.extend(run_pages(vectors)),
+        "live-set" => seeds.push([1u64, 2, 3, 4].iter().flat_map(|number| number.to_be_bytes()).collect()),
+        "journal" => seeds.push(a_journal()),
+        // The level of the root stands in front, as the raw length of a chunk does.
+        "manifest" => seeds.iter_mut().for_each(|seed| seed.insert(0, 0)),
+        // The header alone, too: it is of one length.
+        "shard-header" => seeds
+            .iter_mut()
+            .for_each(|seed| seed.truncate(exclave_model::context::HEADER_BYTES)),
+        _ => {}
+    }
+    seeds.retain(|seed| seed.len() <= SEED_BYTES_MAX || parser == "shard");
+    assert!(!seeds.is_empty(), "{parser} has no seeds");
+    seeds
+}
