@@ -278,15 +278,13 @@ class Archive:
 class AcrossServers(unittest.TestCase):
     binary: Path
     folder: Path
-    maxDiff = 2000
+    stores: list[Store] = []
 
     @classmethod
     def setUpClass(cls):
         cls.directory = Directory("here", cls.folder / "here")
         cls.ceph, cls.azurite, cls.webdav = Ceph("ceph", cls.folder / "ceph"), Azurite("azure", cls.folder / "azure"), WebDav("dav", cls.folder / "dav")
-        cls.stores = [cls.directory, cls.ceph, cls.azurite, cls.webdav]
-        for store in cls.stores:
-            cls.addClassCleanup(store.stop)
+        AcrossServers.stores = [cls.directory, cls.ceph, cls.azurite, cls.webdav]
         cls.all_up()
 
     @classmethod
@@ -401,12 +399,15 @@ def main() -> int:
     parser.add_argument("--binary", type=Path, metavar="FILE", required=True)
     parser.add_argument("tests", nargs="*", metavar="TEST", help="such as test_a_server_dies_in_the_middle_of_a_run")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # unittest takes SystemExit for a failure and goes on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     AcrossServers.binary, AcrossServers.folder = options.binary.resolve(), Path(tempfile.mkdtemp(prefix="exclave-across-"))
     try:
         names = [f"__main__.AcrossServers.{name}" for name in options.tests] or ["__main__"]
         result = unittest.TextTestRunner(verbosity=2).run(unittest.defaultTestLoader.loadTestsFromNames(names))
     finally:
+        for store in AcrossServers.stores:
+            store.stop()
         shutil.rmtree(AcrossServers.folder, ignore_errors=True)
     return 0 if result.wasSuccessful() else 1
 
