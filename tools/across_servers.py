@@ -283,7 +283,8 @@ class AcrossServers(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.directory = Directory("here", cls.folder / "here")
-        cls.ceph, cls.azurite, cls.webdav = Ceph("ceph", cls.folder / "ceph"), Azurite("azure", cls.folder / "azure"), WebDav("dav", cls.folder / "dav")
+        cls.ceph, cls.azurite = Ceph("ceph", cls.folder / "ceph"), Azurite("azure", cls.folder / "azure")
+        cls.webdav = WebDav("dav", cls.folder / "dav")
         AcrossServers.stores = [cls.directory, cls.ceph, cls.azurite, cls.webdav]
         cls.all_up()
 
