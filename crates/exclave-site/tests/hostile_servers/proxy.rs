@@ -518,7 +518,7 @@ fn play_refusal(behaviour: Behaviour, trap: &str, turn: u64) -> Option<Reply> {
         B::Internal => reply(500, "", ""),
         B::Forbidden => reply(403, "", "<Code>AccessDenied</Code>"),
         B::Unauthorized => reply(401, "", ""),
-        B::DeniedAtTimes if turn % 3 == 0 => reply(403, "", "<Code>AccessDenied</Code>"),
+        B::DeniedAtTimes if turn.is_multiple_of(3) => reply(403, "", "<Code>AccessDenied</Code>"),
         B::DeniedAtTimes if turn % 3 == 1 => reply(401, "", ""),
         B::ClockSkew => {
             let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
