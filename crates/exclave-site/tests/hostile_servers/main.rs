@@ -57,7 +57,7 @@ fn page(keys: &[&str], token: Option<&str>) -> Reply {
     reply(
         200,
         "",
-        &format!("<ListBucketResult>{contents}{token}</ListBucketResult>"),
+        format!("<ListBucketResult>{contents}{token}</ListBucketResult>"),
     )
 }
 
