@@ -407,11 +407,11 @@ async fn read_up_to(body: HttpResponseBody, bytes_max: usize) -> Result<Bytes, H
 /// True when every part of an Azure batch's answer is about its first request: we send batches of one, and `object_store`
 /// 0.14 takes the number for an index without a look.
 fn is_about_first(document: &[u8]) -> bool {
-    let ids = document.split(|byte| *byte == b'\n').filter_map(|line| {
+    let mut ids = document.split(|byte| *byte == b'\n').filter_map(|line| {
         let (name, id) = line.split_at_checked("content-id:".len())?;
         name.eq_ignore_ascii_case(b"content-id:").then(|| id.trim_ascii())
     });
-    ids.into_iter().all(|id| id == b"0")
+    ids.all(|id| id == b"0")
 }
 
 /// The start of an error's text on one line.
