@@ -3,7 +3,7 @@
 On a virtual machine, freed memory may go back to the host (free page reporting), and the next program that writes to it
 pays for its return: a copy of 4 GiB within memory then takes anything between 1.2 and 6 seconds. The kernel gives back
 whole blocks of free pages only, by default of 2 MiB. So this touches every page once, and then keeps every 64th and frees the
-others: the memory is there for the programs, and hardly ever free as a block, also where memory isn't handed out in order.
+others: the memory is there for the programs, and seldom free as a block. It helps up to about half of a machine's memory.
 """
 
 import contextlib
