@@ -10,6 +10,7 @@
 //! then the envelope, then shards, then the reuse claim, the ledger and the run table, and the head last.
 
 mod chunks;
+mod error;
 mod finish;
 mod flow;
 mod intake;
@@ -17,6 +18,7 @@ mod pack;
 mod preflight;
 mod recover;
 mod remembered;
+mod report;
 mod ship;
 mod upload;
 
@@ -27,33 +29,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use exclave_catalog::{Catalog, CatalogError, RunRecord, RunState};
+use exclave_catalog::{Catalog, RunRecord, RunState};
 use exclave_dataset::{
     cut::{ChunkSizes, Cutter, GearTable},
-    pack::{CompressError, CompressionLevel, Compressor},
-    page::WriteError,
-    walk::Finding,
+    pack::{CompressionLevel, Compressor},
 };
-use exclave_model::BufferPool;
 use exclave_model::{
-    ChunkRef, ClassPolicy, Counts, DatasetId, Envelope, RecordError, RecordHash, RunId, RunObject, SiteId, Tag,
-    Timestamp, Version1,
+    BufferPool, ChunkRef, ClassPolicy, Envelope, RecordError, RunId, RunObject, SiteId, Tag, Timestamp, Version1,
 };
-use exclave_plan::{
-    Candidate, Layout, NotYet, Quorums, RefusedQuorum, RunCommit, RunEvent, Verdict,
-    layout::{Reachability, TooFewSites},
-};
-use exclave_seal::{
-    BoxError, EnvelopeError, NoEntropy, RunKey, SigningKey, entropy::draw, envelope::wrap, sealed_box::seal_label,
-    signing::SignError,
-};
-use exclave_stripe::{SealError, Sealer, StripeShape};
+use exclave_plan::{Candidate, Layout, Quorums, RunCommit, RunEvent, Verdict, layout::Reachability};
+use exclave_seal::{RunKey, SigningKey, entropy::draw, envelope::wrap, sealed_box::seal_label};
+use exclave_stripe::{Sealer, StripeShape};
 
-pub use self::intake::{NamedStream, Source, SourceError, StreamInput};
 use self::{
     chunks::Workers,
     finish::{Described, Finish},
-    flow::{Flow, Stopped},
+    flow::Flow,
     intake::Intake,
     pack::{ChunkStore, OnTheWay, Packed, Packer, StoreParts},
     preflight::{Preflight, preflight},
@@ -61,15 +52,19 @@ use self::{
     ship::{Settled, Settling, Shipping},
     upload::Standing,
 };
+pub use self::{
+    error::ReplicateError,
+    intake::{NamedStream, Source, SourceError, StreamInput},
+    report::{ReplicateReport, RunOutcome},
+};
 use crate::{
     archive::Archive,
     debt::{Paid, pay_debts},
     journal::{Begun, Journal, JournalEntry},
-    local::{self, LocalError},
+    local,
     publish::publish,
-    state::{AgentState, Dataset, RunNote, StateError, StreamLengths},
+    state::{AgentState, Dataset, RunNote, StreamLengths},
     surroundings::Surroundings,
-    survey::SurveyError,
 };
 
 /// Stripes that may be in flight at once, in bytes of shards.
@@ -97,190 +92,6 @@ pub struct ReplicateRequest {
     pub in_flight_bytes: usize,
     /// Sites that were probed and keep what they have when a name is taken.
     pub create_only: BTreeSet<SiteId>,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunOutcome {
-    /// Committed and as safe as its class demands.
-    Committed,
-    /// Committed, with fewer shards than its class demands.
-    Provisional,
-    /// The head lies at too few sites. It is journalled: the next replicate of the dataset puts it again first.
-    BelowQuorum,
-}
-
-/// What a replication did.
-#[derive(Debug)]
-pub struct ReplicateReport {
-    /// How it ended.
-    pub outcome: RunOutcome,
-    /// The dataset.
-    pub dataset: DatasetId,
-    /// The run.
-    pub run: RunId,
-    /// The head's record.
-    pub head: RecordHash,
-    /// Its place in the chain.
-    pub seq: u64,
-    /// Sites that hold the head, of all.
-    pub head_sites: usize,
-    /// What the snapshot holds.
-    pub counts: Counts,
-    /// Stored bytes that were new, before coding.
-    pub bytes_new: u64,
-    /// Stripes that this run wrote.
-    pub stripes: u64,
-    /// Least verified shards of a stripe; n of the class.
-    pub verified_min: u8,
-    /// Shards that are owed, over all stripes.
-    pub debt: u64,
-    /// Shards owed by earlier runs that were paid first.
-    pub debts_paid: u64,
-    /// Stripes of dead runs that were taken over, and heads of dead runs that were completed.
-    pub recovered_stripes: u64,
-    /// See above.
-    pub recovered_heads: u64,
-    /// A new incarnation began, because the sites were ahead of our journal.
-    pub new_incarnation: bool,
-    /// What the source would not show.
-    pub findings: Vec<Finding>,
-    /// How many of these there were.
-    pub findings_total: u64,
-    /// Sites that failed, and what they said.
-    pub site_troubles: Vec<(String, String)>,
-    /// Things that must not happen at an honest site.
-    pub alarms: Vec<String>,
-}
-
-/// Why there is no new snapshot. The one before stays the newest.
-#[derive(Debug, thiserror::Error)]
-pub enum ReplicateError {
-    /// The charter has no such class.
-    #[error("the charter has no class {0}")]
-    NoSuchClass(u32),
-    /// The writer may not write this class.
-    #[error("this agent's key may not write class {class}")]
-    NotAWriter {
-        /// The class.
-        class: u32,
-    },
-    /// The class's numbers are impossible.
-    #[error("class {class} can't be met")]
-    Class {
-        /// The class.
-        class: u32,
-        /// Why.
-        source: RefusedQuorum,
-    },
-    /// Too few sites for the class.
-    #[error("too few sites")]
-    Sites(#[from] TooFewSites),
-    /// The class's stripes are too small for the chunks.
-    #[error("a chunk of up to {chunk} bytes does not fit a stripe, which takes {stripe}")]
-    ChunkTooLarge {
-        /// Greatest chunk.
-        chunk: usize,
-        /// What an empty stripe takes.
-        stripe: usize,
-    },
-    /// The source.
-    #[error("the source can't be taken in")]
-    Source(#[from] SourceError),
-    /// A stripe reached too few sites.
-    #[error("stripe {ordinal}: {verified} of {sites} shards verified, {needed} needed")]
-    StripeFailed {
-        /// The stripe.
-        ordinal: u32,
-        /// Shards that count.
-        verified: u8,
-        /// k.
-        needed: u8,
-        /// n.
-        sites: u8,
-    },
-    /// The protocol does not allow what comes next.
-    #[error("too few sites for a commit")]
-    NotYet(#[from] NotYet),
-    /// Nothing was stored, so nothing can be committed.
-    #[error("nothing was stored")]
-    NothingStored,
-    /// A reused run whose layout is not known.
-    #[error("run {run} is referred to, but where its stripe {ordinal} lies is not known here")]
-    UnknownLayout {
-        /// The run.
-        run: RunId,
-        /// The stripe.
-        ordinal: u32,
-    },
-    /// No site has a ledger that is referred to.
-    #[error("no site has the ledger of run {run}, which the snapshot would refer to")]
-    LedgerGone {
-        /// The run.
-        run: RunId,
-    },
-    /// A ledger that does not list what is referred to.
-    #[error("run {run} is referred to, but no ledger of it that is known here lists its stripe {ordinal}")]
-    NotListed {
-        /// The run.
-        run: RunId,
-        /// The stripe.
-        ordinal: u32,
-    },
-    /// More runs than a head may refer to.
-    #[error("the snapshot would refer to {0} runs, at most {max} are allowed", max = exclave_model::limit::RUNS_PER_HEAD_MAX)]
-    TooManyRuns(usize),
-    /// The heads at the sites can't be surveyed.
-    #[error(transparent)]
-    Survey(#[from] SurveyError),
-    /// Someone asked to stop.
-    #[error("interrupted; {durable_stripes} stripes of this run are durable and will be used by the next one")]
-    Interrupted {
-        /// Stripes that are durable.
-        durable_stripes: u64,
-    },
-    /// Local files.
-    #[error(transparent)]
-    Local(#[from] LocalError),
-    /// The agent's state.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The catalog.
-    #[error("the catalog failed")]
-    Catalog(#[from] CatalogError),
-    /// A stripe could not be sealed.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    /// A manifest page could not be written.
-    #[error("the manifest can't be written")]
-    Manifest(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Compression.
-    #[error(transparent)]
-    Compress(#[from] CompressError),
-    /// A record breaks its own law.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// Signing.
-    #[error(transparent)]
-    Sign(#[from] SignError),
-    /// Wrapping the run key.
-    #[error(transparent)]
-    Envelope(#[from] EnvelopeError),
-    /// A sealed part.
-    #[error(transparent)]
-    Box(#[from] BoxError),
-    /// No randomness.
-    #[error(transparent)]
-    Entropy(#[from] NoEntropy),
-    /// A thread could not be followed to its end.
-    #[error("a thread of the run ended without a word; please report this")]
-    ThreadLost,
-}
-
-impl From<WriteError<Stopped>> for ReplicateError {
-    fn from(error: WriteError<Stopped>) -> Self {
-        Self::Manifest(Box::new(error))
-    }
 }
 
 /// Takes a dataset abroad.
