@@ -119,6 +119,8 @@ pub struct World {
     pub clock: Arc<StillClock>,
     /// What replication protects.
     pub source: PathBuf,
+    /// The label that it gives.
+    pub label: String,
     folder: tempfile::TempDir,
     _runtime: tokio::runtime::Runtime,
 }
@@ -197,6 +199,7 @@ impl World {
             surroundings,
             clock,
             source,
+            label: "UNCLASSIFIED".to_owned(),
             folder,
             _runtime: runtime,
         })
@@ -279,7 +282,7 @@ impl World {
         let request = ReplicateRequest {
             dataset: dataset.to_owned(),
             class: DEFAULT_CLASS,
-            label: "UNCLASSIFIED".to_owned(),
+            label: self.label.clone(),
             source,
             source_digest: [7; 32],
             chunk_sizes: ChunkSizes::new(4 << 10, 16 << 10, 32 << 10)?,

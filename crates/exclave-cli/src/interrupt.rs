@@ -2,6 +2,9 @@
 //!
 //! The first SIGINT (or SIGTERM, from a service manager) asks the engine to stop at the next stripe boundary, so that
 //! what was sent so far is kept; the second ends the process at once.
+//!
+//! SIGXFSZ, which a limit on the length of files sends (`ulimit -f`), is taken and not obeyed: the write fails as at a full
+//! disk, and is told.
 
 use std::sync::Arc;
 
@@ -21,6 +24,8 @@ pub fn listen(edge: &Edge) -> Result<(), Trouble> {
         let failed = || Trouble::failed("signals can't be listened for");
         let interrupt = signal(SignalKind::interrupt()).because(failed)?;
         let terminate = signal(SignalKind::terminate()).because(failed)?;
+        // Once taken, a signal never ends the process again.
+        let _ = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).because(failed)?;
         tokio::spawn(obey(interrupt, terminate, progress));
         Ok(())
     })

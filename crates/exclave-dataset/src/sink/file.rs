@@ -3,7 +3,7 @@
 //! The unfinished file lies beside its final place as `.exclave-<16 hex digits>.part`; the digits are the beginning of
 //! the BLAKE3 of its path, so that a later restore of the same entry finds what a killed one left, and replaces it.
 //! Several threads may write one file: [`FileWriter::write_at`] takes `&self` and positions. What is never written is a
-//! hole, since the size is set first.
+//! hole: the size is set at the end, where the data doesn't reach it.
 
 use std::{
     fs::File,

@@ -3,14 +3,7 @@
 //! An unchanged file is recognised by merging the sorted walk with the catalog's sorted states of the newest snapshot,
 //! and is not read. A file that changes while it is read is read again; only the pieces of the last attempt count.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    io::Read,
-    num::NonZeroU32,
-    path::PathBuf,
-    sync::mpsc::SyncSender,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io::Read, num::NonZeroU32, path::PathBuf, sync::mpsc::SyncSender, time::Duration};
 
 use exclave_catalog::{Catalog, FileState, StateCursor};
 use exclave_dataset::{
@@ -21,7 +14,7 @@ use exclave_dataset::{
     },
     walk::{BadFile, BadRoot, FileStat, Finding, Found, LinkRole, Walk, WalkOptions, Walked, find_file, unchanged},
 };
-use exclave_model::{BadPath, DatasetId, Entry, EntryKind, EntryPath, RunId, SourceKind, Timestamp};
+use exclave_model::{BadPath, DatasetId, Entry, EntryKind, EntryPath, LiveSet, RunId, SourceKind, Timestamp};
 
 use super::{
     flow::{Flow, Stopped},
@@ -200,8 +193,8 @@ pub(super) struct Intake<'a> {
     pub(super) dataset: DatasetId,
     pub(super) cutter: Cutter,
     pub(super) attempts: NonZeroU32,
-    /// Runs that unchanged files may refer to.
-    pub(super) reusable: HashSet<RunId>,
+    /// Stripes that unchanged files may refer to.
+    pub(super) reusable: BTreeMap<RunId, LiveSet>,
     pub(super) started: Timestamp,
     /// Lengths of the streams in the snapshot before, in bytes.
     pub(super) previous_streams: BTreeMap<Vec<u8>, u64>,
@@ -348,7 +341,10 @@ impl Intake<'_> {
             return None;
         }
         let mut remembered = Remembered::from_bytes(&state.entry)?;
-        let reusable = remembered.runs().all(|run| self.reusable.contains(&run));
+        let mut reusable = true;
+        remembered.each_stripe(|run, ordinal| {
+            reusable &= self.reusable.get(&run).is_some_and(|stripes| stripes.contains(ordinal));
+        });
         if !reusable || remembered.entry.path != entry.path || remembered.entry.kind != EntryKind::File {
             return None;
         }

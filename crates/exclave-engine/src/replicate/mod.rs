@@ -23,7 +23,7 @@ mod ship;
 mod upload;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
     sync::{Arc, Mutex, mpsc},
 };
@@ -35,7 +35,8 @@ use exclave_dataset::{
     pack::{CompressionLevel, Compressor},
 };
 use exclave_model::{
-    BufferPool, ChunkRef, ClassPolicy, Envelope, RecordError, RunId, RunObject, SiteId, Tag, Timestamp, Version1,
+    BufferPool, ChunkRef, ClassPolicy, Envelope, LiveSet, RecordError, RunId, RunObject, SiteId, Tag, Timestamp,
+    Version1,
 };
 use exclave_plan::{Candidate, Layout, Quorums, RunCommit, RunEvent, Verdict, layout::Reachability};
 use exclave_seal::{RunKey, SigningKey, entropy::draw, envelope::wrap, sealed_box::seal_label};
@@ -464,6 +465,15 @@ impl Job<'_> {
         Ok(local::remove(&self.state.journal_path(run.id))?)
     }
 
+    /// Stripes of earlier runs that an unchanged file may go on lying in: those of this run's own scope, as for look-ups.
+    fn reusable_stripes(&self, own: RunId) -> Result<BTreeMap<RunId, LiveSet>, ReplicateError> {
+        let stripes_of = |run: &RunId| {
+            let asked = self.catalog.reusable_stripes(own, *run);
+            Ok((*run, self.surroundings.runtime.block_on(asked)?))
+        };
+        self.notes.keys().map(stripes_of).collect()
+    }
+
     /// Runs the threads of the module's picture.
     fn pipeline(
         &self,
@@ -512,7 +522,7 @@ impl Job<'_> {
             dataset: self.dataset.id,
             cutter,
             attempts: request.read_attempts,
-            reusable: self.notes.keys().copied().collect::<HashSet<_>>(),
+            reusable: self.reusable_stripes(run.id)?,
             started: Timestamp {
                 secs: run.started,
                 nanos: 0,

@@ -70,18 +70,6 @@ impl Remembered {
         })
     }
 
-    /// Every run that the content needs.
-    pub(super) fn runs(&self) -> impl Iterator<Item = RunId> + '_ {
-        let named: Vec<RunId> = match &self.entry.content {
-            Content::Extents(extents) => extents
-                .iter()
-                .flat_map(|extent| extent.refs.iter().map(|chunk| chunk.run))
-                .collect(),
-            Content::Paged(pages) => pages.iter().map(|page| page.run).collect(),
-        };
-        named.into_iter().chain(self.beyond.iter().map(|stripes| stripes.run))
-    }
-
     /// Calls `note` for every stripe that the content needs.
     pub(super) fn each_stripe(&self, mut note: impl FnMut(RunId, u32)) {
         match &self.entry.content {
