@@ -7,7 +7,7 @@ Each of these came out of kill_rounds.py or of a promise in the README, and is p
 stops or kills the program at a given call, and so nothing depends on how fast it is.
 """
 
-import argparse, json, os, random, re, shutil, signal, sqlite3, subprocess, sys, tempfile, time, unittest
+import argparse, json, os, random, re, resource, shutil, signal, sqlite3, subprocess, sys, tempfile, time, unittest
 from pathlib import Path
 
 import black_box
@@ -313,6 +313,25 @@ class FullDisks(Alone):
         self.assertIn(f"--to {target} --replace", done.err)
         self.world.leave_room(target, None)
         self.assertEqual(self.world.run(*words).code, 2)
+        done = self.world.run(*words, "--replace")
+        self.assertEqual(done.code, 0, done.last_words())
+        self.assertEqual(tree_of(target), self.world.sources["deeds"].snapshot())
+
+
+class Limits(Alone):
+    def test_a_limit_on_the_length_of_files_is_told(self):
+        self.grow("deeds", 8)
+        self.commits("deeds")
+        target = self.world.folder / "target"
+        words = ["restore", "--identity", "recovery.key", "--to", str(target)]
+        unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, unlimited[1]))
+        try:
+            done = self.world.run(*words)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        self.assertEqual(done.code, 3, done.last_words())
+        self.assertRegex(done.out + done.err, "large-0.*File too large")
         done = self.world.run(*words, "--replace")
         self.assertEqual(done.code, 0, done.last_words())
         self.assertEqual(tree_of(target), self.world.sources["deeds"].snapshot())
