@@ -331,7 +331,9 @@ class Limits(Alone):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
         self.assertEqual(done.code, 3, done.last_words())
-        self.assertRegex(done.out + done.err, "large-0.*File too large")
+        [refused] = json.loads(done.out)["refused"]
+        self.assertEqual(refused["path"], "large-0")
+        self.assertIn("File too large", refused["why"])
         done = self.world.run(*words, "--replace")
         self.assertEqual(done.code, 0, done.last_words())
         self.assertEqual(tree_of(target), self.world.sources["deeds"].snapshot())
