@@ -14,6 +14,7 @@ use crate::{
     config::Config,
     environment::Environment,
     error::Trouble,
+    exit::Exit,
     sites::{self, OpenSite},
     surroundings::Edge,
 };
@@ -48,6 +49,7 @@ impl Agent {
             .map(|site| (site.config.name.clone(), patient(site)))
             .collect();
         let (archive, troubles) = open_archive(anchor, stores, edge)?;
+        see_charters(&state, &archive)?;
         let catalog = edge
             .block_on(Catalog::open(&state.catalog_path()))
             .map_err(catalog_trouble)?;
@@ -68,12 +70,30 @@ pub fn open_state(config: &Config, environment: &Environment) -> Result<AgentSta
         let trouble = match &error {
             StateError::NotSetUp(_) => trouble.hint("run `exclave init`, or set `state_dir` to where it set it up"),
             StateError::Local(_)
+            | StateError::OlderCharter { .. }
             | StateError::Key { .. }
             | StateError::SetUpAlready(_)
             | StateError::OtherClass { .. }
             | StateError::Entropy(_) => trouble,
         };
         trouble.source(error)
+    })
+}
+
+/// Refuses to work under a charter that is disputed, or older than one that this agent has seen.
+fn see_charters(state: &AgentState, archive: &Archive) -> Result<(), Trouble> {
+    if let Some(fork) = &archive.fork {
+        return Err(Trouble::new(Exit::Refused, "the archive's charter is disputed")
+            .hint("both are signed by enough roots: the owner has to say which one counts, and that nobody stole root keys")
+            .source(fork.clone()));
+    }
+    state.see_charters(&archive.charters).map_err(|error| match &error {
+        StateError::OlderCharter { .. } => Trouble::new(Exit::Refused, "the sites hide the archive's newest charter")
+            .hint(
+                "reach more of the sites, or publish that charter again; only if it never was published, remove `charter`                  from the state directory",
+            )
+            .source(error),
+        _ => Trouble::failed("the newest charter can't be remembered").source(error),
     })
 }
 

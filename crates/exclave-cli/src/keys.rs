@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use exclave_model::Anchor;
+use exclave_model::{Anchor, Role};
 use exclave_seal::{KeyFile, KeyKind, Passphrase, RecoveryIdentity, SigningKey, key_file::Cost};
 
 use crate::{
@@ -80,11 +80,28 @@ pub fn new_recovery(passphrase: &Passphrase) -> Result<KeyFile, Trouble> {
     KeyFile::for_recovery(&identity, passphrase, Cost::STANDARD, &mut entropy).because(failed)
 }
 
-/// Makes a root key's file, which isn't written yet.
-pub fn root_file(key: &SigningKey, passphrase: &Passphrase) -> Result<KeyFile, Trouble> {
+/// Makes a signing key's file, which isn't written yet.
+pub fn signing_file(key: &SigningKey, role: Role, passphrase: &Passphrase) -> Result<KeyFile, Trouble> {
     let mut entropy = crate::surroundings::OsEntropy;
-    KeyFile::for_root(key, passphrase, Cost::STANDARD, &mut entropy)
-        .because(|| Trouble::failed("the root key can't be protected"))
+    KeyFile::for_signing(key, role, passphrase, Cost::STANDARD, &mut entropy)
+        .because(|| Trouble::failed(format!("the {role}'s key can't be protected")))
+}
+
+/// Opens a signing key of a role.
+pub fn open_signing(
+    path: &Path,
+    role: Role,
+    passphrases: &PassphraseSource,
+    environment: &Environment,
+) -> Result<SigningKey, Trouble> {
+    let key = read(path)?;
+    let shown = path.display().to_string();
+    let kind = KeyKind::Signing(role);
+    let opened = match key.kind() == kind && key.is_sealed() {
+        true => key.open_signing(kind, Some(&passphrases.existing(&shown, environment)?)),
+        false => key.open_signing(kind, None),
+    };
+    opened.because(|| Trouble::new(crate::exit::Exit::Refused, format!("{shown} can't be opened")))
 }
 
 /// Reads a key file. One that holds a secret must be private; a public one need not.
@@ -94,7 +111,7 @@ pub fn read(path: &Path) -> Result<KeyFile, Trouble> {
         // A public half may be mode 0644: look what it is before complaining.
         Err(trouble) => match std::fs::read_to_string(path).ok().map(|text| KeyFile::parse(&text)) {
             // Of these two kinds only a public half has no seal.
-            Some(Ok(key)) if !key.is_sealed() && key.kind() != KeyKind::Writer => return Ok(key),
+            Some(Ok(key)) if !key.is_sealed() && key.kind() != KeyKind::WRITER => return Ok(key),
             _ => return Err(trouble),
         },
         Ok(text) => text,
@@ -107,7 +124,7 @@ pub fn create(path: &Path, key: &KeyFile) -> Result<(), Trouble> {
     let text = key
         .to_text()
         .because(|| Trouble::failed("the key can't be written down"))?;
-    private_file::create(path, &text, "key file")
+    private_file::create(path, text.as_bytes(), "key file")
 }
 
 /// Writes into a key file which archive it belongs to.
@@ -117,7 +134,7 @@ pub fn set_archive(path: &Path, anchor: Anchor) -> Result<(), Trouble> {
     let text = key
         .to_text()
         .because(|| Trouble::failed("the key can't be written down"))?;
-    private_file::replace(path, &text, "key file")
+    private_file::replace(path, text.as_bytes(), "key file")
 }
 
 /// Opens a recovery identity; says which archive it belongs to.
@@ -130,7 +147,7 @@ pub fn open_recovery(
     let shown = path.display().to_string();
     let opened = match key.kind() {
         KeyKind::Recovery if key.is_sealed() => key.open_recovery(Some(&passphrases.existing(&shown, environment)?)),
-        KeyKind::Recovery | KeyKind::Root | KeyKind::Writer => key.open_recovery(None),
+        KeyKind::Recovery | KeyKind::Signing(_) => key.open_recovery(None),
     };
     let identity = opened.because(|| Trouble::new(crate::exit::Exit::Refused, format!("{shown} can't be opened")))?;
     Ok((identity, key.archive()))

@@ -8,7 +8,7 @@ use exclave_engine::{
     archive::SiteTrouble,
     fetch::ReadSettings,
     snapshot::{Depth, NoSnapshot, PassedOver, Reason, Snapshot, Snapshots, Which},
-    survey::{Grade, Survey, survey},
+    survey::{CharterFinding, Grade, Survey, survey},
 };
 use exclave_model::Anchor;
 use exclave_seal::RecoveryIdentity;
@@ -135,7 +135,7 @@ impl Reader {
         let (archive, troubles) = open_archive(anchor, stores, &edge)?;
         let survey = survey(&archive, &edge.surroundings)
             .because(|| Trouble::failed(format!("archive {anchor} can't be read")))?;
-        warn(&troubles, &survey, world);
+        warn(&troubles, &archive, &survey, world);
         if let Some(doubt) = clock::doubt(&archive, &edge) {
             world.output.note(format!("Warning: {doubt}"));
         }
@@ -163,6 +163,28 @@ impl Reader {
             _ if self.survey.found.is_empty() => Err(self.nothing_there()),
             _ => Ok(snapshots),
         }
+    }
+
+    /// True when neither chains of heads nor charters give anything away that must not be.
+    pub fn is_undisturbed(&self) -> bool {
+        self.survey.findings.is_empty() && self.charter_alarms() == 0
+    }
+
+    /// What charters give away that must not happen with honest people and honest sites.
+    pub fn charter_alarms(&self) -> usize {
+        let findings = self.survey.charter_findings(&self.archive);
+        findings.iter().filter(|finding| finding.is_alarm()).count()
+    }
+
+    /// Why the newest snapshot may be another one: heads that obey a charter that no site shows can't be judged.
+    pub fn hidden_charter(&self, which: &Which) -> Option<String> {
+        let findings = self.survey.charter_findings(&self.archive);
+        let hidden = findings
+            .iter()
+            .find(|finding| matches!(finding, CharterFinding::Hidden { .. }));
+        hidden
+            .filter(|_| matches!(which, Which::Newest { .. }))
+            .map(ToString::to_string)
     }
 
     fn nothing_there(&self) -> Trouble {
@@ -273,7 +295,7 @@ fn none_opens(passed: &PassedOver, count: usize) -> Trouble {
         .source(passed.reason.clone())
 }
 
-fn warn(troubles: &[SiteTrouble], survey: &Survey, world: &World) {
+fn warn(troubles: &[SiteTrouble], archive: &Archive, survey: &Survey, world: &World) {
     let mut said: Vec<String> = troubles
         .iter()
         .chain(&survey.troubles)
@@ -284,6 +306,10 @@ fn warn(troubles: &[SiteTrouble], survey: &Survey, world: &World) {
     said.dedup();
     for trouble in said {
         world.output.note(format!("Warning: {}", format::plain(&trouble)));
+    }
+    for finding in survey.charter_findings(archive) {
+        let word = if finding.is_alarm() { "ALARM" } else { "Note" };
+        world.output.note(format!("{word}: {finding}"));
     }
     for finding in &survey.findings {
         world

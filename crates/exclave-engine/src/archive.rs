@@ -1,17 +1,21 @@
 //! An archive as seen through the sites that answer: its charter, its names, who is who.
 //!
 //! Only the anchor is brought along. The charter is whatever object at any site has a record of that hash and enough
-//! root signatures; a store's plate tells which site of the charter it is. A store without a (valid) plate is used too,
+//! root signatures, and whatever later versions follow it by signatures and the law of succession; what the sites show
+//! together counts, since each alone may hide a version. A store's plate tells which site of the charter it is. A store without a (valid) plate is used too,
 //! as a stranger: shards are found by name and believed by hash.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use exclave_model::{
-    Anchor, ArchiveNames, Charter, ObjectName, RecordHash, SignedObject, SiteId, SitePlate, SiteRecord,
+    Anchor, ArchiveNames, Charter, Charters, ObjectName, RecordHash, SignedObject, SiteId, SitePlate, SiteRecord,
     limit::RECORD_BYTES_MAX,
 };
-use exclave_seal::verify_threshold;
+use exclave_seal::{verify_charter, verify_next_charter, verify_one_of};
 use exclave_site::{Class as FailureClass, Site, SiteError};
 use futures::future::join_all;
 
@@ -59,6 +63,20 @@ pub enum ArchiveError {
     },
 }
 
+/// Two versions of a charter in one place, both signed by enough roots. Nothing in them tells which is meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the roots signed {} different charters of version {version}: {}", hashes.len(), listed(hashes))]
+pub struct CharterFork {
+    /// Their version.
+    pub version: u32,
+    /// Their hashes, ascending.
+    pub hashes: Vec<RecordHash>,
+}
+
+fn listed(hashes: &[RecordHash]) -> String {
+    hashes.iter().map(RecordHash::to_hex).collect::<Vec<_>>().join(", ")
+}
+
 /// An archive whose charter was found and verified.
 #[derive(Debug, Clone)]
 pub struct Archive {
@@ -66,8 +84,10 @@ pub struct Archive {
     pub anchor: Anchor,
     /// The names of its objects.
     pub names: ArchiveNames,
-    /// Its charter.
-    pub charter: Charter,
+    /// Its charter: every version that the sites show.
+    pub charters: Charters,
+    /// The place where the roots signed two different versions, when they did: history ends before it.
+    pub fork: Option<CharterFork>,
     /// The sites that were handed in, also those that did not answer.
     pub sites: Vec<SiteHandle>,
 }
@@ -80,20 +100,19 @@ impl Archive {
     ) -> Result<(Self, Vec<SiteTrouble>), ArchiveError> {
         let names = ArchiveNames::new(anchor);
         let mut troubles = Vec::new();
-        let mut charter = None;
+        let mut objects = BTreeMap::new();
         let asked = stores.len();
-        let found = join_all(stores.iter().map(|(_, site)| find_charter(&names, anchor, &**site))).await;
+        let found = join_all(stores.iter().map(|(_, site)| charter_objects(&names, &**site))).await;
         for ((name, _), found) in stores.iter().zip(found) {
             match found {
-                Ok(Some(found)) => charter = Some(found),
-                Ok(None) => {}
+                Ok(found) => objects.extend(found),
                 Err(error) => troubles.push(SiteTrouble {
                     site: name.clone(),
                     error,
                 }),
             }
         }
-        let Some(charter) = charter else {
+        let Some((charters, fork)) = history(anchor, &objects.into_values().collect::<Vec<_>>()) else {
             return Err(ArchiveError::NoCharter {
                 anchor,
                 answered: asked - troubles.len(),
@@ -101,9 +120,9 @@ impl Archive {
                 troubles,
             });
         };
-        let plates = join_all(stores.iter().map(|(_, site)| read_plate(&names, &charter, &**site))).await;
+        let plates = join_all(stores.iter().map(|(_, site)| read_plate(&names, &charters, &**site))).await;
         let sites = stores.into_iter().zip(plates).map(|((name, site), id)| {
-            let record = id.and_then(|id| charter.site(id)).cloned();
+            let record = id.and_then(|id| charters.newest().site(id)).cloned();
             let name = record.as_ref().map_or(name, |record| record.name.clone());
             SiteHandle { name, id, record, site }
         });
@@ -112,11 +131,17 @@ impl Archive {
             Self {
                 anchor,
                 names,
-                charter,
+                charters,
+                fork,
                 sites,
             },
             troubles,
         ))
+    }
+
+    /// The newest version of its charter.
+    pub fn charter(&self) -> &Charter {
+        self.charters.newest()
     }
 
     /// The handed-in site with an id.
@@ -126,7 +151,7 @@ impl Archive {
 
     /// Names of sites by id, for reports.
     pub fn site_name(&self, id: SiteId) -> String {
-        self.charter
+        self.charter()
             .site(id)
             .map_or_else(|| id.to_hex(), |record| record.name.clone())
     }
@@ -182,32 +207,79 @@ impl Archive {
     }
 }
 
-/// The charter whose record hash is the anchor, when this store has it and its roots signed it.
-async fn find_charter(names: &ArchiveNames, anchor: Anchor, site: &dyn Site) -> Result<Option<Charter>, SiteError> {
+/// The charters that a store holds, of any version, not verified.
+///
+/// By their whole bytes: of one version, a store may show too few signatures, and another store enough.
+async fn charter_objects(names: &ArchiveNames, site: &dyn Site) -> Result<Vec<(RecordHash, SignedObject)>, SiteError> {
     let listing = site.list(&names.charter_prefix(), SMALL_LISTING_MAX).await?;
+    let mut objects = Vec::new();
     for entry in listing.entries {
         let bytes = site.get(&entry.name, RECORD_BYTES_MAX as u64).await?;
-        if let Some(charter) = verify_charter(&bytes, anchor) {
-            return Ok(Some(charter));
+        if let Ok(object) = SignedObject::from_bytes(&bytes, RECORD_BYTES_MAX) {
+            objects.push((RecordHash::of(&bytes), object));
         }
     }
-    Ok(None)
+    Ok(objects)
 }
 
-/// Reads a charter object and checks that it is the anchor's and that its own roots signed it.
-pub fn verify_charter(bytes: &[u8], anchor: Anchor) -> Option<Charter> {
-    use exclave_model::Record;
-    let object = SignedObject::from_bytes(bytes, RECORD_BYTES_MAX).ok()?;
-    if object.record_hash() != RecordHash::from_bytes(*anchor.as_bytes()) {
-        return None;
+/// The signed objects of the versions that an archive was opened with, in order, each with enough signatures.
+pub async fn history_objects(archive: &Archive) -> Option<Vec<SignedObject>> {
+    let found = join_all(
+        archive
+            .sites
+            .iter()
+            .map(|handle| charter_objects(&archive.names, &*handle.site)),
+    )
+    .await;
+    let objects: Vec<SignedObject> = found
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|(_, object)| object)
+        .collect();
+    let first = objects
+        .iter()
+        .find(|object| verify_charter(object, archive.anchor).is_ok())?;
+    let mut charters = verify_charter(first, archive.anchor).ok()?;
+    let mut history = vec![first.clone()];
+    while charters.newest_hash() != archive.charters.newest_hash() {
+        let wanted = archive.charters.hash(charters.newest().version.checked_add(1)?)?;
+        let candidates = objects.iter().filter(|object| object.record_hash() == wanted);
+        let mut believed = candidates.filter_map(|object| Some((object, verify_next_charter(object, &charters).ok()?)));
+        let (object, next) = believed.next()?;
+        charters.push(next, wanted).ok()?;
+        history.push(object.clone());
     }
-    // The hash is the anchor, so the roots in it are the ones the owner meant; now they must have signed.
-    let roots = Charter::from_bytes(object.record_bytes()).ok()?.roots;
-    verify_threshold::<Charter>(&object, &roots.keys, roots.threshold as usize).ok()
+    Some(history)
+}
+
+/// Puts charters in order from the anchor on, as far as they follow each other undisputed.
+pub fn history(anchor: Anchor, objects: &[SignedObject]) -> Option<(Charters, Option<CharterFork>)> {
+    let mut charters = objects.iter().find_map(|object| verify_charter(object, anchor).ok())?;
+    loop {
+        let next: Vec<(RecordHash, Charter)> = objects
+            .iter()
+            .filter_map(|object| Some((object.record_hash(), verify_next_charter(object, &charters).ok()?)))
+            .collect();
+        let hashes: BTreeSet<RecordHash> = next.iter().map(|(hash, _)| *hash).collect();
+        if hashes.len() > 1 {
+            let fork = CharterFork {
+                version: charters.newest().version.saturating_add(1),
+                hashes: hashes.into_iter().collect(),
+            };
+            return Some((charters, Some(fork)));
+        }
+        let Some((hash, charter)) = next.into_iter().next() else {
+            return Some((charters, None));
+        };
+        if charters.push(charter, hash).is_err() {
+            return Some((charters, None));
+        }
+    }
 }
 
 /// Which site of the charter a store says it is; `None` when it says nothing, or two things.
-async fn read_plate(names: &ArchiveNames, charter: &Charter, site: &dyn Site) -> Option<SiteId> {
+async fn read_plate(names: &ArchiveNames, charters: &Charters, site: &dyn Site) -> Option<SiteId> {
     let listing = site.list(&names.plate_prefix(), SMALL_LISTING_MAX).await.ok()?;
     let mut found = None;
     for entry in listing.entries {
@@ -217,10 +289,10 @@ async fn read_plate(names: &ArchiveNames, charter: &Charter, site: &dyn Site) ->
         let Ok(object) = SignedObject::from_bytes(&bytes, 64 << 10) else {
             continue;
         };
-        let Ok(plate) = verify_threshold::<SitePlate>(&object, &charter.roots.keys, 1) else {
+        let Ok((plate, _)) = verify_one_of::<SitePlate>(&object, charters.plate_keys()) else {
             continue;
         };
-        let ours = plate.anchor == names.anchor() && charter.site(plate.site).is_some();
+        let ours = plate.anchor == names.anchor() && charters.newest().site(plate.site).is_some();
         if ours && found.replace(plate.site).is_some_and(|before| before != plate.site) {
             return None;
         }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use exclave_model::{
-    Anchor, ArchiveNames, Charter, Class, ClassPolicy, PublicKey, RecipientKey, RecipientSet, Roots, SitePlate,
-    SiteRecord, Tag, Version1, Writer,
+    Anchor, ArchiveNames, Charter, Charters, Class, ClassPolicy, PublicKey, RecipientKey, RecipientSet, Roots, Rule,
+    SitePlate, SiteRecord, Tag, Version1, Writer,
 };
 use exclave_seal::{NoEntropy, SigningKey, entropy::draw, signing::SignError};
 use exclave_site::Site;
@@ -42,6 +42,9 @@ pub enum InitError {
     /// The charter breaks a rule.
     #[error("the charter can't be signed")]
     Charter(#[from] SignError),
+    /// The charter is no first version.
+    #[error("the charter founds no archive: {0}")]
+    Version(Rule),
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
@@ -81,6 +84,9 @@ pub fn init(new: NewArchive<'_>, surroundings: &Surroundings) -> Result<Archive,
         sites: stores.iter().map(|(record, _)| record.clone()).collect(),
         classes: vec![Class::new(DEFAULT_CLASS, DEFAULT_RECIPIENTS, new.policy)],
         nonce: draw(&mut *entropy)?,
+        members: None,
+        authorities: None,
+        revocations: None,
     };
     let signed = new.root.sign(&charter, &mut *entropy)?;
     let anchor = Anchor::from_bytes(*signed.record_hash().as_bytes());
@@ -116,10 +122,12 @@ pub fn init(new: NewArchive<'_>, surroundings: &Surroundings) -> Result<Archive,
         }
     }
     if troubles.is_empty() {
+        let charters = Charters::begin(charter, anchor).map_err(InitError::Version)?;
         Ok(Archive {
             anchor,
             names,
-            charter,
+            charters,
+            fork: None,
             sites,
         })
     } else {

@@ -12,6 +12,7 @@
 
 pub mod archive;
 pub mod browse;
+pub mod charter;
 pub mod debt;
 pub(crate) mod directory_tail;
 pub mod fetch;

@@ -118,6 +118,18 @@ pub(crate) fn remove(path: &Path) -> Result<(), LocalError> {
     }
 }
 
+/// Moves a file or folder to a name beside it that isn't taken.
+pub(crate) fn move_aside(path: &Path, to: &Path) -> Result<(), LocalError> {
+    if to.symlink_metadata().is_ok() {
+        return Err(failed("move aside to", to)(io::Error::from(
+            io::ErrorKind::AlreadyExists,
+        )));
+    }
+    fs::rename(path, to)
+        .and_then(|()| sync_parent(to))
+        .map_err(failed("move aside", path))
+}
+
 /// What to do when someone else holds the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {

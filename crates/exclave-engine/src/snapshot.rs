@@ -441,7 +441,7 @@ impl<'a> Snapshots<'a> {
             return Err(Reason::Label);
         }
         let class = opened.class;
-        let freshness = self.archive.charter.class(class);
+        let freshness = self.archive.charter().class(class);
         let freshness = freshness.and_then(|class| survey.freshness(&self.archive, class));
         let name_of = |site: &usize| self.archive.sites.get(*site).map(|handle| handle.name.clone());
         Ok(Snapshot {

@@ -3,6 +3,7 @@
 //! ```text
 //! writer.key            the signing key, open, 0600
 //! chain                 incarnation, next seq, hash of the last head
+//! charter               version and hash of the newest charter that was seen
 //! chain.lock            held while a head is written: one chain for all datasets of this writer
 //! datasets/<id>         name, class, secret
 //! datasets/<id>.lock    held while the dataset is replicated
@@ -21,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use exclave_model::{Commitment, DatasetId, Incarnation, LayoutFrom, RecordHash, RunId, SiteId};
+use exclave_model::{Charters, Commitment, DatasetId, Incarnation, LayoutFrom, RecordHash, RunId, SiteId};
 use exclave_seal::{DatasetSecret, Entropy, KeyFile, KeyFileError, KeyKind, NoEntropy, SigningKey, entropy::draw};
 use minicbor::{Decode, Encode};
 
@@ -47,6 +48,19 @@ pub enum StateError {
     /// A key is there already.
     #[error("{} belongs to a writer already", .0.display())]
     SetUpAlready(PathBuf),
+    /// The sites show less than was seen before, or something else.
+    #[error(
+        "charter version {seen} of this archive was seen before ({hash}), and the sites show {}",
+        match *shown == *seen { true => "another one of that version".to_owned(), false => format!("version {shown}") }
+    )]
+    OlderCharter {
+        /// The version that was seen.
+        seen: u32,
+        /// Its hash.
+        hash: RecordHash,
+        /// The newest version that the sites show.
+        shown: u32,
+    },
     /// Two datasets of one name, or one in another class.
     #[error("dataset {name:?} is in class {found}, not in {wanted}")]
     OtherClass {
@@ -81,6 +95,15 @@ pub struct Chain {
     /// The last head.
     #[n(2)]
     pub previous: Option<RecordHash>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct SeenCharter {
+    #[n(0)]
+    version: u32,
+    #[n(1)]
+    hash: RecordHash,
 }
 
 /// What an agent must know of a run to refer to its stripes again. All of it is public, and at the sites too.
@@ -165,12 +188,52 @@ impl AgentState {
             return Err(StateError::SetUpAlready(folder.to_owned()));
         }
         state.begin_incarnation(entropy)?;
+        state.write_key(key)?;
+        Ok(state)
+    }
+
+    /// Gives a folder another writer's key, and with it a chain of its own. Sets the folder up when it is new.
+    ///
+    /// The key before is kept beside it, and so are the journals of its unfinished runs: what these had sent is lost
+    /// space, and no snapshot. Datasets stay what they are.
+    pub fn install_key(folder: &Path, key: &SigningKey, entropy: &mut dyn Entropy) -> Result<Self, StateError> {
+        let state = match Self::open(folder) {
+            Err(StateError::NotSetUp(_)) => return Self::set_up(folder, key, entropy),
+            opened => opened?,
+        };
+        let before = state.writer_key()?.id();
+        if before == key.id() {
+            return Ok(state);
+        }
+        let mut locks = vec![state.lock_chain()?];
+        for dataset in state.datasets()? {
+            let what = format!("dataset {:?}", dataset.name);
+            locks.push(Lock::take(
+                &state.dataset_path(dataset.id, "lock"),
+                &what,
+                Patience::Refuse,
+            )?);
+        }
+        let aside = |path: &Path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".{}", &before.to_hex()[..16]));
+            PathBuf::from(name)
+        };
+        local::move_aside(&state.folder.join("journal"), &aside(&state.folder.join("journal")))?;
+        local::create_folder(&state.folder.join("journal"))?;
+        let old = zeroize::Zeroizing::new(local::read(&state.key_path())?.unwrap_or_default());
+        local::replace(&aside(&state.key_path()), &old)?;
+        state.begin_incarnation(entropy)?;
+        state.write_key(key)?;
+        Ok(state)
+    }
+
+    fn write_key(&self, key: &SigningKey) -> Result<(), StateError> {
         let text = KeyFile::for_writer(key).to_text().map_err(|source| StateError::Key {
-            path: state.key_path(),
+            path: self.key_path(),
             source,
         })?;
-        local::replace(&state.key_path(), text.as_bytes())?;
-        Ok(state)
+        Ok(local::replace(&self.key_path(), text.as_bytes())?)
     }
 
     /// Opens a folder that was set up.
@@ -209,7 +272,7 @@ impl AgentState {
         let bytes = zeroize::Zeroizing::new(bytes);
         let text = String::from_utf8_lossy(&bytes);
         KeyFile::parse(&text)
-            .and_then(|file| file.open_signing(KeyKind::Writer, None))
+            .and_then(|file| file.open_signing(KeyKind::WRITER, None))
             .map_err(|source| StateError::Key { path, source })
     }
 
@@ -234,6 +297,32 @@ impl AgentState {
     /// Notes the writer's place in its chain.
     pub fn save_chain(&self, chain: &Chain) -> Result<(), StateError> {
         Ok(local::replace(&self.chain_path(), &encode(chain))?)
+    }
+
+    /// Refuses charters that are older than what was seen before, or others; remembers newer ones.
+    pub fn see_charters(&self, charters: &Charters) -> Result<(), StateError> {
+        let path = self.folder.join("charter");
+        let seen: Option<SeenCharter> = match local::read(&path)? {
+            Some(bytes) => Some(decode(&path, &bytes)?),
+            None => None,
+        };
+        let now = SeenCharter {
+            version: charters.newest().version,
+            hash: charters.newest_hash(),
+        };
+        if let Some(seen) = seen {
+            if charters.hash(seen.version) != Some(seen.hash) {
+                return Err(StateError::OlderCharter {
+                    seen: seen.version,
+                    hash: seen.hash,
+                    shown: now.version,
+                });
+            }
+            if seen.version == now.version {
+                return Ok(());
+            }
+        }
+        Ok(local::replace(&path, &encode(&now))?)
     }
 
     /// Holds the chain while a head is written; waits for another dataset's head.

@@ -1,7 +1,9 @@
 //! Which heads there are: lists them at every site, fetches each once, keeps what verifies.
 //!
 //! A head is believed when its object's tag and place are those of its name, its anchor is ours, and its one signature is
-//! that of the writer it names, who is a writer in the charter. Everything else below `heads/` is counted and ignored: a
+//! that of the writer it names, who is a writer under the charter version that it obeys. Of a writer that the newest
+//! charter revokes, only what the revocation pins counts. A head that obeys a charter that no site shows can't be judged:
+//! the sites hide a charter. Everything else below `heads/` is counted and ignored: a
 //! site may invent names, and can waste a request for each, up to a cap that holds for each site alone.
 //!
 //! **Freshness.** A committed head lies at q sites of its layout. When the sites of the charter that did not answer
@@ -16,17 +18,18 @@ use std::{
 
 use bytes::Bytes;
 use exclave_model::{
-    Class, Head, KeyId, ObjectName, Record, RecordHash, SignedObject, SiteId, Tag, limit::HEAD_BYTES_MAX,
+    Class, Head, KeyId, ObjectName, Pin, Record, RecordHash, SignedObject, SiteId, Tag, charter::Act,
+    limit::HEAD_BYTES_MAX,
 };
 use exclave_plan::{
-    heads::{Finding, HeadFact, Heads},
+    heads::{Finding, HeadFact, Heads, pinned},
     quorum::Quorums,
 };
 use exclave_seal::verify_one;
 use futures::stream::{self, StreamExt};
 
 use crate::{
-    archive::{Archive, SiteTrouble},
+    archive::{Archive, CharterFork, SiteTrouble},
     fetch::{Problem, race::first_good},
     surroundings::Surroundings,
 };
@@ -83,6 +86,21 @@ pub struct Survey {
     pub problems: Vec<HeadProblem>,
     /// Things below `heads/` that are no valid heads of this archive.
     pub ignored: usize,
+    /// What came of writers that were revoked, when they left heads.
+    pub revoked: Vec<RevokedWriter>,
+    /// The newest charter that a head obeys and no site shows, when there is one.
+    pub hidden_charter: Option<u32>,
+}
+
+/// A writer that was revoked, and what it left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokedWriter {
+    /// The writer.
+    pub writer: KeyId,
+    /// Its heads that don't count.
+    pub void: usize,
+    /// Pins whose head no site shows: what they hold is lost or hidden.
+    pub missing: Vec<Pin>,
 }
 
 /// A site that listed a head and did not give it.
@@ -166,6 +184,8 @@ async fn survey_async(archive: &Archive) -> Result<Survey, SurveyError> {
         troubles,
         problems: Vec::new(),
         ignored: 0,
+        revoked: Vec::new(),
+        hidden_charter: None,
     };
     let mut listed: BTreeMap<ObjectName, BTreeSet<usize>> = BTreeMap::new();
     for (site, listing) in listings {
@@ -187,12 +207,37 @@ async fn survey_async(archive: &Archive) -> Result<Survey, SurveyError> {
         return Err(SurveyError::TooManyHeads { found: listed.len() });
     }
     fetch_all(archive, listed, &mut survey).await;
-    survey.heads = Heads::new(survey.found.values().map(|found| {
+    let facts = survey.found.values().map(|found| {
         let known = found.sites.iter().filter_map(|site| archive.sites.get(*site)?.id);
         HeadFact::of(found.hash, &found.head, known)
-    }));
+    });
+    let mut facts: Vec<HeadFact> = facts.collect();
+    survey.revoked = void_revoked(archive, &mut facts);
+    let counted: BTreeSet<RecordHash> = facts.iter().map(|fact| fact.hash).collect();
+    survey.found.retain(|hash, _| counted.contains(hash));
+    survey.heads = Heads::new(facts);
     survey.findings = survey.heads.findings();
     Ok(survey)
+}
+
+/// Takes out what revoked writers signed and no pin holds.
+fn void_revoked(archive: &Archive, facts: &mut Vec<HeadFact>) -> Vec<RevokedWriter> {
+    let mut revoked = Vec::new();
+    for revocation in archive.charter().revocations() {
+        let writer = revocation.key;
+        let pinned = pinned(writer, &revocation.pins, facts.iter());
+        let before = facts.len();
+        facts.retain(|fact| fact.writer != writer || pinned.counted.contains(&fact.hash));
+        let void = before - facts.len();
+        if void > 0 || !pinned.missing.is_empty() {
+            revoked.push(RevokedWriter {
+                writer,
+                void,
+                missing: pinned.missing,
+            });
+        }
+    }
+    revoked
 }
 
 async fn fetch_all(archive: &Archive, listed: BTreeMap<ObjectName, BTreeSet<usize>>, survey: &mut Survey) {
@@ -213,11 +258,12 @@ async fn fetch_all(archive: &Archive, listed: BTreeMap<ObjectName, BTreeSet<usiz
             }
         }));
         match head {
-            Some((hash, head)) => {
+            Some(Judged::Unknown(version)) => survey.hidden_charter = survey.hidden_charter.max(Some(version)),
+            Some(Judged::Valid(hash, head)) => {
                 // Signatures are not part of the record: one head may lie under two names.
                 let found = survey.found.entry(hash).or_insert_with(|| FoundHead {
                     hash,
-                    head,
+                    head: *head,
                     sites: BTreeSet::new(),
                 });
                 found.sites.extend(sites);
@@ -232,7 +278,7 @@ async fn fetch_head(
     archive: &Archive,
     name: &ObjectName,
     sites: &BTreeSet<usize>,
-) -> (Option<(RecordHash, Head)>, Vec<(usize, Problem)>) {
+) -> (Option<Judged>, Vec<(usize, Problem)>) {
     let asked = first_good(sites.iter().copied().collect(), HEDGE, |site| async move {
         let handle = archive.sites.get(site).ok_or(Problem::Missing)?;
         let got = handle.site.get(name, HEAD_BYTES_MAX as u64).await;
@@ -249,30 +295,111 @@ fn names_a_writer(archive: &Archive, name: &ObjectName) -> bool {
     let writer = below.and_then(|below| below.split('/').next());
     writer
         .and_then(|writer| writer.parse::<KeyId>().ok())
-        .is_some_and(|writer| archive.charter.writer(writer).is_some())
+        .is_some_and(|writer| archive.charters.writer_key(writer).is_some())
+}
+
+/// A head's object that a writer of the archive signed.
+enum Judged {
+    /// A head.
+    Valid(RecordHash, Box<Head>),
+    /// One that obeys a charter version that no site shows.
+    Unknown(u32),
 }
 
 /// The head, when the object is one of this archive's in its place.
-fn verify_head(archive: &Archive, name: &ObjectName, bytes: &Bytes) -> Option<(RecordHash, Head)> {
+fn verify_head(archive: &Archive, name: &ObjectName, bytes: &Bytes) -> Option<Judged> {
     let object = SignedObject::from_bytes(bytes, HEAD_BYTES_MAX).ok()?;
     // Who must have signed is read from the record before the signature is checked, and used for nothing else.
     let claimed = Head::from_bytes(object.record_bytes()).ok()?.writer;
-    let writer = archive.charter.writer(claimed)?;
-    let head = verify_one::<Head>(&object, &writer.key).ok()?;
+    let head = verify_one::<Head>(&object, archive.charters.writer_key(claimed)?).ok()?;
     let place = archive
         .names
         .head(head.writer, head.incarnation, head.seq, Tag::of(bytes));
-    (head.anchor == archive.anchor && head.charter_version == archive.charter.version && place == *name)
-        .then(|| (object.record_hash(), head))
+    if head.anchor != archive.anchor || place != *name {
+        return None;
+    }
+    match archive.charters.obeyed(head.charter_version) {
+        Ok(charter) => {
+            charter.permit(claimed, Act::Commit).ok()?;
+            Some(Judged::Valid(object.record_hash(), Box::new(head)))
+        }
+        // Someone who was a writer once can claim any number; the newest charter says whether that one is revoked.
+        Err(_) => archive
+            .charter()
+            .permit(claimed, Act::Commit)
+            .ok()
+            .map(|()| Judged::Unknown(head.charter_version)),
+    }
+}
+
+/// What charters and the heads that obey them give away.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CharterFinding {
+    /// The roots signed twice.
+    #[error(transparent)]
+    Fork(CharterFork),
+    /// A head obeys a charter that no site shows.
+    #[error(
+        "a head obeys charter version {version}, and the sites show version {newest} at most: one is hidden or lost"
+    )]
+    Hidden {
+        /// The version that it obeys.
+        version: u32,
+        /// The newest that is shown.
+        newest: u32,
+    },
+    /// What a pin of a revocation holds is not there.
+    #[error("the last accepted head of revoked writer {writer}, {} in place {}, is shown by no site", pin.head, pin.seq)]
+    PinMissing {
+        /// The writer.
+        writer: KeyId,
+        /// The pin.
+        pin: Pin,
+    },
+    /// A revoked writer's heads that don't count.
+    #[error("{count} heads of revoked writer {writer} are void")]
+    Void {
+        /// The writer.
+        writer: KeyId,
+        /// How many.
+        count: usize,
+    },
+}
+
+impl CharterFinding {
+    /// True for what must not happen with honest people and honest sites. Void heads are what a revocation is for.
+    pub fn is_alarm(&self) -> bool {
+        !matches!(self, Self::Void { .. })
+    }
 }
 
 impl Survey {
+    /// What the archive's charters and the heads that obey them give away.
+    pub fn charter_findings(&self, archive: &Archive) -> Vec<CharterFinding> {
+        let newest = archive.charter().version;
+        let fork = archive.fork.clone().map(CharterFinding::Fork);
+        let hidden = self
+            .hidden_charter
+            .map(|version| CharterFinding::Hidden { version, newest });
+        let revoked = self.revoked.iter().flat_map(|revoked| {
+            let writer = revoked.writer;
+            let void = (revoked.void > 0).then_some(CharterFinding::Void {
+                writer,
+                count: revoked.void,
+            });
+            let missing = revoked.missing.iter();
+            void.into_iter()
+                .chain(missing.map(move |pin| CharterFinding::PinMissing { writer, pin: *pin }))
+        });
+        fork.into_iter().chain(hidden).chain(revoked).collect()
+    }
+
     /// How fresh snapshots of a class are.
     pub fn freshness(&self, archive: &Archive, class: &Class) -> Option<Freshness> {
         let policy = class.policy().ok()?;
         let quorums = Quorums::new(policy.geometry, Some(policy.losses), policy.liars).ok()?;
         let answered = self.answered(archive).len();
-        let sites = archive.charter.sites.len().max(usize::from(quorums.sites()));
+        let sites = archive.charter().sites.len().max(usize::from(quorums.sites()));
         let hidden_by = usize::from(quorums.heads()).saturating_sub(usize::from(policy.liars));
         let needed = (sites + 1).saturating_sub(hidden_by);
         Some(Freshness {

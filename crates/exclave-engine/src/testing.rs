@@ -19,12 +19,14 @@ use exclave_model::{
 use exclave_plan::quorum::Quorums;
 use exclave_seal::{
     ChunkHasher, DatasetSecret, Entropy, RecoveryIdentity, RunKey, SeededEntropy, SigningKey, envelope, sealed_box,
+    secret::Secret,
 };
 use exclave_site::{SimulatedSite, Site, Steps};
 use exclave_stripe::{Sealer, StripeBuilder, StripeShape};
 
 use crate::{
     Archive, Clock, EntropySource, Progress, Surroundings,
+    charter::Proposal,
     fetch::ReadSettings,
     snapshot::{Depth, Snapshots},
     survey::{Survey, survey},
@@ -40,10 +42,10 @@ pub(crate) struct World {
     pub(crate) identity: RecoveryIdentity,
     pub(crate) surroundings: Surroundings,
     pub(crate) dataset: DatasetId,
+    pub(crate) writer: SigningKey,
+    pub(crate) entropy: SeededEntropy,
     shape: StripeShape,
-    writer: SigningKey,
     secret: DatasetSecret,
-    entropy: SeededEntropy,
     incarnation: Incarnation,
     tips: Vec<RecordHash>,
     chain: Vec<RecordHash>,
@@ -60,6 +62,16 @@ pub(crate) struct Forged {
     /// Stripes of data; those behind them hold the manifest.
     pub(crate) data_stripes: u32,
     pub(crate) stripes: Vec<StripeRecord>,
+}
+
+/// The root's number in [`signing_key`].
+pub(crate) const ROOT: u8 = 1;
+/// The first writer's.
+pub(crate) const WRITER: u8 = 2;
+
+/// The signing key of a number: whoever needs it again makes it again, since keys are never copied.
+pub(crate) fn signing_key(number: u8) -> SigningKey {
+    SigningKey::from_seeds(Secret::new([number; 64]))
 }
 
 struct Fixed;
@@ -111,8 +123,8 @@ impl World {
         let mut entropy = SeededEntropy::new(u64::from(data) << 8 | u64::from(parity));
         let geometry = Geometry::new(data, parity).unwrap();
         let payload = PayloadLength::new(groups * SEGMENT_BYTES, data).unwrap();
-        let root = SigningKey::generate(&mut entropy).unwrap();
-        let writer = SigningKey::generate(&mut entropy).unwrap();
+        let root = signing_key(ROOT);
+        let writer = signing_key(WRITER);
         let identity = RecoveryIdentity::generate(&mut entropy).unwrap();
         let charter = charter(geometry, payload, &root, &writer, &identity);
         let signed = root.sign(&charter, &mut entropy).unwrap();
@@ -268,6 +280,50 @@ impl World {
         self.chain.clear();
     }
 
+    /// A proposal for the next charter, changed and signed by these roots.
+    pub(crate) fn propose(&mut self, roots: &[&SigningKey], change: impl FnOnce(&mut Charter)) -> Proposal {
+        let before = self.archive.charters.clone();
+        let mut next = before.newest().clone();
+        next.version += 1;
+        next.previous = Some(before.newest_hash());
+        change(&mut next);
+        let mut object = roots[0].sign(&next, &mut self.entropy).unwrap();
+        for root in &roots[1..] {
+            object = root.cosign::<Charter>(&object, &mut self.entropy).unwrap();
+        }
+        let plates = next.sites.iter().filter(|site| before.newest().site(site.id).is_none());
+        let plates = plates.map(|site| SitePlate {
+            format: Version1,
+            anchor: before.anchor(),
+            site: site.id,
+        });
+        let plates: Vec<SitePlate> = plates.collect();
+        let plates = plates
+            .iter()
+            .map(|plate| roots[0].sign(plate, &mut self.entropy).unwrap())
+            .collect();
+        Proposal {
+            before,
+            next,
+            object,
+            plates,
+        }
+    }
+
+    /// Opens the archive anew, as its sites show it now.
+    pub(crate) fn reopen(&mut self) {
+        let stores = self.sites.iter().map(|site| {
+            let shared: Arc<dyn Site> = Arc::new(site.clone());
+            let address = site.address().to_string();
+            (address.rsplit('/').next().unwrap().to_owned(), shared)
+        });
+        let opened = self
+            .surroundings
+            .runtime
+            .block_on(Archive::open(self.archive.anchor, stores.collect()));
+        self.archive = opened.unwrap().0;
+    }
+
     /// Where a shard lies.
     pub(crate) fn shard_name(&self, stripe: &StripeRecord, index: u8) -> ObjectName {
         self.archive.names.shard(&ShardName {
@@ -303,9 +359,9 @@ impl World {
             run,
             dataset: self.dataset,
             class: 0,
-            charter_version: 1,
+            charter_version: self.archive.charter().version,
             recipient_set: 0,
-            crypto_epoch: 0,
+            crypto_epoch: self.archive.charter().recipient_sets[0].crypto_epoch,
             commitment: run_key.commitment(),
             label: sealed_box::seal_label(run_key, "", &mut self.entropy).unwrap(),
             stanzas: envelope::wrap(run_key, &anchor, &run, &recipients, &mut self.entropy).unwrap(),
@@ -320,7 +376,7 @@ impl World {
             part: 0,
             layouts: vec![LayoutFrom {
                 first_ordinal: 0,
-                sites: self.archive.charter.sites.iter().map(|site| site.id).collect(),
+                sites: self.archive.charter().sites.iter().map(|site| site.id).collect(),
             }],
             stripes: stripes.to_vec(),
         };
@@ -363,7 +419,7 @@ impl World {
             seq,
             previous: self.chain.last().copied(),
             tips: self.tips.clone(),
-            charter_version: 1,
+            charter_version: self.archive.charter().version,
             verified_min: self.shape.geometry.total(),
             state: SnapshotState::Durable,
             debt: 0,
@@ -510,6 +566,9 @@ fn charter(
         sites: sites.collect(),
         classes: vec![Class::new(0, 0, policy)],
         nonce: [7; 16],
+        members: None,
+        authorities: None,
+        revocations: None,
     }
 }
 

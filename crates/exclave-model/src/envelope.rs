@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::{
-    charter::{CHARTER_VERSION, Charter, RecipientKey},
+    charter::{Charter, RecipientKey},
     id::{Anchor, Commitment, DatasetId, Incarnation, KeyId, RecipientId, RunId},
     limit::{ENVELOPE_BYTES_MAX, RECORD_BYTES_MAX, RUNS_PER_HEAD_MAX, STANZAS_MAX},
     live_set::LiveSet,
@@ -85,13 +85,14 @@ impl Envelope {
         Ok(())
     }
 
-    /// Are its stanzas for exactly the recipients of this set?
+    /// Are its stanzas for exactly the recipients of this set of this charter version?
     pub fn check_set(
         &self,
+        charter_version: u32,
         (set, crypto_epoch): (u32, u32),
         recipients: impl IntoIterator<Item = RecipientId>,
     ) -> Result<(), Rule> {
-        if self.charter_version != CHARTER_VERSION || (self.recipient_set, self.crypto_epoch) != (set, crypto_epoch) {
+        if self.charter_version != charter_version || (self.recipient_set, self.crypto_epoch) != (set, crypto_epoch) {
             let text = format!(
                 "charter version {}, recipient set {}, epoch {}",
                 self.charter_version, self.recipient_set, self.crypto_epoch
@@ -116,7 +117,11 @@ impl Envelope {
         let class = class.ok_or_else(|| wrong(format!("class {} is not in the charter", self.class)))?;
         let set = charter.recipients_of(class).filter(|set| set.id == self.recipient_set);
         let set = set.ok_or_else(|| wrong(format!("set {} is not that of class {}", self.recipient_set, class.id)))?;
-        self.check_set((set.id, set.crypto_epoch), set.keys.iter().map(RecipientKey::id))?;
+        self.check_set(
+            charter.version,
+            (set.id, set.crypto_epoch),
+            set.keys.iter().map(RecipientKey::id),
+        )?;
         let writer = charter.writer(signer);
         if !writer.is_some_and(|writer| writer.classes.contains(&self.class)) {
             let text = format!("key {signer} may not write class {}", self.class);
@@ -261,7 +266,7 @@ mod tests {
             run: RunId::from_bytes([2; 16]),
             dataset: DatasetId::from_bytes([3; 16]),
             class: 9,
-            charter_version: CHARTER_VERSION,
+            charter_version: 1,
             recipient_set: 4,
             crypto_epoch: 0,
             commitment: Commitment::from_bytes([4; 32]),

@@ -29,8 +29,8 @@ pub use self::{
     buffer::BufferPool,
     cbor::NotCanonical,
     charter::{
-        Charter, Class, ClassPolicy, Hosting, Pace, ReadBack, RecipientKey, RecipientSet, Roots, SitePlate, SiteRecord,
-        Writer,
+        Act, Authority, Charter, CharterFile, Charters, Class, ClassPolicy, Hosting, Member, MemberRole, Pace, Pin,
+        Purpose, ReadBack, RecipientKey, RecipientSet, Revocation, Role, Roots, SitePlate, SiteRecord, Writer,
     },
     context::{PayloadLength, ShardHeader, StripeContext},
     directory::{ChunkKind, Codec, Directory},

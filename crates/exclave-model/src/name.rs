@@ -56,6 +56,12 @@ impl ObjectName {
     pub fn file_name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
+
+    /// The tag that the name of a record ends in; shards that were put again end otherwise.
+    pub fn tag(&self) -> Option<Tag> {
+        let (_, tag) = self.file_name().rsplit_once('.')?;
+        unhex(tag).map(Tag)
+    }
 }
 
 /// A place that names lie below: everything, or an [`ObjectName`] and a slash.

@@ -21,7 +21,10 @@ use exclave_model::{DatasetId, Head, Incarnation, KeyId, RecordHash, SiteId, lim
 
 use crate::quorum::Quorums;
 
+mod pins;
 mod sides;
+
+pub use self::pins::{Pinned, pinned};
 
 /// What matters about one valid head: its signatures, its writer's rights and its bytes are verified already.
 #[derive(Debug, Clone, PartialEq, Eq)]

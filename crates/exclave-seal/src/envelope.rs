@@ -215,10 +215,13 @@ mod tests {
         let (anchor, run) = (Anchor::from_bytes([9; 32]), RunId::from_bytes([9; 16]));
         assert_eq!(kind(envelope.check_place(anchor, envelope.run)), Err("wrong-archive"));
         assert_eq!(kind(envelope.check_place(envelope.anchor, run)), Err("wrong-run"));
-        assert_eq!(kind(envelope.check_set((0, 0), ids())), Ok(()));
-        assert_eq!(kind(envelope.check_set((0, 1), ids())), Err("wrong-charter"));
-        assert_eq!(kind(envelope.check_set((0, 0), ids().skip(1))), Err("bad-stanzas"));
-        assert_eq!(kind(envelope.check_set((0, 0), ids().chain(ids()))), Err("bad-stanzas"));
+        assert_eq!(kind(envelope.check_set(1, (0, 0), ids())), Ok(()));
+        assert_eq!(kind(envelope.check_set(1, (0, 1), ids())), Err("wrong-charter"));
+        assert_eq!(kind(envelope.check_set(1, (0, 0), ids().skip(1))), Err("bad-stanzas"));
+        assert_eq!(
+            kind(envelope.check_set(1, (0, 0), ids().chain(ids()))),
+            Err("bad-stanzas")
+        );
         assert_eq!(kind(envelope.check_dataset(envelope.dataset)), Ok(()));
         assert_eq!(
             kind(envelope.check_dataset(DatasetId::from_bytes([9; 16]))),

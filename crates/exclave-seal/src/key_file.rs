@@ -10,8 +10,8 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use exclave_model::{
-    Anchor, PublicKey, RecipientKey, charter::RECIPIENT_KEY_BYTES, hex, limit::TAG_BYTES, signed::PUBLIC_KEY_BYTES,
-    unhex,
+    Anchor, PublicKey, RecipientKey, Role, charter::RECIPIENT_KEY_BYTES, hex, limit::TAG_BYTES,
+    signed::PUBLIC_KEY_BYTES, unhex,
 };
 
 use crate::{
@@ -32,24 +32,25 @@ const MEMORY_KIB_MAX: u32 = 1 << 20;
 const PASSES_MAX: u32 = 16;
 
 /// What a key is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
     /// Opens run keys.
     Recovery,
-    /// Vouches for charters.
-    Root,
-    /// Commits snapshots.
-    Writer,
+    /// Signs what its role may.
+    Signing(Role),
 }
 
 impl KeyKind {
+    /// Vouches for charters.
+    pub const ROOT: Self = Self::Signing(Role::Root);
+    /// Commits snapshots.
+    pub const WRITER: Self = Self::Signing(Role::Writer);
+
     /// The word in the file.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Recovery => "recovery",
-            Self::Root => "root",
-            Self::Writer => "writer",
+            Self::Signing(role) => role.as_str(),
         }
     }
 
@@ -57,8 +58,25 @@ impl KeyKind {
     const fn lengths(self) -> (usize, usize) {
         match self {
             Self::Recovery => (RECIPIENT_KEY_BYTES, 32),
-            Self::Root | Self::Writer => (PUBLIC_KEY_BYTES, SIGNING_SECRET_BYTES),
+            Self::Signing(_) => (PUBLIC_KEY_BYTES, SIGNING_SECRET_BYTES),
         }
+    }
+}
+
+impl Serialize for KeyKind {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyKind {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        let roles = Role::ALL.iter().copied().map(Self::Signing);
+        std::iter::once(Self::Recovery)
+            .chain(roles)
+            .find(|kind| kind.as_str() == word)
+            .ok_or_else(|| serde::de::Error::custom("its kind is unknown"))
     }
 }
 
@@ -111,7 +129,7 @@ pub enum KeyFileError {
     #[error("a key file of {0} bytes is longer than {KEY_FILE_BYTES_MAX}")]
     TooLong(usize),
     /// A key of another kind.
-    #[error("this is a {found} key, a {wanted} key is needed", found = found.as_str(), wanted = wanted.as_str())]
+    #[error("this is a key for the role {found}, one for the role {wanted} is needed", found = found.as_str(), wanted = wanted.as_str())]
     Kind {
         /// What it is.
         found: KeyKind,
@@ -205,16 +223,18 @@ impl KeyFile {
         })
     }
 
-    /// A file for a root key.
-    pub fn for_root(
+    /// A file for a signing key of any role, protected by a passphrase.
+    pub fn for_signing(
         key: &SigningKey,
+        role: Role,
         passphrase: &Passphrase,
         cost: Cost,
         entropy: &mut dyn Entropy,
     ) -> Result<Self, KeyFileError> {
-        let sealed = seal(KeyKind::Root, key.seeds().expose(), passphrase, cost, entropy)?;
+        let kind = KeyKind::Signing(role);
+        let sealed = seal(kind, key.seeds().expose(), passphrase, cost, entropy)?;
         Ok(Self {
-            kind: KeyKind::Root,
+            kind,
             public: key.public().as_bytes().to_vec(),
             archive: None,
             protection: Protection::Sealed(sealed),
@@ -224,7 +244,7 @@ impl KeyFile {
     /// A file for a writer's key, which lies open.
     pub fn for_writer(key: &SigningKey) -> Self {
         Self {
-            kind: KeyKind::Writer,
+            kind: KeyKind::WRITER,
             public: key.public().as_bytes().to_vec(),
             archive: None,
             protection: Protection::Open(Zeroizing::new(key.seeds().expose().to_vec())),
@@ -275,7 +295,7 @@ impl KeyFile {
             .ok_or_else(|| malformed("its public key is not hex, or of another length"))?;
         let protection = match (text.secret, text.sealed) {
             (None, None) => Protection::PublicOnly,
-            (Some(digits), None) if text.kind == KeyKind::Writer => Protection::Open(Zeroizing::new(
+            (Some(digits), None) if text.kind == KeyKind::WRITER => Protection::Open(Zeroizing::new(
                 unhex_vec(&digits)
                     .filter(|secret| secret.len() == secret_bytes)
                     .ok_or_else(|| malformed("its secret is not hex, or of another length"))?,
@@ -347,7 +367,7 @@ impl KeyFile {
         if self.kind == KeyKind::Recovery {
             return Err(KeyFileError::Kind {
                 found: self.kind,
-                wanted: KeyKind::Writer,
+                wanted: KeyKind::WRITER,
             });
         }
         let bytes = self.public.as_slice().try_into().map_err(|_| KeyFileError::Mismatch)?;
@@ -363,7 +383,7 @@ impl KeyFile {
         Ok(identity)
     }
 
-    /// Opens a root's or writer's key.
+    /// Opens a signing key of the wanted role.
     pub fn open_signing(&self, wanted: KeyKind, passphrase: Option<&Passphrase>) -> Result<SigningKey, KeyFileError> {
         self.expect(wanted)?;
         let key = SigningKey::from_seeds(self.secret::<SIGNING_SECRET_BYTES>(passphrase)?);
@@ -534,7 +554,7 @@ mod tests {
         ));
         assert!(matches!(read.open_recovery(None), Err(KeyFileError::PassphraseNeeded)));
         assert!(matches!(
-            read.open_signing(KeyKind::Root, None),
+            read.open_signing(KeyKind::ROOT, None),
             Err(KeyFileError::Kind { .. })
         ));
         assert!(matches!(
@@ -549,7 +569,7 @@ mod tests {
         let text = KeyFile::for_writer(&key).to_text().unwrap();
         let opened = KeyFile::parse(&text)
             .unwrap()
-            .open_signing(KeyKind::Writer, None)
+            .open_signing(KeyKind::WRITER, None)
             .unwrap();
         assert_eq!(opened.id(), key.id());
         let as_root = text.replace("\"writer\"", "\"root\"");

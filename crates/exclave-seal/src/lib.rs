@@ -30,6 +30,9 @@ pub use self::{
     key_file::{KeyFile, KeyFileError, KeyKind, Passphrase},
     run_key::RunKey,
     sealed_box::{BoxError, Purpose},
-    signing::{SigningKey, VerifyError, signer_of, verify_charter, verify_one, verify_one_of, verify_threshold},
+    signing::{
+        SigningKey, VerifyError, charter_signers, signer_of, verify_charter, verify_next_charter, verify_one,
+        verify_one_of, verify_threshold,
+    },
     stripe_key::{OpenError, StripeKey},
 };

@@ -10,7 +10,7 @@ use ml_dsa::{KeyExport as _, Keypair as _, MlDsa65};
 use zeroize::Zeroizing;
 
 use exclave_model::{
-    Anchor, Charter, KeyId, PublicKey, Record, RecordError, Signature, SignedObject, SignedRecord,
+    Anchor, Charter, Charters, KeyId, PublicKey, Record, RecordError, Rule, Signature, SignedObject, SignedRecord,
     signed::ML_DSA_65_SIGNATURE_BYTES,
 };
 
@@ -39,6 +39,9 @@ pub enum VerifyError {
     /// Not the charter that the anchor names.
     #[error("the charter's hash is not the anchor")]
     Anchor,
+    /// A version that can't follow the one before.
+    #[error("the charter breaks the law of succession: {0}")]
+    Succession(Rule),
     /// More than one signature where exactly one belongs.
     #[error("{0} signatures where one belongs")]
     NotOne(usize),
@@ -107,6 +110,19 @@ impl SigningKey {
         let bytes = record.to_bytes()?;
         let signature = self.sign_bytes::<R>(&bytes, entropy)?;
         Ok(SignedObject::new(bytes, vec![signature]))
+    }
+
+    /// Adds this key's signature to an object of `R`'s type; one that it signed already is signed anew.
+    pub fn cosign<R: SignedRecord>(
+        &self,
+        object: &SignedObject,
+        entropy: &mut dyn Entropy,
+    ) -> Result<SignedObject, SignError> {
+        R::from_bytes(object.record_bytes())?;
+        let mut signatures = object.signatures().to_vec();
+        signatures.retain(|signature| signature.key != self.id());
+        signatures.push(self.sign_bytes::<R>(object.record_bytes(), entropy)?);
+        Ok(SignedObject::new(object.record_bytes().to_vec(), signatures))
     }
 
     fn sign_bytes<R: SignedRecord>(&self, record: &[u8], entropy: &mut dyn Entropy) -> Result<Signature, SignError> {
@@ -183,13 +199,41 @@ pub fn verify_threshold<R: SignedRecord>(
 }
 
 /// Verifies charter version 1: its hash is the anchor that the caller brought along, and its own roots signed it.
-pub fn verify_charter(object: &SignedObject, anchor: Anchor) -> Result<Charter, VerifyError> {
+pub fn verify_charter(object: &SignedObject, anchor: Anchor) -> Result<Charters, VerifyError> {
     if object.record_hash().as_bytes() != anchor.as_bytes() {
         return Err(VerifyError::Anchor);
     }
     // The hash is the anchor, so the roots in it are the ones the owner meant; now they must have signed.
     let roots = Charter::from_bytes(object.record_bytes())?.roots;
-    verify_threshold(object, &roots.keys, roots.threshold as usize)
+    let charter = verify_threshold(object, &roots.keys, roots.threshold as usize)?;
+    Charters::begin(charter, anchor).map_err(VerifyError::Succession)
+}
+
+/// Verifies the next version of a charter: it follows by the law of succession, and enough roots signed it, of the
+/// version before and of its own.
+pub fn verify_next_charter(object: &SignedObject, charters: &Charters) -> Result<Charter, VerifyError> {
+    let (next, signers) = charter_signers(object, charters)?;
+    for roots in [&charters.newest().roots, &next.roots] {
+        let valid = roots.keys.iter().filter(|key| signers.contains(&key.id())).count();
+        let needed = roots.threshold as usize;
+        if valid < needed {
+            return Err(VerifyError::Missing { valid, needed });
+        }
+    }
+    Ok(next)
+}
+
+/// The next version of a charter and who has signed it so far, perhaps too few. All signatures are those of roots, of the
+/// version before or of its own, and verify.
+pub fn charter_signers(object: &SignedObject, charters: &Charters) -> Result<(Charter, BTreeSet<KeyId>), VerifyError> {
+    let next = Charter::from_bytes(object.record_bytes())?;
+    charters.check_next(&next).map_err(VerifyError::Succession)?;
+    let keys: Vec<&PublicKey> = charters.newest().roots.keys.iter().chain(&next.roots.keys).collect();
+    for signature in object.signatures() {
+        verify_signature::<Charter>(object, signature, keys.iter().copied())?;
+    }
+    let signers = object.signatures().iter().map(|signature| signature.key).collect();
+    Ok((next, signers))
 }
 
 fn verify_signature<'k, R: SignedRecord>(

@@ -36,6 +36,7 @@ kinds! {
     VerifyError: error => match error {
         VerifyError::Record(error) => Self::from(error).0,
         VerifyError::Anchor => "wrong-archive",
+        VerifyError::Succession(rule) => rule.kind,
         VerifyError::NotOne(_) => "bad-record",
         VerifyError::Missing { .. } => "missing-signature",
         VerifyError::Stranger(_) => "unknown-signer",

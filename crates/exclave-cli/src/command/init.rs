@@ -11,7 +11,7 @@ use std::{
 
 use clap::Args;
 use exclave_engine::{AgentState, InitError, NewArchive};
-use exclave_model::{RecipientKey, SiteId};
+use exclave_model::{RecipientKey, Role, SiteId};
 use exclave_seal::{KeyKind, SigningKey, entropy::draw};
 use serde::Serialize;
 
@@ -82,7 +82,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         .new_one("the root key", &world.environment)?;
     let root = SigningKey::generate(&mut entropy).because(no_randomness)?;
     let writer = SigningKey::generate(&mut entropy).because(no_randomness)?;
-    let root_file = keys::root_file(&root, &passphrase)?;
+    let root_file = keys::signing_file(&root, Role::Root, &passphrase)?;
 
     let edge = Edge::start(target.config.threads)?;
     let new = NewArchive {
@@ -340,7 +340,7 @@ fn refused(error: InitError) -> Trouble {
                 None => trouble.hint("`exclave site check` tells more; founding needs every site"),
             }
         }
-        InitError::Charter(_) | InitError::Entropy(_) => trouble.source(error),
+        InitError::Charter(_) | InitError::Version(_) | InitError::Entropy(_) => trouble.source(error),
     }
 }
 

@@ -361,7 +361,7 @@ impl Done {
             seq: report.seq,
             run: report.run.to_hex(),
             head_sites: report.head_sites,
-            sites: agent.archive.charter.sites.len(),
+            sites: agent.archive.charter().sites.len(),
             files: report.counts.files,
             directories: report.counts.directories,
             others: report.counts.others,

@@ -101,7 +101,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     let snapshots = reader.snapshots(arguments.snapshot.depth())?;
     let which = arguments.snapshot.which();
     let snapshot = choose(&snapshots, &which)?;
-    let stale = staleness(&which, snapshot, &snapshots);
+    let stale = staleness(&which, snapshot, &snapshots).or_else(|| reader.hidden_charter(&which));
     if let Some(stale) = &stale {
         if !arguments.accept_stale {
             return Err(Trouble::new(Exit::Stale, stale.clone())
@@ -125,7 +125,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     let report = restore(&snapshots, snapshot, &selection, target(arguments), surroundings);
     drop(shown);
     let report = report.map_err(|error| failed(&name, error, arguments))?;
-    let forks = reader.survey.findings.iter().filter(|finding| is_fork(finding)).count();
+    let forks = reader.survey.findings.iter().filter(|finding| is_fork(finding)).count() + reader.charter_alarms();
     let seconds = start.elapsed().as_secs_f64();
     let restored = Restored::of(report, arguments.to.as_deref(), stale, forks, seconds);
     if to_stdout {

@@ -83,7 +83,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         }
     }
     let stale = listed.iter().any(|snapshot| snapshot.grade == Grade::F3);
-    let clean = snapshots.passed_over().is_empty() && reader.survey.findings.is_empty();
+    let clean = snapshots.passed_over().is_empty() && reader.is_undisturbed();
     let exit = if stale { Exit::Stale } else { Exit::Done };
     Ok(exit.and(if clean { Exit::Done } else { Exit::Findings }))
 }

@@ -357,7 +357,7 @@ impl Finish<'_> {
             seq: chain.next_seq,
             previous: chain.previous,
             tips: self.tips.clone(),
-            charter_version: self.archive.charter.version,
+            charter_version: self.archive.charter().version,
             verified_min: safety.verified_min,
             state: safety.state,
             debt: safety.debt,

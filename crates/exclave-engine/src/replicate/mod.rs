@@ -154,7 +154,7 @@ struct Terms {
 
 impl Terms {
     fn of(archive: &Archive, key: &SigningKey, request: &ReplicateRequest) -> Result<Self, ReplicateError> {
-        let charter = &archive.charter;
+        let charter = archive.charter();
         let class = charter
             .class(request.class)
             .ok_or(ReplicateError::NoSuchClass(request.class))?;
@@ -204,7 +204,7 @@ fn choose_layout(
     quorums: Quorums,
 ) -> Result<(Vec<Candidate>, Layout), ReplicateError> {
     let candidates: Vec<Candidate> = archive
-        .charter
+        .charter()
         .sites
         .iter()
         .map(|site| {
@@ -259,7 +259,7 @@ fn begin(
         run: id,
         dataset: dataset.id,
         class: request.class,
-        charter_version: archive.charter.version,
+        charter_version: archive.charter().version,
         recipient_set: terms.recipients.id,
         crypto_epoch: terms.recipients.crypto_epoch,
         commitment: run_key.commitment(),

@@ -65,6 +65,9 @@ pub enum EnvelopeProblem {
     /// No writer of the charter signed it, or it does not parse.
     #[error("not signed by a writer of the charter")]
     Signature,
+    /// It obeys a charter that no site shows.
+    #[error("it obeys charter version {0}, which no site shows")]
+    Charter(u32),
     /// It is about another archive, run, charter or epoch.
     #[error("it is about something else")]
     Foreign,
@@ -187,14 +190,15 @@ impl<'a> Keyring<'a> {
     }
 
     fn unwrap(&self, run: RunId, bytes: &Bytes) -> Result<OpenedRun, EnvelopeProblem> {
-        let (writer, envelope) = self.verify(bytes).ok_or(EnvelopeProblem::Signature)?;
-        let charter = &self.archive.charter;
-        let class = charter.class(envelope.class);
-        let set = class.and_then(|class| charter.recipients_of(class));
+        let (writer, envelope) = self.verify(bytes)?;
+        let charter = self.archive.charters.version(envelope.charter_version);
+        let class = charter.and_then(|charter| charter.class(envelope.class));
+        let set = charter
+            .zip(class)
+            .and_then(|(charter, class)| charter.recipients_of(class));
         let set = set.filter(|set| {
             envelope.anchor == self.archive.anchor
                 && envelope.run == run
-                && envelope.charter_version == charter.version
                 && (envelope.recipient_set, envelope.crypto_epoch) == (set.id, set.crypto_epoch)
         });
         let set = set.ok_or(EnvelopeProblem::Foreign)?;
@@ -213,12 +217,19 @@ impl<'a> Keyring<'a> {
         })
     }
 
-    /// The envelope, when a writer of the charter who may write its class signed it.
-    fn verify(&self, bytes: &Bytes) -> Option<(KeyId, Envelope)> {
-        let object = SignedObject::from_bytes(bytes, ENVELOPE_BYTES_MAX).ok()?;
-        let signer = object.signatures().first()?.key;
-        let writer = self.archive.charter.writer(signer)?;
-        let envelope = verify_one::<Envelope>(&object, &writer.key).ok()?;
-        writer.classes.contains(&envelope.class).then_some((signer, envelope))
+    /// The envelope, when someone signed it who was a writer of its class under the charter that it obeys.
+    fn verify(&self, bytes: &Bytes) -> Result<(KeyId, Envelope), EnvelopeProblem> {
+        let unsigned = EnvelopeProblem::Signature;
+        let object = SignedObject::from_bytes(bytes, ENVELOPE_BYTES_MAX).map_err(|_| unsigned.clone())?;
+        let signer = object.signatures().first().ok_or(unsigned.clone())?.key;
+        let key = self.archive.charters.writer_key(signer).ok_or(unsigned.clone())?;
+        let envelope = verify_one::<Envelope>(&object, key).map_err(|_| unsigned.clone())?;
+        let obeyed = self.archive.charters.version(envelope.charter_version);
+        let obeyed = obeyed.ok_or(EnvelopeProblem::Charter(envelope.charter_version))?;
+        let writer = obeyed.writer(signer).ok_or(unsigned.clone())?;
+        match writer.classes.contains(&envelope.class) {
+            true => Ok((signer, envelope)),
+            false => Err(unsigned),
+        }
     }
 }

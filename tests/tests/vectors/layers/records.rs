@@ -70,6 +70,7 @@ pub fn envelope(vector: &Vector) -> Result<(), Refused> {
     let set = vector.text("recipient-set").unwrap().split_once(',').unwrap();
     let recipients = vector.text("recipients").unwrap().split(',');
     envelope.check_set(
+        1,
         (set.0.parse().unwrap(), set.1.parse().unwrap()),
         recipients.map(|id| RecipientId::from_bytes(unhex(id).try_into().unwrap())),
     )?;
@@ -94,6 +95,7 @@ fn read_head(bytes: &[u8], anchor: Anchor, writers: &[PublicKey]) -> Result<(Rec
     let (head, signer) = verify_one_of::<Head>(&object, writers)?;
     need(head.anchor == anchor, "wrong-archive")?;
     need(head.writer == signer, "unknown-signer")?;
+    need(head.charter_version == 1, "wrong-charter")?;
     Ok((object.record_hash(), head))
 }
 
@@ -152,7 +154,7 @@ pub fn keyfile(vector: &Vector) -> Result<(), Refused> {
     let passphrase = passphrase.and_then(Passphrase::new);
     let opened: Result<(), KeyFileError> = match file.kind() {
         KeyKind::Recovery => file.open_recovery(passphrase.as_ref()).map(|_| ()),
-        kind @ (KeyKind::Root | KeyKind::Writer) => file.open_signing(kind, passphrase.as_ref()).map(|_| ()),
+        kind @ KeyKind::Signing(_) => file.open_signing(kind, passphrase.as_ref()).map(|_| ()),
     };
     Ok(opened?)
 }

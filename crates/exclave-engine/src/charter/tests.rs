@@ -1,0 +1,355 @@
+//! Charters that follow each other: published, hidden, forked; writers that are revoked.
+
+use exclave_model::{Hosting, Pace, Pin, Record as _, Revocation, Writer, charter::Reason};
+use exclave_plan::heads::Finding;
+use exclave_seal::SigningKey;
+use exclave_site::{Fault, Operation, SimulatedSite, Steps, When};
+
+use super::*;
+use crate::{
+    snapshot::{Depth, Which},
+    survey::{CharterFinding, Grade},
+    testing::{Forged, ROOT, WRITER, World, directory, file, noise, signing_key},
+};
+
+fn world() -> World {
+    let mut world = World::new(2, 1, 1);
+    commit(&mut world, 0);
+    commit(&mut world, 1);
+    world
+}
+
+fn commit(world: &mut World, number: u64) -> Forged {
+    world.commit(vec![directory(""), file("a", &noise(number, 5000))])
+}
+
+fn published(world: &mut World, proposal: &Proposal) {
+    publish_charter(&world.archive, proposal, false, &world.surroundings).unwrap();
+    world.reopen();
+}
+
+fn newest_head(world: &World) -> RecordHash {
+    let snapshots = world.snapshots(Depth::Newest);
+    let which = Which::Newest { dataset: String::new() };
+    snapshots.choose(&which).unwrap().info.head
+}
+
+/// A new site that holds nothing.
+fn new_site(world: &mut World, name: &str, id: u8) -> SiteRecord {
+    world
+        .sites
+        .push(SimulatedSite::simulated(name, 1, &Steps::new()).unwrap());
+    world.reopen();
+    assert_eq!(world.archive.sites.last().unwrap().name, name);
+    SiteRecord {
+        id: SiteId::from_bytes([id; 16]),
+        name: name.to_owned(),
+        hosting: Hosting::Embassy,
+        pace: Pace::Primary,
+        country: None,
+        region: None,
+        operator: None,
+        legal_reach: None,
+        iam_realm: None,
+    }
+}
+
+fn revoke(next: &mut Charter, old: &SigningKey, new: &SigningKey, reason: Reason, pins: Vec<Pin>) {
+    next.writers = vec![Writer {
+        key: new.public().clone(),
+        classes: vec![0],
+    }];
+    next.revocations = Some(vec![Revocation {
+        key: old.id(),
+        reason,
+        pins,
+    }]);
+    if reason == Reason::Compromised {
+        next.recipient_sets[0].crypto_epoch += 1;
+    }
+}
+
+#[test]
+fn a_stolen_key_neither_pushes_out_nor_blocks() {
+    let mut world = world();
+    let accepted = commit(&mut world, 2);
+    let pin = Pin {
+        incarnation: world.survey().found[&accepted.head].head.incarnation,
+        seq: 2,
+        head: accepted.head,
+    };
+    // The thief goes on in the chain, and begins lives of his own.
+    commit(&mut world, 3);
+    world.begin_life(Vec::new());
+    commit(&mut world, 4);
+    assert_ne!(newest_head(&world), accepted.head);
+
+    let root = signing_key(ROOT);
+    let (thief, heir) = (signing_key(WRITER), signing_key(3));
+    let proposal = world.propose(&[&root], |next| {
+        revoke(next, &thief, &heir, Reason::Compromised, vec![pin])
+    });
+    published(&mut world, &proposal);
+    assert_eq!(world.archive.charter().version, 2);
+    assert_eq!(newest_head(&world), accepted.head, "only what the pin holds counts");
+    let survey = world.survey();
+    assert_eq!(survey.found.len(), 3);
+    let findings = survey.charter_findings(&world.archive);
+    assert_eq!(
+        findings,
+        [CharterFinding::Void {
+            writer: thief.id(),
+            count: 2
+        }]
+    );
+    assert!(!findings[0].is_alarm());
+
+    // He signs more, under the old charter and under the new one: nothing of it counts.
+    commit(&mut world, 5);
+    assert_eq!(newest_head(&world), accepted.head);
+
+    // The heir commits, and what was committed before him stays readable.
+    world.writer = heir;
+    world.begin_life(Vec::new());
+    let next = commit(&mut world, 6);
+    assert_eq!(newest_head(&world), next.head);
+    let all = world.snapshots(Depth::All);
+    assert_eq!(all.list().len(), 4);
+    assert!(all.passed_over().is_empty());
+}
+
+#[test]
+fn a_pin_that_no_site_shows_is_an_alarm() {
+    let mut world = world();
+    let gone = Pin {
+        incarnation: world.survey().found.values().next().unwrap().head.incarnation,
+        seq: 7,
+        head: RecordHash::from_bytes([7; 32]),
+    };
+    let root = signing_key(ROOT);
+    let (old, heir) = (signing_key(WRITER), signing_key(3));
+    let proposal = world.propose(&[&root], |next| revoke(next, &old, &heir, Reason::Retired, vec![gone]));
+    published(&mut world, &proposal);
+    let findings = world.survey().charter_findings(&world.archive);
+    assert!(
+        matches!(&findings[..], [CharterFinding::Void { count: 2, .. }, CharterFinding::PinMissing { pin, .. }] if *pin == gone),
+        "{findings:?}"
+    );
+    assert!(findings[1].is_alarm());
+    assert!(world.survey().found.is_empty());
+}
+
+#[test]
+fn a_hidden_charter_is_noticed_by_the_heads_that_obey_it() {
+    let mut world = world();
+    let before = newest_head(&world);
+    let root = signing_key(ROOT);
+    let proposal = world.propose(&[&root], |next| next.classes[0].losses = 0);
+    published(&mut world, &proposal);
+    commit(&mut world, 2);
+    let bytes = proposal.object.to_bytes();
+    let name = world.archive.names.charter(2, Tag::of(&bytes));
+    for site in &world.sites {
+        site.disk().remove(&name).unwrap();
+    }
+    world.reopen();
+    assert_eq!(world.archive.charter().version, 1);
+    let findings = world.survey().charter_findings(&world.archive);
+    assert_eq!(findings, [CharterFinding::Hidden { version: 2, newest: 1 }]);
+    assert_eq!(newest_head(&world), before, "what can be judged still opens");
+    // One site that shows it is enough.
+    world.sites[1].disk().plant(&name, bytes.into());
+    world.reopen();
+    assert!(world.survey().charter_findings(&world.archive).is_empty());
+}
+
+#[test]
+fn two_versions_of_one_number_end_the_history_before_them() {
+    let mut world = world();
+    let root = signing_key(ROOT);
+    let one = world.propose(&[&root], |next| next.nonce = [1; 16]);
+    let other = world.propose(&[&root], |next| next.nonce = [2; 16]);
+    published(&mut world, &one);
+    let refused = publish_charter(&world.archive, &other, false, &world.surroundings).unwrap_err();
+    assert!(matches!(refused, PublishError::Outdated { shown: 2 }), "{refused}");
+    let bytes = other.object.to_bytes();
+    let name = world.archive.names.charter(2, Tag::of(&bytes));
+    world.sites[2].disk().plant(&name, bytes.into());
+    world.reopen();
+    let fork = world.archive.fork.clone().unwrap();
+    assert_eq!(
+        (fork.version, fork.hashes.len(), world.archive.charter().version),
+        (2, 2, 1)
+    );
+    assert_eq!(world.snapshots(Depth::All).list().len(), 2);
+    let findings = world.survey().charter_findings(&world.archive);
+    assert!(findings[0].is_alarm());
+}
+
+#[test]
+fn both_quorums_of_roots_must_sign() {
+    let mut world = world();
+    let (root, second) = (signing_key(ROOT), signing_key(3));
+    let two = |next: &mut Charter| {
+        next.roots.keys.push(second.public().clone());
+        next.roots.threshold = 2;
+    };
+    for lone in [&root, &second] {
+        let proposal = world.propose(&[lone], two);
+        let refused = publish_charter(&world.archive, &proposal, false, &world.surroundings).unwrap_err();
+        assert!(
+            matches!(refused, PublishError::Signatures(VerifyError::Missing { .. })),
+            "{refused}"
+        );
+    }
+    let stranger = signing_key(4);
+    let proposal = world.propose(&[&root, &second, &stranger], two);
+    let refused = publish_charter(&world.archive, &proposal, false, &world.surroundings).unwrap_err();
+    assert!(
+        matches!(refused, PublishError::Signatures(VerifyError::Stranger(_))),
+        "{refused}"
+    );
+    // A writer's key vouches for no charter.
+    let writer = signing_key(WRITER);
+    let proposal = world.propose(&[&root, &writer], |_| {});
+    assert!(publish_charter(&world.archive, &proposal, false, &world.surroundings).is_err());
+    let proposal = world.propose(&[&root, &second], two);
+    published(&mut world, &proposal);
+    assert_eq!(world.archive.charter().roots.threshold, 2);
+    // From now on one alone is too few, also for what changes nothing.
+    let proposal = world.propose(&[&root], |_| {});
+    assert!(publish_charter(&world.archive, &proposal, false, &world.surroundings).is_err());
+}
+
+#[test]
+fn a_new_site_has_every_small_record_before_the_charter_names_it() {
+    let mut world = world();
+    let root = signing_key(ROOT);
+    let record = new_site(&mut world, "s3", 40);
+    // Junk that a hostile store lists blocks nothing.
+    let junk = world
+        .archive
+        .names
+        .heads_prefix()
+        .join("00/11/22.0011223344556677")
+        .unwrap();
+    world.sites[0].disk().plant(&junk, vec![1, 2, 3].into());
+    let added = record.clone();
+    let mut proposal = world.propose(&[&root], move |next| next.sites.push(added));
+    let dry = publish_charter(&world.archive, &proposal, true, &world.surroundings).unwrap();
+    assert!(world.sites[3].disk().objects().is_empty(), "a dry run writes nothing");
+    // Without a plate nobody would know which site it is.
+    let plates = std::mem::take(&mut proposal.plates);
+    let refused = publish_charter(&world.archive, &proposal, false, &world.surroundings).unwrap_err();
+    assert!(matches!(refused, PublishError::NoPlate(name) if name == "s3"));
+    proposal.plates = plates;
+    let report = publish_charter(&world.archive, &proposal, false, &world.surroundings).unwrap();
+    assert_eq!(
+        (report.plates.as_slice(), report.holders.len()),
+        (&["s3".to_owned()][..], 4)
+    );
+    assert!(
+        dry.copied > report.copied && report.copied > 0,
+        "{} {}",
+        dry.copied,
+        report.copied
+    );
+    // Small records alone: s3 and one old site are all a reader has; the shards of two are needed to restore.
+    let newest = newest_head(&world);
+    world.reopen();
+    assert_eq!(world.archive.site(record.id).unwrap().name, "s3");
+    world.sites[0].disk().clear();
+    world.sites[1].disk().clear();
+    world.sites[2].inflict(When::any().containing("heads/"), Fault::Deny);
+    world.reopen();
+    assert_eq!(world.archive.charter().version, 2);
+    let snapshots = world.snapshots(Depth::Newest);
+    assert_eq!(snapshots.list()[0].info.head, newest);
+    assert_eq!(snapshots.list()[0].freshness.grade, Grade::F3);
+    assert!(
+        world
+            .survey()
+            .findings
+            .iter()
+            .all(|finding| !matches!(finding, Finding::Fork { .. }))
+    );
+}
+
+#[test]
+fn too_few_sites_refuse_and_the_next_try_goes_on() {
+    let mut world = world();
+    let root = signing_key(ROOT);
+    let record = new_site(&mut world, "s3", 40);
+    let added = record.clone();
+    let proposal = world.propose(&[&root], move |next| next.sites.push(added));
+    // The new site takes its plate and nothing else: three of four must hold each record, and do.
+    // A second site that gives nothing makes it too few.
+    let writes = || When::any().only(&[Operation::Put]).containing("/runs/");
+    world.sites[3].inflict(writes(), Fault::Deny);
+    let lost: Vec<ObjectName> = world.sites[2]
+        .disk()
+        .objects()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    for name in lost.iter().filter(|name| name.as_str().contains("/runs/")) {
+        world.sites[2].disk().remove(name);
+    }
+    world.sites[2].inflict(writes(), Fault::Deny);
+    let refused = publish_charter(&world.archive, &proposal, false, &world.surroundings).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            PublishError::Records {
+                needed: 3,
+                found: 2,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    world.reopen();
+    assert_eq!(world.archive.charter().version, 1, "nothing was published");
+    world.sites[2].calm();
+    world.sites[3].calm();
+    world.reopen();
+    published(&mut world, &proposal);
+    assert_eq!(world.archive.charter().version, 2);
+    // Once more is no harm.
+    let again = publish_charter(&world.archive, &proposal, false, &world.surroundings).unwrap();
+    assert_eq!((again.copied, again.plates.len()), (0, 0));
+}
+
+#[test]
+fn a_file_tells_history_proposal_and_who_signed() {
+    let mut world = world();
+    let root = signing_key(ROOT);
+    let proposal = world.propose(&[&root], |next| next.nonce = [9; 16]);
+    let first = world.sites[0].disk().objects();
+    let first = first
+        .iter()
+        .find(|(name, _)| name.as_str().contains("/charter/00000001."))
+        .unwrap();
+    let first = SignedObject::from_bytes(&first.1, RECORD_BYTES_MAX).unwrap();
+    let file = CharterFile {
+        charters: vec![first.clone(), proposal.object.clone()],
+        plates: Vec::new(),
+    };
+    let read = Proposal::read(&CharterFile::from_bytes(&file.to_bytes()).unwrap()).unwrap();
+    assert_eq!(
+        (read.digest(), read.signatures()),
+        (proposal.digest(), [(1, 1), (1, 1)])
+    );
+    assert_eq!(read.before.anchor(), world.archive.anchor);
+    let alone = CharterFile {
+        charters: vec![first],
+        plates: Vec::new(),
+    };
+    assert!(matches!(Proposal::read(&alone), Err(ProposalError::NothingProposed)));
+    let backwards = CharterFile {
+        charters: vec![proposal.object.clone(), proposal.object],
+        plates: Vec::new(),
+    };
+    assert!(Proposal::read(&backwards).is_err());
+    assert!(proposal.next.to_bytes().is_ok());
+}

@@ -1,0 +1,166 @@
+//! What a charter must be, looked at alone (FORMAT.md section 8).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Authority, Charter, RecipientKey, Revocation, Role, site_name};
+use crate::{
+    id::KeyId,
+    limit::STANZAS_MAX,
+    wire::{Rule, strictly_ascending},
+};
+
+pub(super) fn check(charter: &Charter) -> Result<(), Rule> {
+    no_list_is_empty(charter)?;
+    version_and_predecessor(charter)?;
+    thresholds(charter)?;
+    for class in &charter.classes {
+        class.policy()?;
+    }
+    nothing_stands_twice(charter)?;
+    if !charter.sites.iter().all(|site| site_name(&site.name)) {
+        return broken("a site's name is not 1 to 40 of a-z, 0-9 and -");
+    }
+    if charter
+        .classes
+        .iter()
+        .any(|class| charter.recipients_of(class).is_none())
+    {
+        return broken("a class names a recipient set that is not there");
+    }
+    if charter.recipient_sets.iter().any(|set| set.keys.len() > STANZAS_MAX) {
+        return Err(Rule::new("too-long", "a recipient set has more than 32 recipients"));
+    }
+    one_key_has_one_role(charter)?;
+    members_have_the_classes_of_their_role(charter)?;
+    revoked_keys_are_gone(charter)
+}
+
+fn broken(text: impl Into<String>) -> Result<(), Rule> {
+    Err(Rule::new("bad-record", text))
+}
+
+fn version_and_predecessor(charter: &Charter) -> Result<(), Rule> {
+    match (charter.version, charter.previous) {
+        (0, _) => Err(Rule::new("bad-version", "charter versions begin with 1")),
+        (1, Some(_)) => broken("charter version 1 has no predecessor"),
+        (1, None) | (_, Some(_)) => Ok(()),
+        (version, None) => Err(Rule::new(
+            "bad-version",
+            format!("charter version {version} does not name the version before it"),
+        )),
+    }
+}
+
+fn thresholds(charter: &Charter) -> Result<(), Rule> {
+    let fits = |threshold: u32, keys: usize| threshold > 0 && threshold as usize <= keys;
+    if !fits(charter.roots.threshold, charter.roots.keys.len()) {
+        return broken("the root threshold is not between 1 and the number of roots");
+    }
+    let fit = |authority: &Authority| fits(authority.threshold, authority.keys.len());
+    match charter.authorities().iter().all(fit) {
+        true => Ok(()),
+        false => broken("the threshold of an authority is not between 1 and the number of its keys"),
+    }
+}
+
+fn no_list_is_empty(charter: &Charter) -> Result<(), Rule> {
+    let empty = charter.roots.keys.is_empty()
+        || charter.writers.is_empty()
+        || charter.writers.iter().any(|writer| writer.classes.is_empty())
+        || charter.recipient_sets.is_empty()
+        || charter.recipient_sets.iter().any(|set| set.keys.is_empty())
+        || charter.sites.is_empty()
+        || charter
+            .sites
+            .iter()
+            .any(|site| site.legal_reach.as_ref().is_some_and(Vec::is_empty))
+        || charter.classes.is_empty()
+        || charter.members.as_ref().is_some_and(Vec::is_empty)
+        || charter.authorities.as_ref().is_some_and(Vec::is_empty)
+        || charter.revocations.as_ref().is_some_and(Vec::is_empty);
+    match empty {
+        true => broken("a list of the charter is empty"),
+        false => Ok(()),
+    }
+}
+
+/// Lists may stand in any order, but what names something in them stands once.
+fn nothing_stands_twice(charter: &Charter) -> Result<(), Rule> {
+    let doubled = [
+        (
+            "recipient sets",
+            doubled(charter.recipient_sets.iter().map(|set| set.id)),
+        ),
+        ("sites", doubled(charter.sites.iter().map(|site| site.id))),
+        ("site names", doubled(charter.sites.iter().map(|site| &site.name))),
+        ("classes", doubled(charter.classes.iter().map(|class| class.id))),
+        (
+            "authorities",
+            doubled(charter.authorities().iter().map(|authority| authority.purpose)),
+        ),
+        (
+            "recipients of one set",
+            charter
+                .recipient_sets
+                .iter()
+                .any(|set| doubled(set.keys.iter().map(RecipientKey::id))),
+        ),
+    ];
+    match doubled.iter().find(|(_, doubled)| *doubled) {
+        Some((what, _)) => broken(format!("two of the {what} are the same")),
+        None => Ok(()),
+    }
+}
+
+/// A key that could do two things would let whoever steals it do both.
+fn one_key_has_one_role(charter: &Charter) -> Result<(), Rule> {
+    let mut roles: BTreeMap<KeyId, Role> = BTreeMap::new();
+    for (role, key) in charter.keys() {
+        if let Some(other) = roles.insert(key.id(), role) {
+            return broken(match other == role {
+                true => format!("key {} stands twice with the role {role}", key.id()),
+                false => format!("key {} has two roles, {other} and {role}", key.id()),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn members_have_the_classes_of_their_role(charter: &Charter) -> Result<(), Rule> {
+    for member in charter.members() {
+        if member.role.has_classes() == member.classes.is_empty() {
+            return broken(match member.classes.is_empty() {
+                true => format!("a member with the role {} has no class", member.role),
+                false => format!("the role {} has no say in classes", member.role),
+            });
+        }
+        if doubled(member.classes.iter()) {
+            return broken("a member's class stands twice");
+        }
+    }
+    Ok(())
+}
+
+fn revoked_keys_are_gone(charter: &Charter) -> Result<(), Rule> {
+    let keys: Vec<KeyId> = charter.revocations().iter().map(|revocation| revocation.key).collect();
+    let lives = |revocation: &Revocation| -> Vec<_> { revocation.pins.iter().map(|pin| pin.incarnation).collect() };
+    let sorted = charter
+        .revocations()
+        .iter()
+        .all(|revocation| strictly_ascending(&lives(revocation)));
+    if !strictly_ascending(&keys) || !sorted {
+        return Err(Rule::new(
+            "bad-order",
+            "revocations or their pins are unsorted or doubled",
+        ));
+    }
+    match keys.iter().find_map(|key| Some((key, charter.role_of(*key)?))) {
+        Some((key, role)) => broken(format!("key {key} is revoked and has the role {role}")),
+        None => Ok(()),
+    }
+}
+
+fn doubled<T: Ord>(ids: impl Iterator<Item = T>) -> bool {
+    let mut seen = BTreeSet::new();
+    ids.into_iter().any(|id| !seen.insert(id))
+}

@@ -1,0 +1,166 @@
+//! The root-signed constitution of an archive, and the plate on each site's door (FORMAT.md section 8).
+//!
+//! The hash of version 1 is the archive's [`Anchor`]. Each later version names the one before and is signed by the roots
+//! of both: [`Charters`] is such a chain, and the only way to it is through the anchor. What no single version shows,
+//! that nothing is forgotten between two of them, is the law of succession.
+
+mod class;
+mod file;
+mod history;
+mod law;
+mod numbered;
+mod people;
+mod site;
+mod succession;
+
+use minicbor::{Decode, Encode};
+
+pub use self::{
+    class::{Class, ClassPolicy, ReadBack},
+    file::{CHARTER_FILE_BYTES_MAX, CharterFile},
+    history::Charters,
+    people::{
+        Act, Authority, Member, MemberRole, Pin, Purpose, RECIPIENT_KEY_BYTES, Reason, RecipientKey, RecipientSet,
+        Revocation, Role, Roots, Writer,
+    },
+    site::{Hosting, Pace, SitePlate, SiteRecord, site_name},
+};
+use crate::{
+    id::{KeyId, RecordHash, SiteId},
+    limit::RECORD_BYTES_MAX,
+    signed::{PublicKey, SignedRecord},
+    wire::{Record, Rule, Version1},
+};
+
+/// The constitution of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Charter {
+    /// The record's version.
+    #[n(0)]
+    pub format: Version1,
+    /// The charter's own version, from 1.
+    #[n(1)]
+    pub version: u32,
+    /// Hash of the version before.
+    #[n(2)]
+    pub previous: Option<RecordHash>,
+    /// When it was made: Unix seconds.
+    #[n(3)]
+    pub created: i64,
+    /// Who vouches for it.
+    #[n(4)]
+    pub roots: Roots,
+    /// Who writes.
+    #[n(5)]
+    pub writers: Vec<Writer>,
+    /// Who reads.
+    #[n(6)]
+    pub recipient_sets: Vec<RecipientSet>,
+    /// Where.
+    #[n(7)]
+    pub sites: Vec<SiteRecord>,
+    /// How.
+    #[n(8)]
+    pub classes: Vec<Class>,
+    /// Makes two owners' charters differ.
+    #[cbor(n(9), with = "minicbor::bytes")]
+    pub nonce: [u8; 16],
+    /// Who has another role, alone.
+    #[n(10)]
+    pub members: Option<Vec<Member>>,
+    /// Who decides something together.
+    #[n(11)]
+    pub authorities: Option<Vec<Authority>>,
+    /// Who has no say any more, ascending.
+    #[n(12)]
+    pub revocations: Option<Vec<Revocation>>,
+}
+
+impl Charter {
+    /// The recipient set of a class.
+    pub fn recipients_of(&self, class: &Class) -> Option<&RecipientSet> {
+        self.recipient_sets.iter().find(|set| set.id == class.recipient_set)
+    }
+
+    /// The class with a number.
+    pub fn class(&self, id: u32) -> Option<&Class> {
+        self.classes.iter().find(|class| class.id == id)
+    }
+
+    /// The writer with a key.
+    pub fn writer(&self, key: KeyId) -> Option<&Writer> {
+        self.writers.iter().find(|writer| writer.key.id() == key)
+    }
+
+    /// The site with an id.
+    pub fn site(&self, id: SiteId) -> Option<&SiteRecord> {
+        self.sites.iter().find(|site| site.id == id)
+    }
+
+    /// The keys with a role of their own.
+    pub fn members(&self) -> &[Member] {
+        self.members.as_deref().unwrap_or_default()
+    }
+
+    /// The keys that decide together.
+    pub fn authorities(&self) -> &[Authority] {
+        self.authorities.as_deref().unwrap_or_default()
+    }
+
+    /// The keys that have no say any more.
+    pub fn revocations(&self) -> &[Revocation] {
+        self.revocations.as_deref().unwrap_or_default()
+    }
+
+    /// Why and how a key was revoked, when it was.
+    pub fn revocation(&self, key: KeyId) -> Option<&Revocation> {
+        self.revocations().iter().find(|revocation| revocation.key == key)
+    }
+
+    /// Every signing key with its role.
+    pub fn keys(&self) -> impl Iterator<Item = (Role, &PublicKey)> {
+        let roots = self.roots.keys.iter().map(|key| (Role::Root, key));
+        let writers = self.writers.iter().map(|writer| (Role::Writer, &writer.key));
+        let members = self.members().iter().map(|member| (member.role.role(), &member.key));
+        let authorities = self.authorities().iter().flat_map(|authority| {
+            let role = authority.purpose.role();
+            authority.keys.iter().map(move |key| (role, key))
+        });
+        roots.chain(writers).chain(members).chain(authorities)
+    }
+
+    /// The role of a key.
+    pub fn role_of(&self, key: KeyId) -> Option<Role> {
+        self.keys().find(|(_, held)| held.id() == key).map(|(role, _)| role)
+    }
+
+    /// Whether a key may do something, or the rule that forbids it.
+    pub fn permit(&self, key: KeyId, act: Act) -> Result<(), Rule> {
+        let needed = act.role();
+        match self.role_of(key) {
+            Some(role) if role == needed => Ok(()),
+            Some(role) => Err(Rule::new(
+                "wrong-role",
+                format!("key {key} has the role {role}, and this takes the role {needed}"),
+            )),
+            None => Err(Rule::new("unknown-signer", format!("key {key} is not in the charter"))),
+        }
+    }
+}
+
+impl Record for Charter {
+    const KIND: &'static str = "charter";
+    const BYTES_MAX: usize = RECORD_BYTES_MAX;
+
+    fn law(&self) -> Result<(), Rule> {
+        law::check(self)
+    }
+}
+
+impl SignedRecord for Charter {
+    const TYPE: &'static str = "exclave charter v1";
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
