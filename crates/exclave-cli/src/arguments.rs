@@ -51,6 +51,9 @@ pub enum Command {
     Key(command::key::Command),
     /// Found an archive at a number of sites
     Init(command::init::Arguments),
+    /// Change who may do what, and where: the archive's charter
+    #[command(subcommand)]
+    Charter(command::charter::Command),
     /// List sites, and check what they can do
     #[command(subcommand)]
     Site(command::site::Command),

@@ -66,27 +66,29 @@ pub fn read_line(path: &Path, noun: &str) -> Result<Zeroizing<String>, Trouble> 
 }
 
 /// Makes a private file that was not there before.
-pub fn create(path: &Path, text: &str, noun: &str) -> Result<(), Trouble> {
+pub fn create(path: &Path, content: impl AsRef<[u8]>, noun: &str) -> Result<(), Trouble> {
     let cannot = || format!("the {noun} {} can't be written", path.display());
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let descriptor = open(path, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| match errno {
         Errno::EXIST => Trouble::usage(format!("the {noun} {} is there already", path.display()))
-            .hint("a key is never written over; name another file or move that one away"),
+            .hint("it is never written over; name another file or move that one away"),
         errno => Trouble::failed(cannot()).source(errno),
     })?;
     let mut file = File::from(descriptor);
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let written = file.write_all(content.as_ref()).and_then(|()| file.sync_all());
     written
         .and_then(|()| sync_directory(path))
         .because(|| Trouble::failed(cannot()))
 }
 
 /// Replaces a private file in one step: whoever looks sees the old or the new one.
-pub fn replace(path: &Path, text: &str, noun: &str) -> Result<(), Trouble> {
+pub fn replace(path: &Path, content: impl AsRef<[u8]>, noun: &str) -> Result<(), Trouble> {
     let cannot = || Trouble::failed(format!("the {noun} {} can't be rewritten", path.display()));
     // Such a file has mode 0600 from its first moment.
     let mut file = tempfile::NamedTempFile::new_in(directory_of(path)).because(cannot)?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all());
+    let written = file
+        .write_all(content.as_ref())
+        .and_then(|()| file.as_file().sync_all());
     written.because(cannot)?;
     file.persist(path).map_err(|error| error.error).because(cannot)?;
     sync_directory(path).because(cannot)

@@ -1,4 +1,4 @@
-//! `exclave key generate|show`.
+//! `exclave key generate|show|install`.
 
 use std::{
     io::{self, Write},
@@ -6,7 +6,9 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use exclave_seal::{KeyFile, KeyKind};
+use exclave_engine::AgentState;
+use exclave_model::Role;
+use exclave_seal::{KeyFile, KeyKind, SigningKey};
 use serde::Serialize;
 
 use super::World;
@@ -22,10 +24,22 @@ use crate::{
 /// `key ..`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a recovery identity: the key that opens what was replicated
+    /// Make a key: a recovery identity, which opens what was replicated, or one with a role in the charter
     Generate(Generate),
     /// Show what a key file holds, without its secret
     Show(Show),
+    /// Give this agent another writer's key, and a chain of heads of its own
+    Install(Install),
+}
+
+/// `key install`.
+#[derive(Debug, Args)]
+pub struct Install {
+    /// The writer's key, made with `key generate --role writer`
+    file: PathBuf,
+    /// The agent's folder, instead of the configuration's
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
 }
 
 /// `key generate`.
@@ -34,7 +48,12 @@ pub struct Generate {
     /// Write the key to FILE, which must not be there; only this user may read it
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Write its public half to FILE as well; `init` needs no more
+    /// Make a signing key with this role instead: root, writer, administrator, restorer, auditor, repairer, keeper,
+    /// reaper, witness, collection-authority or posture-authority. A writer's key lies open, since an agent starts
+    /// unattended; every other one is protected by a passphrase
+    #[arg(long, value_name = "ROLE")]
+    role: Option<Role>,
+    /// Write its public half to FILE as well; `init` and `charter` need no more
     #[arg(long, value_name = "FILE")]
     public: Option<PathBuf>,
     #[command(flatten)]
@@ -52,6 +71,7 @@ pub struct Show {
 pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
     match command {
         Command::Generate(arguments) => generate(arguments, world),
+        Command::Install(arguments) => install(arguments, world),
         Command::Show(arguments) => {
             let key = keys::read(&arguments.file)?;
             world.output.report(&Shown::of(&arguments.file, &key)?)?;
@@ -71,20 +91,63 @@ fn generate(arguments: &Generate, world: &mut World) -> Result<Exit, Trouble> {
             );
         }
     }
-    let passphrase = arguments
-        .passphrase
-        .source()
-        .new_one("the recovery identity", &world.environment)?;
-    let key = keys::new_recovery(&passphrase)?;
+    let key = new_key(arguments, world)?;
     keys::create(&arguments.out, &key)?;
     if let Some(path) = &arguments.public {
         keys::create(path, &key.public_part())?;
     }
     world.output.report(&Shown::of(&arguments.out, &key)?)?;
-    world
-        .output
-        .note("Keep the file and its passphrase apart, and away from the machine that replicates.");
+    world.output.note(match arguments.role {
+        Some(Role::Writer) => {
+            "The key lies open: move it to the agent's machine, `exclave key install` it, remove the file."
+        }
+        _ => "Keep the file and its passphrase apart, and away from the machine that replicates.",
+    });
     Ok(Exit::Done)
+}
+
+fn new_key(arguments: &Generate, world: &World) -> Result<KeyFile, Trouble> {
+    let passphrase = |what: &str| arguments.passphrase.source().new_one(what, &world.environment);
+    let signing =
+        || SigningKey::generate(&mut surroundings::OsEntropy).because(|| Trouble::failed("no key could be made"));
+    match arguments.role {
+        None => keys::new_recovery(&passphrase("the recovery identity")?),
+        Some(Role::Writer) => Ok(KeyFile::for_writer(&signing()?)),
+        Some(role) => keys::signing_file(&signing()?, role, &passphrase(&format!("the {role}'s key"))?),
+    }
+}
+
+fn install(arguments: &Install, world: &mut World) -> Result<Exit, Trouble> {
+    let config = world.config()?;
+    let folder = arguments
+        .state_dir
+        .clone()
+        .unwrap_or_else(|| config.state_dir(&world.environment));
+    let file = keys::read(&arguments.file)?;
+    let key = file
+        .open_signing(KeyKind::WRITER, None)
+        .because(|| Trouble::usage(format!("{} can't be installed", arguments.file.display())))?;
+    AgentState::install_key(&folder, &key, &mut surroundings::OsEntropy)
+        .because(|| Trouble::failed(format!("the key can't be installed in {}", folder.display())))?;
+    world.output.report(&Installed {
+        key: key.id().to_hex(),
+        state_dir: folder.display().to_string(),
+    })?;
+    Ok(Exit::Done)
+}
+
+/// A writer's key in an agent's folder.
+#[derive(Serialize)]
+struct Installed {
+    key: String,
+    state_dir: String,
+}
+
+impl Report for Installed {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "writer's key {} in {}", self.key, self.state_dir)?;
+        writeln!(out, "It may commit once a charter names it: `exclave charter new`")
+    }
 }
 
 /// A key file, without its secret.
@@ -106,12 +169,12 @@ impl Shown {
         let useless = || Trouble::usage(format!("{} is of no use", path.display()));
         let (recipient, id) = match key.kind() {
             KeyKind::Recovery => (Some(key.recipient().because(useless)?.id().to_hex()), None),
-            KeyKind::Root | KeyKind::Writer => (None, Some(key.public_key().because(useless)?.id().to_hex())),
+            KeyKind::Signing(_) => (None, Some(key.public_key().because(useless)?.id().to_hex())),
         };
         let holds = match (key.is_sealed(), key.kind()) {
             (true, _) => "secret, protected by a passphrase",
-            (false, KeyKind::Writer) => "secret, open",
-            (false, KeyKind::Recovery | KeyKind::Root) => "public half only",
+            (false, KeyKind::WRITER) => "secret, open",
+            (false, KeyKind::Recovery | KeyKind::Signing(_)) => "public half only",
         };
         Ok(Self {
             file: path.display().to_string(),

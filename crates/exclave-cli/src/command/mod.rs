@@ -2,6 +2,7 @@
 
 pub mod browse;
 pub mod catalog;
+pub mod charter;
 pub mod completions;
 pub mod demo;
 pub mod init;
@@ -56,6 +57,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
     match command {
         Command::Key(command) => key::run(&command, world),
         Command::Init(arguments) => init::run(&arguments, world),
+        Command::Charter(command) => charter::run(&command, world),
         Command::Site(command) => site::run(&command, world),
         Command::Plan(arguments) => plan::run(&arguments, world),
         Command::Replicate(arguments) => replicate::run(&arguments, world),

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use self::desk::{Desk, mode, same_trees};
 
+mod charters;
 mod desk;
 mod restores;
 mod streams;
