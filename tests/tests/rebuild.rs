@@ -42,7 +42,7 @@ fn try_rebuild(
     let archive = world.archive_without(without)?;
     let state = AgentState::open(&world.state_folder())?;
     let catalog = surroundings.runtime.block_on(Catalog::open(&state.catalog_path()))?;
-    let rebuilt = rebuild(&archive, &state, &catalog, identity, &surroundings);
+    let rebuilt = rebuild(&archive, &state, &catalog, identity, &[], &surroundings);
     surroundings.runtime.block_on(catalog.close());
     Ok(rebuilt)
 }
@@ -293,7 +293,7 @@ fn whoever_asks_to_stop_is_heard_and_may_go_on_later() -> Result<(), Whatever> {
         ..world.surroundings.clone()
     };
     surroundings.progress.ask_to_stop();
-    let stopped = rebuild(&archive, &state, &catalog, Some(&world.identity), &surroundings);
+    let stopped = rebuild(&archive, &state, &catalog, Some(&world.identity), &[], &surroundings);
     assert!(matches!(stopped, Err(RebuildError::Interrupted { .. })));
     runtime.block_on(catalog.close());
     rebuilt_cleanly(&world, &[])?;

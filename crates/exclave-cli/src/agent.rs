@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use exclave_catalog::{Catalog, CatalogError};
 use exclave_engine::{AgentState, Archive, ArchiveError, StateError, archive::SiteTrouble};
-use exclave_model::Anchor;
+use exclave_model::{Anchor, charter::Reason};
 use exclave_site::{
     Scheme, Site,
     layer::retrying::{Patience, Retrying},
@@ -51,7 +51,16 @@ impl Agent {
         let (archive, troubles) = open_archive(anchor, stores, edge)?;
         see_charters(&state, &archive)?;
         let catalog = edge
-            .block_on(Catalog::open(&state.catalog_path()))
+            .block_on(async {
+                let catalog = Catalog::open(&state.catalog_path()).await?;
+                // The epoch keeps a thief's runs out of new snapshots; the catalog doesn't offer them either.
+                for revocation in archive.charter().revocations() {
+                    if revocation.reason == Reason::Compromised {
+                        catalog.exclude_writer(revocation.key).await?;
+                    }
+                }
+                Ok(catalog)
+            })
             .map_err(catalog_trouble)?;
         Ok(Self {
             archive,

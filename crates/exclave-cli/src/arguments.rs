@@ -54,6 +54,9 @@ pub enum Command {
     /// Change who may do what, and where: the archive's charter
     #[command(subcommand)]
     Charter(command::charter::Command),
+    /// Give run keys of named snapshots to someone
+    #[command(subcommand)]
+    Grant(command::grant::Command),
     /// List sites, and check what they can do
     #[command(subcommand)]
     Site(command::site::Command),

@@ -65,6 +65,20 @@ pub fn read_line(path: &Path, noun: &str) -> Result<Zeroizing<String>, Trouble> 
     Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
 }
 
+/// Reads a file that isn't secret, of at most so many bytes.
+pub fn read_public(path: &Path, bytes_max: usize, noun: &str) -> Result<Vec<u8>, Trouble> {
+    let cannot = || Trouble::usage(format!("the {noun} {} can't be read", path.display()));
+    let mut bytes = Vec::new();
+    let file = File::open(path).because(cannot)?;
+    file.take(bytes_max as u64 + 1)
+        .read_to_end(&mut bytes)
+        .because(cannot)?;
+    match bytes.len() > bytes_max {
+        true => Err(Trouble::usage(format!("{} is longer than any {noun}", path.display()))),
+        false => Ok(bytes),
+    }
+}
+
 /// Makes a private file that was not there before.
 pub fn create(path: &Path, content: impl AsRef<[u8]>, noun: &str) -> Result<(), Trouble> {
     let cannot = || format!("the {noun} {} can't be written", path.display());

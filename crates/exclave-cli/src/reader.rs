@@ -10,7 +10,7 @@ use exclave_engine::{
     snapshot::{Depth, NoSnapshot, PassedOver, Reason, Snapshot, Snapshots, Which},
     survey::{CharterFinding, Grade, Survey, survey},
 };
-use exclave_model::Anchor;
+use exclave_model::{Anchor, limit::RECORD_BYTES_MAX};
 use exclave_seal::RecoveryIdentity;
 use exclave_site::Site;
 
@@ -22,7 +22,9 @@ use crate::{
     config::SiteConfig,
     error::{Context as _, Trouble},
     exit::Exit,
-    format, interrupt, keys, sites,
+    format, interrupt,
+    keys::{self, PassphraseSource},
+    private_file, sites,
     surroundings::{self, Edge},
 };
 
@@ -37,11 +39,21 @@ pub struct ReaderArguments {
     /// Pretend that these sites are lost: nothing is asked of them
     #[arg(long, value_name = "SITE", value_delimiter = ',')]
     without: Vec<String>,
+    /// Use the grant in FILE, for an identity that was given run keys; those at the sites are found without
+    #[arg(long, value_name = "FILE")]
+    grant: Vec<PathBuf>,
     /// The archive's anchor, when the identity does not carry it
     #[arg(long, value_name = "HEX")]
     archive: Option<Anchor>,
     #[command(flatten)]
     passphrase: PassphraseArguments,
+}
+
+impl ReaderArguments {
+    /// Where the identity's passphrase comes from.
+    pub fn passphrases(&self) -> PassphraseSource {
+        self.passphrase.source()
+    }
 }
 
 /// Which snapshot.
@@ -81,7 +93,7 @@ impl SnapshotArguments {
 }
 
 /// A moment: RFC 3339, or a date, or a date and a time in the local zone. A date alone is its end.
-fn moment(text: &str) -> Result<i64, String> {
+pub fn moment(text: &str) -> Result<i64, String> {
     if let Ok(moment) = text.parse::<jiff::Timestamp>() {
         return Ok(moment.as_second());
     }
@@ -132,7 +144,8 @@ impl Reader {
         let edge = Edge::start(config.threads)?;
         interrupt::listen(&edge)?;
         let stores: Vec<(String, Arc<dyn Site>)> = open.into_iter().map(|site| (site.config.name, site.site)).collect();
-        let (archive, troubles) = open_archive(anchor, stores, &edge)?;
+        let (mut archive, troubles) = open_archive(anchor, stores, &edge)?;
+        archive.grants = grants(&arguments.grant, &archive)?;
         let survey = survey(&archive, &edge.surroundings)
             .because(|| Trouble::failed(format!("archive {anchor} can't be read")))?;
         warn(&troubles, &archive, &survey, world);
@@ -196,6 +209,21 @@ impl Reader {
         ));
         trouble.hint("replicate something first, or give more of its sites: --site URL")
     }
+}
+
+/// The grants that the reader brings along; one that says nothing to this archive is a mistake.
+fn grants(paths: &[PathBuf], archive: &Archive) -> Result<Vec<Vec<u8>>, Trouble> {
+    let read = |path: &PathBuf| {
+        let bytes = private_file::read_public(path, RECORD_BYTES_MAX, "grant")?;
+        match exclave_engine::grant::verify(archive, &bytes) {
+            Some(_) => Ok(bytes),
+            None => Err(
+                Trouble::new(Exit::Refused, format!("{} is no grant of this archive", path.display()))
+                    .hint("was it signed by a restorer that the charter names?"),
+            ),
+        }
+    };
+    paths.iter().map(read).collect()
 }
 
 /// Takes out the sites that are to be thought lost.

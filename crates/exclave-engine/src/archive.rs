@@ -90,6 +90,8 @@ pub struct Archive {
     pub fork: Option<CharterFork>,
     /// The sites that were handed in, also those that did not answer.
     pub sites: Vec<SiteHandle>,
+    /// Grants that the reader brought along, not verified yet.
+    pub grants: Vec<Vec<u8>>,
 }
 
 impl Archive {
@@ -134,6 +136,7 @@ impl Archive {
                 charters,
                 fork,
                 sites,
+                grants: Vec::new(),
             },
             troubles,
         ))

@@ -129,6 +129,7 @@ pub fn init(new: NewArchive<'_>, surroundings: &Surroundings) -> Result<Archive,
             charters,
             fork: None,
             sites,
+            grants: Vec::new(),
         })
     } else {
         Err(InitError::Sites {

@@ -30,7 +30,10 @@ mod index;
 mod report;
 mod run;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use exclave_catalog::{Catalog, CatalogError};
 use exclave_model::{DatasetId, Head, KeyId, RunId};
@@ -77,21 +80,23 @@ pub enum RebuildError {
     },
 }
 
-/// Refills the catalog with what this agent's newest heads refer to.
+/// Refills the catalog with what this agent's newest heads refer to, and those of the writers that it succeeds.
 pub fn rebuild(
     archive: &Archive,
     state: &AgentState,
     catalog: &Catalog,
     identity: Option<&RecoveryIdentity>,
+    predecessors: &[KeyId],
     surroundings: &Surroundings,
 ) -> Result<RebuildReport, RebuildError> {
     for folder in ["datasets", "journal"] {
         local::create_folder(&state.folder().join(folder))?;
     }
-    let writer = state.writer_key()?.id();
+    let own_key = state.writer_key()?.id();
+    let writers: BTreeSet<KeyId> = predecessors.iter().copied().chain([own_key]).collect();
     let mut surveyed = survey(archive, surroundings)?;
     let site_troubles = std::mem::take(&mut surveyed.troubles);
-    let own = own_heads(surveyed, writer);
+    let own = own_heads(surveyed, &writers);
     let settings = ReadSettings::default();
     let mut report = RebuildReport {
         site_troubles,
@@ -103,6 +108,7 @@ pub fn rebuild(
         catalog,
         surroundings,
         own: &own,
+        writers,
         journalled: journalled(state)?,
         findings: Findings::default(),
     };
@@ -120,10 +126,16 @@ pub fn rebuild(
     Ok(report)
 }
 
-/// The survey as if this writer were the only one.
-fn own_heads(mut survey: Survey, writer: KeyId) -> Survey {
-    survey.found.retain(|_, found| found.head.writer == writer);
-    survey.heads = Heads::new(survey.heads.iter().filter(|fact| fact.writer == writer).cloned());
+/// The survey as if these writers were the only ones.
+fn own_heads(mut survey: Survey, writers: &BTreeSet<KeyId>) -> Survey {
+    survey.found.retain(|_, found| writers.contains(&found.head.writer));
+    survey.heads = Heads::new(
+        survey
+            .heads
+            .iter()
+            .filter(|fact| writers.contains(&fact.writer))
+            .cloned(),
+    );
     survey
 }
 
@@ -153,6 +165,8 @@ struct Rebuild<'a> {
     surroundings: &'a Surroundings,
     /// This agent's heads.
     own: &'a Survey,
+    /// Whose heads those are.
+    writers: BTreeSet<KeyId>,
     journalled: BTreeMap<RunId, Journalled>,
     findings: Findings,
 }
@@ -288,6 +302,7 @@ impl<'a> Rebuild<'a> {
             catalog: self.catalog,
             surroundings: self.surroundings,
             own: self.own,
+            writers: &self.writers,
             journalled: &self.journalled,
             source,
             stripes: Stripes::new(WHOLE_BYTES_MAX, &self.surroundings.progress),

@@ -31,6 +31,7 @@ pub(crate) use self::{
 use crate::{
     archive::Archive,
     fetch::{ReadSettings, SiteBook},
+    grant::given_to,
     surroundings::Surroundings,
     survey::{FoundHead, Freshness, Survey},
 };
@@ -251,10 +252,11 @@ impl<'a> Snapshots<'a> {
         surroundings: &Surroundings,
     ) -> Self {
         let book = Arc::new(SiteBook::new(archive, settings.hedge));
+        let grants = surroundings.runtime.block_on(given_to(archive, identity));
         let mut snapshots = Self {
             archive: archive.clone(),
             settings,
-            keys: keys::Keyring::new(archive, Arc::clone(&book), identity),
+            keys: keys::Keyring::new(archive, Arc::clone(&book), identity, grants),
             tables: TableReader::new(archive.anchor, book, survey),
             heads: survey.heads.clone(),
             list: Vec::new(),

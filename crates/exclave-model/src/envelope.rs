@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::{
-    charter::{Charter, RecipientKey},
+    charter::{Act, Charter, RecipientKey},
     id::{Anchor, Commitment, DatasetId, Incarnation, KeyId, RecipientId, RunId},
     limit::{ENVELOPE_BYTES_MAX, RECORD_BYTES_MAX, RUNS_PER_HEAD_MAX, STANZAS_MAX},
     live_set::LiveSet,
@@ -111,19 +111,23 @@ impl Envelope {
     }
 
     /// Does the charter allow it: may `signer` write this class, is the set the class's, are the stanzas the set's?
+    ///
+    /// A restorer may wrap any run anew for the set as it is. The run stays of the epoch in which it was sealed, which is the
+    /// set's or an earlier one.
     pub fn check_charter(&self, charter: &Charter, signer: KeyId) -> Result<(), Rule> {
         let wrong = |text: String| Rule::new("wrong-charter", text);
         let class = charter.class(self.class);
         let class = class.ok_or_else(|| wrong(format!("class {} is not in the charter", self.class)))?;
         let set = charter.recipients_of(class).filter(|set| set.id == self.recipient_set);
         let set = set.ok_or_else(|| wrong(format!("set {} is not that of class {}", self.recipient_set, class.id)))?;
-        self.check_set(
-            charter.version,
-            (set.id, set.crypto_epoch),
-            set.keys.iter().map(RecipientKey::id),
-        )?;
+        let is_again = charter.permit(signer, Act::Rewrap).is_ok();
+        let epoch = match is_again {
+            true => self.crypto_epoch.min(set.crypto_epoch),
+            false => set.crypto_epoch,
+        };
+        self.check_set(charter.version, (set.id, epoch), set.keys.iter().map(RecipientKey::id))?;
         let writer = charter.writer(signer);
-        if !writer.is_some_and(|writer| writer.classes.contains(&self.class)) {
+        if !is_again && !writer.is_some_and(|writer| writer.classes.contains(&self.class)) {
             let text = format!("key {signer} may not write class {}", self.class);
             return Err(Rule::new("unknown-signer", text));
         }
@@ -254,7 +258,10 @@ impl SignedRecord for Close {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::charter::tests::charter;
+    use crate::{
+        charter::{Member, MemberRole, tests::charter},
+        signed::PublicKey,
+    };
 
     #[test]
     fn the_charter_must_allow_an_envelope() {
@@ -285,6 +292,25 @@ mod tests {
         };
         assert_eq!(kind(|_| {}, signer), Ok(()));
         assert_eq!(kind(|_| {}, KeyId::from_bytes([0; 32])), Err("unknown-signer"));
+        // A restorer wraps again what is of this epoch or an earlier one.
+        let restorer = PublicKey::from_bytes([60; crate::signed::PUBLIC_KEY_BYTES]);
+        let mut later = charter.clone();
+        later.members = Some(vec![Member {
+            role: MemberRole::Restorer,
+            key: restorer.clone(),
+            classes: Vec::new(),
+        }]);
+        later.recipient_sets[1].crypto_epoch = 1;
+        let again = |epoch| {
+            let mut envelope = good.clone();
+            envelope.crypto_epoch = epoch;
+            envelope.check_charter(&later, restorer.id()).map_err(|rule| rule.kind)
+        };
+        assert_eq!((again(0), again(1), again(2)), (Ok(()), Ok(()), Err("wrong-charter")));
+        assert_eq!(
+            good.check_charter(&later, signer).map_err(|rule| rule.kind),
+            Err("wrong-charter")
+        );
         assert_eq!(kind(|envelope| envelope.class = 7, signer), Err("wrong-charter"));
         assert_eq!(
             kind(|envelope| envelope.recipient_set = 5, signer),

@@ -14,6 +14,7 @@ pub mod context;
 pub mod directory;
 pub mod envelope;
 pub mod geometry;
+pub mod grant;
 pub mod head;
 pub mod id;
 pub mod ledger;
@@ -36,6 +37,7 @@ pub use self::{
     directory::{ChunkKind, Codec, Directory},
     envelope::{Close, Envelope, ReuseClaim, RunStripes, Stanza},
     geometry::{BadGeometry, Code, Geometry},
+    grant::{Grant, GrantedRun},
     head::{Counts, Head, ManifestRoot, RunEntry, RunPage, SealedHead, SnapshotState, SourceKind},
     id::{
         Anchor, BadId, ChunkId, Commitment, DatasetId, Incarnation, KeyId, LabelTag, PayloadHash, RecipientId,

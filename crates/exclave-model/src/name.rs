@@ -158,6 +158,16 @@ impl Tag {
     }
 }
 
+impl std::str::FromStr for Tag {
+    type Err = BadObjectName;
+
+    fn from_str(text: &str) -> Result<Self, BadObjectName> {
+        unhex(text)
+            .map(Tag)
+            .ok_or_else(|| BadObjectName(text.chars().take(120).collect()))
+    }
+}
+
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex(&self.0))
@@ -259,6 +269,16 @@ impl ArchiveNames {
     /// All runs.
     pub fn runs_prefix(&self) -> Prefix {
         self.prefix(format_args!("runs/"))
+    }
+
+    /// A grant.
+    pub fn grant(&self, tag: Tag) -> ObjectName {
+        self.name(format_args!("grants/{tag}"))
+    }
+
+    /// All grants.
+    pub fn grants_prefix(&self) -> Prefix {
+        self.prefix(format_args!("grants/"))
     }
 
     /// All collection marks.

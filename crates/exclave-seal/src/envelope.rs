@@ -7,7 +7,7 @@ use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable, aead::AesGcm256,
 use zeroize::Zeroizing;
 
 use exclave_model::{
-    Anchor, Commitment, Envelope, RecipientId, RecipientKey, RunId, Stanza,
+    Anchor, Commitment, Envelope, GrantedRun, RecipientId, RecipientKey, RunId, Stanza,
     charter::RECIPIENT_KEY_BYTES,
     envelope::{STANZA_CIPHERTEXT_BYTES, STANZA_ENC_BYTES},
 };
@@ -20,6 +20,9 @@ use crate::{
 
 /// First part of every stanza's `info`.
 const INFO: &[u8] = b"exclave envelope v1";
+
+/// First part of the `info` of every key in a grant.
+const GRANT_INFO: &[u8] = b"exclave grant v1";
 
 /// A recovery identity: a 32-byte X-Wing key that opens run keys.
 pub struct RecoveryIdentity {
@@ -86,20 +89,36 @@ impl RecoveryIdentity {
             .iter()
             .find(|stanza| stanza.recipient == us)
             .ok_or(EnvelopeError::NotForUs(us))?;
-        let refused = || EnvelopeError::Stanza(us);
+        let info = info(INFO, &envelope.anchor, &envelope.run, &us, &envelope.commitment);
+        self.open(&stanza.enc, &stanza.ciphertext, &info, &envelope.commitment)
+    }
+
+    /// Opens a run key that a grant gives us.
+    pub fn unwrap_granted(&self, anchor: &Anchor, granted: &GrantedRun) -> Result<RunKey, EnvelopeError> {
+        let info = info(GRANT_INFO, anchor, &granted.run, &self.public.id(), &granted.commitment);
+        self.open(&granted.enc, &granted.ciphertext, &info, &granted.commitment)
+    }
+
+    fn open(
+        &self,
+        enc: &[u8],
+        ciphertext: &[u8],
+        info: &[u8],
+        commitment: &Commitment,
+    ) -> Result<RunKey, EnvelopeError> {
+        let refused = || EnvelopeError::Stanza(self.public.id());
         // Exact lengths before decapsulation.
-        if stanza.enc.len() != STANZA_ENC_BYTES || stanza.ciphertext.len() != STANZA_CIPHERTEXT_BYTES {
+        if enc.len() != STANZA_ENC_BYTES || ciphertext.len() != STANZA_CIPHERTEXT_BYTES {
             return Err(refused());
         }
         let private = private_key(&self.seed).ok_or_else(refused)?;
-        let enc = <XWing as Kem>::EncappedKey::from_bytes(&stanza.enc).map_err(|_| refused())?;
-        let info = info(&envelope.anchor, &envelope.run, &us, &envelope.commitment);
-        let mut context = hpke::setup_receiver::<AesGcm256, HkdfSha256, XWing>(&OpModeR::Base, &private, &enc, &info)
+        let enc = <XWing as Kem>::EncappedKey::from_bytes(enc).map_err(|_| refused())?;
+        let mut context = hpke::setup_receiver::<AesGcm256, HkdfSha256, XWing>(&OpModeR::Base, &private, &enc, info)
             .map_err(|_| refused())?;
-        let plain = Zeroizing::new(context.open(&stanza.ciphertext, b"").map_err(|_| refused())?);
+        let plain = Zeroizing::new(context.open(ciphertext, b"").map_err(|_| refused())?);
         let bytes = <[u8; 32]>::try_from(&plain[..]).map_err(|_| refused())?;
         let run_key = RunKey::from_secret(Secret::new(bytes));
-        if run_key.fits(&envelope.commitment) {
+        if run_key.fits(commitment) {
             Ok(run_key)
         } else {
             Err(EnvelopeError::Commitment)
@@ -137,19 +156,48 @@ fn wrap_one(
     entropy: &mut dyn Entropy,
 ) -> Result<Stanza, EnvelopeError> {
     let id = recipient.id();
-    let bad = |_| EnvelopeError::BadRecipient(id);
-    let public = <XWing as Kem>::PublicKey::from_bytes(recipient.as_bytes()).map_err(bad)?;
-    let info = info(anchor, run, &id, commitment);
-    let mut randomness = Drawn::from(entropy)?;
-    let (enc, mut context) =
-        hpke::setup_sender_with_rng::<AesGcm256, HkdfSha256, XWing>(&OpModeS::Base, &public, &info, &mut randomness)
-            .map_err(bad)?;
-    let ciphertext = context.seal(run_key.expose(), b"").map_err(bad)?;
+    let (enc, ciphertext) = seal_to(run_key, recipient, &info(INFO, anchor, run, &id, commitment), entropy)?;
     Ok(Stanza {
         recipient: id,
-        enc: enc.to_bytes().to_vec(),
+        enc,
         ciphertext,
     })
+}
+
+/// Wraps a run key for the recipient of a grant.
+pub fn wrap_granted(
+    run_key: &RunKey,
+    anchor: &Anchor,
+    run: RunId,
+    recipient: &RecipientKey,
+    entropy: &mut dyn Entropy,
+) -> Result<GrantedRun, EnvelopeError> {
+    let commitment = run_key.commitment();
+    let info = info(GRANT_INFO, anchor, &run, &recipient.id(), &commitment);
+    let (enc, ciphertext) = seal_to(run_key, recipient, &info, entropy)?;
+    Ok(GrantedRun {
+        run,
+        commitment,
+        enc,
+        ciphertext,
+    })
+}
+
+/// HPKE base mode, single shot, empty aad: the encapsulated key and the sealed run key.
+fn seal_to(
+    run_key: &RunKey,
+    recipient: &RecipientKey,
+    info: &[u8],
+    entropy: &mut dyn Entropy,
+) -> Result<(Vec<u8>, Vec<u8>), EnvelopeError> {
+    let bad = |_| EnvelopeError::BadRecipient(recipient.id());
+    let public = <XWing as Kem>::PublicKey::from_bytes(recipient.as_bytes()).map_err(bad)?;
+    let mut randomness = Drawn::from(entropy)?;
+    let (enc, mut context) =
+        hpke::setup_sender_with_rng::<AesGcm256, HkdfSha256, XWing>(&OpModeS::Base, &public, info, &mut randomness)
+            .map_err(bad)?;
+    let ciphertext = context.seal(run_key.expose(), b"").map_err(bad)?;
+    Ok((enc.to_bytes().to_vec(), ciphertext))
 }
 
 /// True when an envelope is wrapped for exactly these recipients.
@@ -160,10 +208,10 @@ pub fn is_for(envelope: &Envelope, recipients: &[RecipientKey]) -> bool {
 }
 
 /// Every field with its length before it, so that no two inputs run together.
-fn info(anchor: &Anchor, run: &RunId, recipient: &RecipientId, commitment: &Commitment) -> Vec<u8> {
+fn info(kind: &[u8], anchor: &Anchor, run: &RunId, recipient: &RecipientId, commitment: &Commitment) -> Vec<u8> {
     let mut info = Vec::new();
     for field in [
-        INFO,
+        kind,
         anchor.as_bytes(),
         run.as_bytes(),
         recipient.as_bytes(),
@@ -227,6 +275,29 @@ mod tests {
             kind(envelope.check_dataset(DatasetId::from_bytes([9; 16]))),
             Err("wrong-run")
         );
+    }
+
+    #[test]
+    fn a_grant_opens_for_its_recipient_and_for_its_run() {
+        let mut entropy = SeededEntropy::new(11);
+        let [ally, other] = [(); 2].map(|()| RecoveryIdentity::generate(&mut entropy).unwrap());
+        let run_key = RunKey::generate(&mut entropy).unwrap();
+        let (anchor, run) = (Anchor::from_bytes([1; 32]), RunId::from_bytes([2; 16]));
+        let granted = wrap_granted(&run_key, &anchor, run, ally.public(), &mut entropy).unwrap();
+        let opened = ally.unwrap_granted(&anchor, &granted).ok().unwrap();
+        assert_eq!(opened.expose(), run_key.expose());
+        assert!(other.unwrap_granted(&anchor, &granted).is_err());
+        assert!(ally.unwrap_granted(&Anchor::from_bytes([3; 32]), &granted).is_err());
+        let elsewhere = GrantedRun {
+            run: RunId::from_bytes([4; 16]),
+            ..granted.clone()
+        };
+        assert!(ally.unwrap_granted(&anchor, &elsewhere).is_err());
+        // A key that was granted is no stanza of an envelope: the two are kept apart by their info.
+        let mut envelope = envelope(&run_key, &[ally.public().clone()], &mut entropy);
+        envelope.stanzas[0].enc.clone_from(&granted.enc);
+        envelope.stanzas[0].ciphertext.clone_from(&granted.ciphertext);
+        assert!(ally.unwrap(&envelope).is_err());
     }
 
     #[test]

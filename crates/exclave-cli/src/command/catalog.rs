@@ -12,6 +12,7 @@ use exclave_engine::{
     StateError,
     rebuild::{DatasetOrigin, RebuildError, RebuildFinding, RebuildReport, RebuiltDataset, rebuild},
 };
+use exclave_model::KeyId;
 use serde::Serialize;
 
 use super::World;
@@ -45,6 +46,9 @@ pub struct RebuildArguments {
     /// Refill the dedup index too, with the recovery identity in FILE
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
+    /// Go on with the datasets of a revoked writer too, whose key begins so; may be repeated
+    #[arg(long, value_name = "HEX", requires = "identity")]
+    successor_of: Vec<String>,
     #[command(flatten)]
     passphrase: PassphraseArguments,
 }
@@ -98,6 +102,7 @@ fn run_rebuild(arguments: &RebuildArguments, world: &mut World) -> Result<Exit, 
         let text = format::plain(&trouble.to_string());
         world.output.note(format!("Warning: {text}"));
     }
+    let predecessors = predecessors(&agent, &arguments.successor_of)?;
     // The passphrase comes last: nobody should type it for a command that can't be.
     let identity = match &arguments.identity {
         Some(path) => {
@@ -118,6 +123,7 @@ fn run_rebuild(arguments: &RebuildArguments, world: &mut World) -> Result<Exit, 
         &agent.state,
         &agent.catalog,
         identity.as_ref(),
+        &predecessors,
         &edge.surroundings,
     );
     drop(shown);
@@ -126,6 +132,34 @@ fn run_rebuild(arguments: &RebuildArguments, world: &mut World) -> Result<Exit, 
     let clean = report.findings_total == 0 && report.site_troubles.is_empty() && agent.troubles.is_empty();
     world.output.report(&Rebuilt::of(&report))?;
     Ok(if clean { Exit::Done } else { Exit::Findings })
+}
+
+/// Writers that the charter revokes and that this agent succeeds.
+fn predecessors(agent: &Agent, named: &[String]) -> Result<Vec<KeyId>, Trouble> {
+    let revoked = || {
+        agent
+            .archive
+            .charter()
+            .revocations()
+            .iter()
+            .map(|revocation| revocation.key)
+    };
+    named
+        .iter()
+        .map(|digits| {
+            let found: Vec<KeyId> = revoked()
+                .filter(|key| key.to_hex().starts_with(&digits.to_ascii_lowercase()))
+                .collect();
+            match found.as_slice() {
+                [one] => Ok(*one),
+                several => Err(
+                    Trouble::usage(format!("{} revoked keys begin with {digits}", several.len())).hint(
+                        "`exclave charter show` lists them; only a writer that the charter revokes can be succeeded",
+                    ),
+                ),
+            }
+        })
+        .collect()
 }
 
 fn failed(error: RebuildError) -> Trouble {

@@ -1,4 +1,4 @@
-//! `exclave key generate|show|install`.
+//! `exclave key generate|show|install|rewrap`.
 
 use std::{
     io::{self, Write},
@@ -30,6 +30,8 @@ pub enum Command {
     Show(Show),
     /// Give this agent another writer's key, and a chain of heads of its own
     Install(Install),
+    /// Wrap the keys of all runs anew, for the recipients that the newest charter names
+    Rewrap(super::rewrap::Rewrap),
 }
 
 /// `key install`.
@@ -72,6 +74,7 @@ pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
     match command {
         Command::Generate(arguments) => generate(arguments, world),
         Command::Install(arguments) => install(arguments, world),
+        Command::Rewrap(arguments) => super::rewrap::run(arguments, world),
         Command::Show(arguments) => {
             let key = keys::read(&arguments.file)?;
             world.output.report(&Shown::of(&arguments.file, &key)?)?;

@@ -5,12 +5,14 @@ pub mod catalog;
 pub mod charter;
 pub mod completions;
 pub mod demo;
+pub mod grant;
 pub mod init;
 pub mod key;
 pub mod man;
 pub mod plan;
 pub mod replicate;
 pub mod restore;
+pub mod rewrap;
 pub mod shard;
 pub mod site;
 pub mod snapshots;
@@ -58,6 +60,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Key(command) => key::run(&command, world),
         Command::Init(arguments) => init::run(&arguments, world),
         Command::Charter(command) => charter::run(&command, world),
+        Command::Grant(command) => grant::run(&command, world),
         Command::Site(command) => site::run(&command, world),
         Command::Plan(arguments) => plan::run(&arguments, world),
         Command::Replicate(arguments) => replicate::run(&arguments, world),

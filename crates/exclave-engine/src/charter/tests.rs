@@ -1,13 +1,15 @@
 //! Charters that follow each other: published, hidden, forked; writers that are revoked.
 
-use exclave_model::{Hosting, Pace, Pin, Record as _, Revocation, Writer, charter::Reason};
+use exclave_model::{Hosting, Member, MemberRole, Pace, Pin, Record as _, Revocation, Writer, charter::Reason};
 use exclave_plan::heads::Finding;
-use exclave_seal::SigningKey;
+use exclave_seal::{RecoveryIdentity, SigningKey};
 use exclave_site::{Fault, Operation, SimulatedSite, Steps, When};
 
 use super::*;
 use crate::{
-    snapshot::{Depth, Which},
+    grant::{self, GrantError, Granting},
+    rewrap::{RewrapError, rewrap},
+    snapshot::{Depth, Snapshots, Which},
     survey::{CharterFinding, Grade},
     testing::{Forged, ROOT, WRITER, World, directory, file, noise, signing_key},
 };
@@ -352,4 +354,160 @@ fn a_file_tells_history_proposal_and_who_signed() {
     };
     assert!(Proposal::read(&backwards).is_err());
     assert!(proposal.next.to_bytes().is_ok());
+}
+
+#[test]
+fn who_joins_opens_what_came_before_once_it_is_wrapped_for_him() {
+    let mut world = world();
+    let root = signing_key(ROOT);
+    let (restorer, stranger) = (signing_key(5), signing_key(6));
+    let joiner = RecoveryIdentity::generate(&mut world.entropy).unwrap();
+    let member = Member {
+        role: MemberRole::Restorer,
+        key: restorer.public().clone(),
+        classes: Vec::new(),
+    };
+    let joins = joiner.public().clone();
+    let proposal = world.propose(&[&root], move |next| {
+        next.members = Some(vec![member]);
+        next.recipient_sets[0].keys.push(joins);
+    });
+    published(&mut world, &proposal);
+    let opens = |world: &World, identity: &RecoveryIdentity| {
+        let survey = world.survey();
+        let settings = World::settings();
+        let snapshots = Snapshots::open(
+            &world.archive,
+            &survey,
+            identity,
+            Depth::All,
+            settings,
+            &world.surroundings,
+        );
+        (snapshots.list().len(), snapshots.passed_over().len())
+    };
+    assert_eq!(opens(&world, &joiner), (0, 2));
+    let run = |world: &World, key: &SigningKey, dry_run| {
+        let snapshots = world.snapshots(Depth::All);
+        rewrap(&snapshots, key, dry_run, &world.surroundings)
+    };
+    for key in [&stranger, &root, &world.writer] {
+        assert!(matches!(run(&world, key, false), Err(RewrapError::NotARestorer { .. })));
+    }
+    let before: usize = world.sites.iter().map(|site| site.disk().objects().len()).sum();
+    let dry = run(&world, &restorer, true).unwrap();
+    assert_eq!((dry.runs, dry.wrapped, dry.current), (2, 2, 0));
+    let after: usize = world.sites.iter().map(|site| site.disk().objects().len()).sum();
+    assert_eq!(before, after);
+    // One site takes nothing: two of three are enough, and the next try has nothing to do.
+    world.sites[2].inflict(When::any().only(&[Operation::Put]), Fault::Deny);
+    let done = run(&world, &restorer, false).unwrap();
+    assert_eq!((done.wrapped, done.short.len(), done.unopened.len()), (2, 0, 0));
+    assert_eq!(opens(&world, &joiner), (2, 0));
+    let again = run(&world, &restorer, false).unwrap();
+    assert_eq!((again.wrapped, again.current), (0, 2));
+    assert!(again.left_open.is_empty());
+
+    // The first identity leaves: the epoch ends, and what was wrapped for it stays open to it.
+    world.sites[2].calm();
+    let left = world.identity.public().id();
+    let proposal = world.propose(&[&root], move |next| {
+        next.recipient_sets[0].keys.remove(0);
+        next.recipient_sets[0].crypto_epoch = 1;
+    });
+    published(&mut world, &proposal);
+    let first = std::mem::replace(&mut world.identity, joiner);
+    let done = run(&world, &restorer, false).unwrap();
+    assert_eq!((done.wrapped, done.left_open.get(&left)), (2, Some(&2)));
+    assert_eq!(opens(&world, &first), (2, 0), "nothing is taken back");
+    // What comes later is closed to it. The runs before keep their epoch.
+    commit(&mut world, 7);
+    assert_eq!(opens(&world, &first), (2, 1));
+    assert_eq!(opens(&world, &world.identity), (3, 0));
+}
+
+#[test]
+fn a_grant_opens_what_was_meant_and_says_what_else() {
+    let mut world = world();
+    let root = signing_key(ROOT);
+    let restorer = signing_key(5);
+    let member = Member {
+        role: MemberRole::Restorer,
+        key: restorer.public().clone(),
+        classes: Vec::new(),
+    };
+    let proposal = world.propose(&[&root], move |next| next.members = Some(vec![member]));
+    published(&mut world, &proposal);
+    let ally = RecoveryIdentity::generate(&mut world.entropy).unwrap();
+    let other = RecoveryIdentity::generate(&mut world.entropy).unwrap();
+    let opens = |world: &World, identity: &RecoveryIdentity| -> Vec<u64> {
+        let survey = world.survey();
+        let settings = World::settings();
+        let snapshots = Snapshots::open(
+            &world.archive,
+            &survey,
+            identity,
+            Depth::All,
+            settings,
+            &world.surroundings,
+        );
+        snapshots.list().iter().map(|snapshot| snapshot.info.seq).collect()
+    };
+    let give = |world: &World, seq: u64, key: &SigningKey, dry_run| {
+        let snapshots = world.snapshots(Depth::All);
+        let meant = snapshots
+            .list()
+            .iter()
+            .filter(|snapshot| snapshot.info.seq == seq)
+            .collect();
+        let granting = Granting {
+            snapshots: meant,
+            recipient: ally.public().clone(),
+            until: Some(5),
+        };
+        grant::give(&snapshots, &granting, key, dry_run, &world.surroundings)
+    };
+    assert!(opens(&world, &ally).is_empty());
+    for key in [&root, &world.writer, &signing_key(6)] {
+        assert!(matches!(
+            give(&world, 0, key, false),
+            Err(GrantError::NotARestorer { .. })
+        ));
+    }
+    // The first snapshot's run is the only one it needs; the second one's table names it too.
+    let dry = give(&world, 0, &restorer, true).unwrap();
+    assert_eq!((dry.grant.runs.len(), dry.sites), (1, 0));
+    assert!(opens(&world, &ally).is_empty());
+    let granted = give(&world, 0, &restorer, false).unwrap();
+    assert_eq!(granted.sites, 3);
+    let also: Vec<_> = granted
+        .also_open
+        .iter()
+        .map(|also| (also.snapshot.seq, also.whole))
+        .collect();
+    assert_eq!(also, [(1, false)]);
+    assert_eq!(opens(&world, &ally), [0]);
+    assert!(opens(&world, &other).is_empty(), "a grant is for its recipient alone");
+    // From a file alone, when no site shows it; and not when it is altered.
+    let name = world.archive.names.grant(Tag::of(&granted.object));
+    for site in &world.sites {
+        site.disk().remove(&name).unwrap();
+    }
+    assert!(opens(&world, &ally).is_empty());
+    world.archive.grants = vec![granted.object.to_vec()];
+    assert_eq!(opens(&world, &ally), [0]);
+    for at in (0..granted.object.len()).step_by(97) {
+        let mut altered = granted.object.to_vec();
+        altered[at] ^= 1;
+        assert!(grant::verify(&world.archive, &altered).is_none(), "byte {at}");
+    }
+    // The newest snapshot needs both runs: given, it opens, and the older one with it.
+    let granted = give(&world, 1, &restorer, true).unwrap();
+    assert_eq!(granted.grant.runs.len(), 2);
+    let also: Vec<_> = granted
+        .also_open
+        .iter()
+        .map(|also| (also.snapshot.seq, also.whole))
+        .collect();
+    assert_eq!(also, [(0, true)]);
 }

@@ -1,13 +1,14 @@
 //! One run: its scope, its stripes, which of their shards are there.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use exclave_catalog::{Catalog, Owed, Receipt, RunRecord, RunState, StripeNote};
 use exclave_model::{
-    Head, LayoutFrom, RunEntry, RunId, ShardName, SiteId, StripeRecord, Tag, name::STRIPES_PER_FOLDER,
+    Head, KeyId, LayoutFrom, RunEntry, RunId, ShardName, SiteId, StripeRecord, Tag, charter::Act,
+    name::STRIPES_PER_FOLDER,
 };
 use exclave_seal::sealed_box::{open_head, open_label};
 
@@ -41,6 +42,8 @@ pub(super) struct Runs<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) surroundings: &'a Surroundings,
     pub(super) own: &'a Survey,
+    /// This agent's key, and those of writers that it succeeds.
+    pub(super) writers: &'a BTreeSet<KeyId>,
     pub(super) journalled: &'a BTreeMap<RunId, Journalled>,
     pub(super) source: &'a Source<'a>,
     pub(super) stripes: Arc<Stripes>,
@@ -153,7 +156,7 @@ impl Runs<'_> {
         let keys = self.source.keys.ok_or(LeftOut::NoIdentity)?;
         let opening = keys.open(entry.run, entry.commitment, self.rebuilt.id);
         let run = self.surroundings.runtime.block_on(opening).map_err(LeftOut::Key)?;
-        if run.writer != self.source.head.writer {
+        if !self.writers.contains(&run.writer) && !self.is_restorer(run.writer) {
             return Err(LeftOut::Foreign(run.writer));
         }
         let label = open_label(&run.key, &run.label).map_err(|_| LeftOut::Label)?;
@@ -161,6 +164,12 @@ impl Runs<'_> {
             run,
             label: label.into(),
         })
+    }
+
+    /// A restorer wraps the keys of others' runs.
+    fn is_restorer(&self, key: KeyId) -> bool {
+        let mut versions = self.archive.charters.iter();
+        versions.any(|charter| charter.permit(key, Act::Rewrap).is_ok())
     }
 
     fn as_journalled(&self, begun: &Begun) -> RunRecord {
@@ -186,7 +195,10 @@ impl Runs<'_> {
             class: opened.run.class,
             label_digest: *blake3::hash(opened.label.as_bytes()).as_bytes(),
             crypto_epoch: opened.run.crypto_epoch,
-            writer: opened.run.writer,
+            writer: match self.writers.contains(&opened.run.writer) {
+                true => opened.run.writer,
+                false => self.source.head.writer,
+            },
             incarnation: opened.run.incarnation,
             started: started.unwrap_or(UNDATED),
         }

@@ -1,16 +1,16 @@
 //! Run keys: envelopes found, verified and opened, each once.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
 use exclave_model::{
-    Commitment, DatasetId, Envelope, Incarnation, KeyId, ObjectName, RunId, SignedObject, StripeContext,
-    limit::ENVELOPE_BYTES_MAX,
+    Commitment, DatasetId, Envelope, Grant, Incarnation, KeyId, ObjectName, RecipientId, Record as _, RunId,
+    SignedObject, StripeContext, limit::ENVELOPE_BYTES_MAX,
 };
-use exclave_seal::{EnvelopeError, RecoveryIdentity, RunKey, envelope::is_for, sealed_box::open_label, verify_one};
+use exclave_seal::{EnvelopeError, RecoveryIdentity, RunKey, sealed_box::open_label, verify_one};
 
 use crate::{
     archive::Archive,
@@ -62,8 +62,8 @@ pub enum EnvelopeProblem {
     /// The site gave none.
     #[error("{0}")]
     Site(Problem),
-    /// No writer of the charter signed it, or it does not parse.
-    #[error("not signed by a writer of the charter")]
+    /// Nobody signed it who may under the charter that it obeys, or it does not parse.
+    #[error("not signed by a writer or restorer of the charter")]
     Signature,
     /// It obeys a charter that no site shows.
     #[error("it obeys charter version {0}, which no site shows")]
@@ -89,7 +89,7 @@ pub(crate) struct OpenedRun {
     pub(crate) crypto_epoch: u32,
     /// The label, in its box.
     pub(crate) label: Vec<u8>,
-    dataset: DatasetId,
+    pub(crate) dataset: DatasetId,
 }
 
 type Known = Result<Arc<OpenedRun>, Arc<KeyError>>;
@@ -99,6 +99,8 @@ pub(crate) struct Keyring<'a> {
     archive: Archive,
     book: Arc<SiteBook>,
     identity: &'a RecoveryIdentity,
+    /// What was given to the identity.
+    grants: Vec<Grant>,
     runs: Mutex<HashMap<RunId, Known>>,
 }
 
@@ -115,11 +117,17 @@ impl OpenedRun {
 }
 
 impl<'a> Keyring<'a> {
-    pub(super) fn new(archive: &Archive, book: Arc<SiteBook>, identity: &'a RecoveryIdentity) -> Self {
+    pub(super) fn new(
+        archive: &Archive,
+        book: Arc<SiteBook>,
+        identity: &'a RecoveryIdentity,
+        grants: Vec<Grant>,
+    ) -> Self {
         Self {
             archive: archive.clone(),
             book,
             identity,
+            grants,
             runs: Mutex::default(),
         }
     }
@@ -170,8 +178,11 @@ impl<'a> Keyring<'a> {
             self.book.note(site, problem);
             EnvelopeProblem::Site(problem)
         })?;
-        let is_envelope = |name: &&ObjectName| name.file_name().starts_with("envelope.");
-        let names = listing.entries.iter().map(|entry| &entry.name).filter(is_envelope);
+        let names = listing
+            .entries
+            .iter()
+            .map(|entry| &entry.name)
+            .filter(|name| is_envelope(name));
         let mut last = None;
         for name in names.take(ENVELOPES_MAX) {
             let opened = match self.book.get(site, name, ENVELOPE_BYTES_MAX as u64).await {
@@ -190,24 +201,13 @@ impl<'a> Keyring<'a> {
     }
 
     fn unwrap(&self, run: RunId, bytes: &Bytes) -> Result<OpenedRun, EnvelopeProblem> {
-        let (writer, envelope) = self.verify(bytes)?;
-        let charter = self.archive.charters.version(envelope.charter_version);
-        let class = charter.and_then(|charter| charter.class(envelope.class));
-        let set = charter
-            .zip(class)
-            .and_then(|(charter, class)| charter.recipients_of(class));
-        let set = set.filter(|set| {
-            envelope.anchor == self.archive.anchor
-                && envelope.run == run
-                && (envelope.recipient_set, envelope.crypto_epoch) == (set.id, set.crypto_epoch)
-        });
-        let set = set.ok_or(EnvelopeProblem::Foreign)?;
-        if !is_for(&envelope, &set.keys) {
-            return Err(EnvelopeProblem::Recipients);
-        }
-        let unwrapped = self.identity.unwrap(&envelope);
+        let (writer, envelope) = self.verify(run, bytes)?;
+        let key = match self.identity.unwrap(&envelope) {
+            Err(EnvelopeError::NotForUs(us)) => self.granted(&envelope).unwrap_or(Err(EnvelopeError::NotForUs(us))),
+            unwrapped => unwrapped,
+        };
         Ok(OpenedRun {
-            key: unwrapped.map_err(|error| EnvelopeProblem::Unwrap(Arc::new(error)))?,
+            key: key.map_err(|error| EnvelopeProblem::Unwrap(Arc::new(error)))?,
             class: envelope.class,
             writer,
             incarnation: envelope.incarnation,
@@ -217,19 +217,68 @@ impl<'a> Keyring<'a> {
         })
     }
 
-    /// The envelope, when someone signed it who was a writer of its class under the charter that it obeys.
-    fn verify(&self, bytes: &Bytes) -> Result<(KeyId, Envelope), EnvelopeProblem> {
-        let unsigned = EnvelopeProblem::Signature;
-        let object = SignedObject::from_bytes(bytes, ENVELOPE_BYTES_MAX).map_err(|_| unsigned.clone())?;
-        let signer = object.signatures().first().ok_or(unsigned.clone())?.key;
-        let key = self.archive.charters.writer_key(signer).ok_or(unsigned.clone())?;
-        let envelope = verify_one::<Envelope>(&object, key).map_err(|_| unsigned.clone())?;
-        let obeyed = self.archive.charters.version(envelope.charter_version);
-        let obeyed = obeyed.ok_or(EnvelopeProblem::Charter(envelope.charter_version))?;
-        let writer = obeyed.writer(signer).ok_or(unsigned.clone())?;
-        match writer.classes.contains(&envelope.class) {
-            true => Ok((signer, envelope)),
-            false => Err(unsigned),
-        }
+    /// The run's key out of a grant, when one gives it to us.
+    fn granted(&self, envelope: &Envelope) -> Option<Result<RunKey, EnvelopeError>> {
+        let granted = self.grants.iter().filter_map(|grant| grant.run(envelope.run));
+        let mut fitting = granted.filter(|granted| granted.commitment == envelope.commitment);
+        fitting
+            .next()
+            .map(|granted| self.identity.unwrap_granted(&envelope.anchor, granted))
     }
+
+    /// The envelope, when the charter version that it obeys allows it, and who signed it.
+    fn verify(&self, run: RunId, bytes: &Bytes) -> Result<(KeyId, Envelope), EnvelopeProblem> {
+        let unsigned = |_| EnvelopeProblem::Signature;
+        let object = SignedObject::from_bytes(bytes, ENVELOPE_BYTES_MAX).map_err(unsigned)?;
+        // Which version it obeys is read before the signature is checked, and used for nothing but finding the key.
+        let claimed = Envelope::from_bytes(object.record_bytes())
+            .map_err(unsigned)?
+            .charter_version;
+        let charters = &self.archive.charters;
+        let charter = charters.version(claimed).ok_or(EnvelopeProblem::Charter(claimed))?;
+        let signer = object.signatures().first().ok_or(EnvelopeProblem::Signature)?.key;
+        let key = charters.key(signer, claimed).ok_or(EnvelopeProblem::Signature)?;
+        let envelope = verify_one::<Envelope>(&object, key).map_err(|_| EnvelopeProblem::Signature)?;
+        let place = envelope.check_place(self.archive.anchor, run);
+        let allowed = place.and_then(|()| envelope.check_charter(charter, signer));
+        allowed.map_err(|rule| match rule.kind {
+            "bad-stanzas" => EnvelopeProblem::Recipients,
+            "unknown-signer" => EnvelopeProblem::Signature,
+            _ => EnvelopeProblem::Foreign,
+        })?;
+        Ok((signer, envelope))
+    }
+
+    /// For whom each valid envelope of a run is wrapped, and at how many sites it lies.
+    pub(crate) async fn wrapped_for(&self, run: RunId) -> BTreeMap<BTreeSet<RecipientId>, usize> {
+        let prefix = self.archive.names.run_prefix(run);
+        let (listings, _) = self.archive.list_everywhere(&prefix, RUN_OBJECTS_MAX).await;
+        let mut lying: BTreeMap<&ObjectName, Vec<usize>> = BTreeMap::new();
+        for (site, listing) in &listings {
+            for entry in listing.entries.iter().filter(|entry| is_envelope(&entry.name)) {
+                lying.entry(&entry.name).or_default().push(*site);
+            }
+        }
+        let mut found: BTreeMap<BTreeSet<RecipientId>, usize> = BTreeMap::new();
+        for (name, sites) in lying.into_iter().take(ENVELOPES_MAX) {
+            let mut read = None;
+            for site in &sites {
+                let got = self.book.get(*site, name, ENVELOPE_BYTES_MAX as u64).await;
+                read = got.ok().and_then(|bytes| self.verify(run, &bytes).ok());
+                if read.is_some() {
+                    break;
+                }
+            }
+            if let Some((_, envelope)) = read {
+                let recipients = envelope.stanzas.iter().map(|stanza| stanza.recipient).collect();
+                let most = found.entry(recipients).or_default();
+                *most = sites.len().max(*most);
+            }
+        }
+        found
+    }
+}
+
+fn is_envelope(name: &ObjectName) -> bool {
+    name.file_name().starts_with("envelope.")
 }

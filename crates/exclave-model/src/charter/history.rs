@@ -103,6 +103,12 @@ impl Charters {
             .map(|writer| &writer.key)
     }
 
+    /// A key that has a role in a version.
+    pub fn key(&self, key: KeyId, version: u32) -> Option<&PublicKey> {
+        let held = self.version(version)?.keys().map(|(_, held)| held);
+        held.into_iter().find(|held| held.id() == key)
+    }
+
     /// The keys whose plates are believed: roots of any version that are not revoked.
     pub fn plate_keys(&self) -> Vec<&PublicKey> {
         let newest = self.newest();

@@ -24,9 +24,6 @@ const FORMAT: &str = "exclave charter draft v1";
 /// Digits of an id that a draft shows; as many at least must be given.
 const ID_DIGITS: usize = 16;
 
-/// A draft is a page or two.
-pub const DRAFT_BYTES_MAX: u64 = 1 << 20;
-
 /// Stands above every new draft.
 const HEADER: &str = "\
 # The next version of this archive's charter, whole. Change what is to change, then:

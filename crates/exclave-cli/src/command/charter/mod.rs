@@ -9,7 +9,7 @@ mod words;
 
 use std::{
     collections::BTreeMap,
-    io::{self, Read as _, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -30,7 +30,7 @@ use exclave_site::Site;
 use serde::Serialize;
 
 use self::{
-    draft::{Beginning, DRAFT_BYTES_MAX, Draft},
+    draft::{Beginning, Draft},
     words::{Page, Signatures, changes},
 };
 use super::{World, plan};
@@ -256,18 +256,7 @@ impl Subject {
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, Trouble> {
-    let cannot = || Trouble::usage(format!("{} can't be read", path.display()));
-    let cap = (CHARTER_FILE_BYTES_MAX as u64).max(DRAFT_BYTES_MAX);
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).because(cannot)?;
-    file.take(cap + 1).read_to_end(&mut bytes).because(cannot)?;
-    match bytes.len() as u64 > cap {
-        true => Err(Trouble::usage(format!(
-            "{} is longer than any charter file",
-            path.display()
-        ))),
-        false => Ok(bytes),
-    }
+    private_file::read_public(path, CHARTER_FILE_BYTES_MAX, "charter file")
 }
 
 /// Where the history of a draft lies.
@@ -318,6 +307,16 @@ fn archive_at(
         None => Ok((archive, chosen, edge)),
         Some(fork) => Err(Trouble::new(Exit::Refused, "the archive's charter is disputed").source(fork.clone())),
     }
+}
+
+/// The archive, for commands that need no key.
+pub fn open_public(
+    arguments: &SiteArguments,
+    anchor: Option<Anchor>,
+    world: &World,
+) -> Result<(Archive, Edge), Trouble> {
+    let (archive, _, edge) = archive_at(arguments, anchor, world)?;
+    Ok((archive, edge))
 }
 
 fn new(arguments: &New, world: &mut World) -> Result<Exit, Trouble> {
