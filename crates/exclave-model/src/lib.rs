@@ -11,6 +11,7 @@ pub mod buffer;
 pub mod cbor;
 pub mod charter;
 pub mod context;
+pub mod custody;
 pub mod directory;
 pub mod envelope;
 pub mod geometry;
@@ -33,13 +34,14 @@ pub use self::{
         Writer,
     },
     context::{PayloadLength, ShardHeader, StripeContext},
+    custody::{Body, Custodian, CustodianGroup, Place, ShareSet},
     directory::{ChunkKind, Codec, Directory},
     envelope::{Close, Envelope, ReuseClaim, RunStripes, Stanza},
     geometry::{BadGeometry, Code, Geometry},
     head::{Counts, Head, ManifestRoot, RunEntry, RunPage, SealedHead, SnapshotState, SourceKind},
     id::{
         Anchor, BadId, ChunkId, Commitment, DatasetId, Incarnation, KeyId, LabelTag, PayloadHash, RecipientId,
-        RecordHash, RunId, SiteId, hex, unhex,
+        RecordHash, RunId, ShareSetId, SiteId, hex, unhex,
     },
     ledger::{LayoutFrom, LedgerPart, StripeRecord},
     live_set::LiveSet,

@@ -107,11 +107,12 @@ impl Shown {
         let (recipient, id) = match key.kind() {
             KeyKind::Recovery => (Some(key.recipient().because(useless)?.id().to_hex()), None),
             KeyKind::Root | KeyKind::Writer => (None, Some(key.public_key().because(useless)?.id().to_hex())),
+            KeyKind::Share => (None, None),
         };
         let holds = match (key.is_sealed(), key.kind()) {
             (true, _) => "secret, protected by a passphrase",
             (false, KeyKind::Writer) => "secret, open",
-            (false, KeyKind::Recovery | KeyKind::Root) => "public half only",
+            (false, KeyKind::Recovery | KeyKind::Root | KeyKind::Share) => "public half only",
         };
         Ok(Self {
             file: path.display().to_string(),
