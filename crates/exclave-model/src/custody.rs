@@ -200,17 +200,18 @@ impl Record for ShareSet {
     const BYTES_MAX: usize = SHARE_SET_BYTES_MAX;
 
     fn law(&self) -> Result<(), Rule> {
-        let counts = std::iter::once(self.groups.len()).chain(self.groups.iter().map(|group| group.custodians.len()));
-        for count in counts {
-            if count == 0 {
-                return Err(Rule::new("bad-record", "a list of the share set is empty"));
-            }
-            if count > PLACES_MAX {
-                return Err(Rule::new(
-                    "too-long",
-                    format!("{count} groups or custodians, at most 16 fit"),
-                ));
-            }
+        let counts = || {
+            let custodians = self.groups.iter().map(|group| group.custodians.len());
+            std::iter::once(self.groups.len()).chain(custodians)
+        };
+        if counts().any(|count| count == 0) {
+            return Err(Rule::new("bad-record", "a list of the share set is empty"));
+        }
+        if let Some(count) = counts().find(|count| *count > PLACES_MAX) {
+            return Err(Rule::new(
+                "too-long",
+                format!("{count} groups or custodians, at most 16 fit"),
+            ));
         }
         let least = if self.groups.len() == 1 { 1 } else { THRESHOLD_MIN };
         threshold("groups", self.threshold, least, self.groups.len())?;
