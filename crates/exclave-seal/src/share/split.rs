@@ -1,7 +1,8 @@
 //! Splitting a recovery identity among custodians.
 
 use exclave_model::{
-    Body, Commitment, Custodian, CustodianGroup, Place, Record as _, RecordError, ShareSet, ShareSetId, Version1,
+    Body, Commitment, Custodian, CustodianGroup, Place, RecipientId, Record as _, RecordError, ShareSet, ShareSetId,
+    Version1,
 };
 
 use super::{CombineError, Share, ShareHeader, VALUE_BYTES, check, group_commitment, shamir};
@@ -52,7 +53,7 @@ pub enum SplitError {
 
 impl SplitPlan {
     /// The set that the plan leads to, with empty commitments: for a look at it, and for its law.
-    pub fn draft(&self, identity: &RecoveryIdentity) -> Result<ShareSet, SplitError> {
+    pub fn draft(&self, recipient: RecipientId) -> Result<ShareSet, SplitError> {
         let nothing = Commitment::from_bytes([0; 32]);
         let (id, epoch) = match self.previous {
             None => (ShareSetId::from_bytes([0; 8]), 0),
@@ -62,7 +63,7 @@ impl SplitPlan {
             format: Version1,
             id,
             epoch,
-            recipient: identity.public().id(),
+            recipient,
             threshold: self.threshold,
             groups: self.groups.iter().map(|group| group.draft(nothing)).collect(),
         };
@@ -95,7 +96,7 @@ pub fn split(
     plan: &SplitPlan,
     entropy: &mut dyn Entropy,
 ) -> Result<(ShareSet, Vec<Share>), SplitError> {
-    let mut set = plan.draft(identity)?;
+    let mut set = plan.draft(identity.public().id())?;
     if plan.previous.is_none() {
         set.id = ShareSetId::from_bytes(draw(entropy)?);
     }

@@ -1,4 +1,9 @@
-//! `exclave key generate|show`.
+//! `exclave key ..`: long-lived keys, alone and in the hands of several.
+
+mod combine;
+mod custodians;
+mod facts;
+mod split;
 
 use std::{
     io::{self, Write},
@@ -15,7 +20,8 @@ use crate::{
     error::{Context as _, Trouble},
     exit::Exit,
     keys,
-    output::Report,
+    output::{self, Report},
+    shares::{self, ShareForm},
     surroundings,
 };
 
@@ -24,8 +30,14 @@ use crate::{
 pub enum Command {
     /// Make a recovery identity: the key that opens what was replicated
     Generate(Generate),
-    /// Show what a key file holds, without its secret
+    /// Show what a key file holds, without its secret; or a share, for its custodian
     Show(Show),
+    /// Split a recovery identity among custodians: shares, cards, and the public share set
+    Split(split::Split),
+    /// Hold shares against their set, each alone, without combining them
+    Check(combine::Check),
+    /// Combine shares in memory, and show which key they give
+    Combine(combine::Combine),
 }
 
 /// `key generate`.
@@ -46,18 +58,40 @@ pub struct Generate {
 pub struct Show {
     /// The key file
     file: PathBuf,
+    /// Open a share and print it so; whoever sees it has it
+    #[arg(long = "as", value_enum, value_name = "FORM")]
+    form: Option<ShareForm>,
+    #[command(flatten)]
+    passphrase: PassphraseArguments,
 }
 
 /// Runs one of them.
 pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
     match command {
         Command::Generate(arguments) => generate(arguments, world),
-        Command::Show(arguments) => {
-            let key = keys::read(&arguments.file)?;
-            world.output.report(&Shown::of(&arguments.file, &key)?)?;
-            Ok(Exit::Done)
-        }
+        Command::Show(arguments) => show(arguments, world),
+        Command::Split(arguments) => split::run(arguments, world),
+        Command::Check(arguments) => combine::check(arguments, world),
+        Command::Combine(arguments) => combine::combine(arguments, world),
     }
+}
+
+fn show(arguments: &Show, world: &mut World) -> Result<Exit, Trouble> {
+    let key = keys::read(&arguments.file)?;
+    let Some(form) = arguments.form else {
+        world.output.report(&Shown::of(&arguments.file, &key)?)?;
+        return Ok(Exit::Done);
+    };
+    let shown = arguments.file.display().to_string();
+    // Its kind first, so that nobody types a passphrase in vain.
+    key.share_header()
+        .because(|| Trouble::usage(format!("{shown} is no share, and nothing else is printed")))?;
+    let share = keys::open_share(&key, &shown, &arguments.passphrase.source(), &world.environment)?;
+    let text = shares::shown(&share, form)?;
+    let printed = world.output.raw().write_all(text.as_bytes());
+    printed.map_err(output::broken)?;
+    world.output.finish()?;
+    Ok(Exit::Done)
 }
 
 fn generate(arguments: &Generate, world: &mut World) -> Result<Exit, Trouble> {
@@ -99,6 +133,21 @@ struct Shown {
     key: Option<String>,
     holds: &'static str,
     archive: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    share: Option<ShownShare>,
+}
+
+/// What a share is part of.
+#[derive(Serialize)]
+struct ShownShare {
+    set: String,
+    epoch: u32,
+    group: u8,
+    groups: u8,
+    groups_needed: u8,
+    x: u8,
+    threshold: u8,
+    custodians: u8,
 }
 
 impl Shown {
@@ -121,6 +170,16 @@ impl Shown {
             key: id,
             holds,
             archive: key.archive().map(|anchor| anchor.to_hex()),
+            share: key.share_header().ok().map(|header| ShownShare {
+                set: header.set.to_hex(),
+                epoch: header.epoch,
+                group: header.place.group + 1,
+                groups: header.groups,
+                groups_needed: header.groups_needed,
+                x: header.place.x,
+                threshold: header.threshold,
+                custodians: header.custodians,
+            }),
         })
     }
 }
@@ -133,6 +192,23 @@ impl Report for Shown {
         }
         if let Some(key) = &self.key {
             writeln!(out, "key {key}")?;
+        }
+        if let Some(share) = &self.share {
+            let ShownShare {
+                x,
+                custodians,
+                threshold,
+                group,
+                groups,
+                groups_needed,
+                set,
+                epoch,
+            } = share;
+            writeln!(
+                out,
+                "share {x} of {custodians}, {threshold} needed, in group {group} of {groups}, {groups_needed} needed"
+            )?;
+            writeln!(out, "set {set}, epoch {epoch}")?;
         }
         match &self.archive {
             Some(archive) => writeln!(out, "archive {archive}"),
