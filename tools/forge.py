@@ -164,6 +164,13 @@ def share_set(draw: Draw, recipient, shape: list[tuple[str, int, list[tuple[str,
     return {0: 1, 1: set_id, 2: epoch, 3: recipient.id, 4: needed, 5: groups}, shares
 
 
+def wrapped_share(share: bytes, to, info: bytes = b"exclave share v1") -> bytes:
+    info = b"".join(len(field).to_bytes(2) + field for field in (info, to.id))
+    sealed = HPKE.encrypt(share, to.secret.public_key(), info=info)
+    return (f'format = "exclave wrapped share v1"\nto = "{to.id.hex()}"\nenc = "{sealed[:1120].hex()}"\n'
+            f'ciphertext = "{sealed[1120:].hex()}"\n').encode()
+
+
 def share_words(share: bytes, words: list[str], change=lambda numbers: numbers) -> str:
     bits = "".join(f"{byte:08b}" for byte in share) + "0"
     numbers = change([int(bits[at:at + 11], 2) for at in range(0, 385, 11)])

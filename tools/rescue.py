@@ -83,7 +83,7 @@ KINDS = {
     "bad-extents": "extents that overlap, leave the file, don't add up or differ within a link group",
     "ledger-conflict": "two ledger parts describe one stripe differently",
     "fork": "two valid heads of one writer, incarnation and seq with different records",
-    "bad-keyfile": "not a key file of section 13",
+    "bad-keyfile": "not a key file of section 13, or a wrapped share of section 17",
     "too-costly": "a key file that asks for more work than the caps allow",
     "bad-passphrase": "the passphrase doesn't open the key file",
     "wrong-key": "a public key that doesn't belong to the secret",
@@ -633,13 +633,13 @@ def read_keyfile(data: bytes, passphrase) -> KeyFile:
         raise Refused("bad-keyfile", str(error)) from None
     need(top.get("format") == "exclave key file v1", "bad-keyfile", "not an exclave key file v1")
     kind, sealed = top.get("kind"), top.get("sealed")
-    need(kind in ("recovery", "root", "writer", "share"), "bad-keyfile", f"kind {kind!r}")
+    need(kind in ("recovery", "root", "writer", "share", "ceremony"), "bad-keyfile", f"kind {kind!r}")
     need(top.keys() <= {"format", "kind", "public", "archive", "sealed", "secret"}, "bad-keyfile", "unknown key")
     need(("secret" in top) != ("sealed" in top), "bad-keyfile", "either a secret or a sealed secret belongs in it")
     need(kind == "writer" or sealed is not None, "bad-keyfile", f"a {kind} key that isn't sealed")
-    public = unhex(top, "public", {"recovery": 1216, "share": 48}.get(kind, 1984))
+    public = unhex(top, "public", {"recovery": 1216, "ceremony": 1216, "share": 48}.get(kind, 1984))
     archive = unhex(top, "archive", 32) if "archive" in top else None
-    size = 32 if kind in ("recovery", "share") else 64
+    size = 64 if kind in ("root", "writer") else 32
     if kind == "share":
         try:
             check_header(public)
@@ -676,7 +676,7 @@ def unseal_secret(sealed, kind: str, size: int, passphrase) -> bytes:
 
 
 def public_of(kind: str, secret: bytes, public: bytes) -> bytes:
-    if kind == "recovery":
+    if kind in ("recovery", "ceremony"):
         return XWing(secret).public
     if kind == "share":
         return public[:16] + share_commitment(public[:16] + secret)
@@ -784,6 +784,22 @@ def read_part(part: str, line: int, at: int, width: int, bits: int) -> int:
         if part.lower() in (word, word[:4] if len(part) == 4 else word):
             return value
     raise Refused("bad-word", f"line {line}, word {at}: not a word of the list")
+
+
+def open_wrapped_share(data: bytes, ceremony: XWing) -> bytes:
+    """A share that came by wire."""
+    try:
+        top = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Refused("bad-keyfile", str(error)) from None
+    known = len(data) <= 64 * KIB and top.keys() == {"format", "to", "enc", "ciphertext"} and top["format"] == "exclave wrapped share v1"
+    need(known, "bad-keyfile", "not an exclave wrapped share v1")
+    to, enc, ciphertext = unhex(top, "to", 32), unhex(top, "enc", 1120), unhex(top, "ciphertext", SHARE + TAG)
+    need(to == ceremony.id, "not-a-recipient", f"wrapped for key {to.hex()}")
+    info = b"".join(len(field).to_bytes(2) + field for field in (b"exclave share v1", to))
+    share = ceremony.unseal(enc, ciphertext, info)
+    check_header(share)
+    return share
 
 
 def word_list() -> list[str]:
@@ -1660,6 +1676,12 @@ def open_shares(options) -> tuple[XWing, bytes | None]:
                 count = 42 if typed and not typed[0][0].isdigit() else LINES_OF_DIGITS * GROUPS_IN_A_LINE
                 shares.append(read_share_text(" ".join(typed[:count])))
                 del typed[:count]
+            elif b"exclave wrapped share" in data:
+                if not options.ceremony_key:
+                    raise Usage(f"{name} is wrapped for a ceremony; give its key: --ceremony-key FILE")
+                key = read_keyfile(read_some(options.ceremony_key, "key file"), lambda: passphrase_of(options, options.ceremony_key))
+                need(key.kind == "ceremony", "bad-keyfile", f"a {key.kind} key, not a ceremony's")
+                shares.append(open_wrapped_share(data, XWing(key.secret)))
             elif b"exclave key file" in data:
                 key = read_keyfile(data, lambda: passphrase_of(options, name))
                 need(key.kind == "share", "bad-keyfile", f"a {key.kind} key, not a share")
@@ -1875,6 +1897,7 @@ def main(arguments=None) -> int:
     opened.add_argument("--identity", metavar="KEY", help="recovery key file")
     opened.add_argument("--share", action="append", metavar="FILE", help="a share of it, once for each: a file, or - for its text")
     keyed.add_argument("--set", metavar="FILE", help="the share set")
+    keyed.add_argument("--ceremony-key", metavar="KEY", help="the key file that opens shares which came by wire")
     keyed.add_argument("--anchor", metavar="HEX", type=digits(32), help="the archive's anchor, when the key file doesn't hold it")
     keyed.add_argument("--passphrase-file", metavar="FILE")
     commands.add_parser("heads", parents=[keyed], help="list snapshots").set_defaults(run_command=command_heads)

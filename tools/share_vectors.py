@@ -60,6 +60,7 @@ def share_sets(v, f):
         v(f"shareset-{name}", "shareset", expect, comment, cbor(bad))
     v("shareset-too-long", "shareset", "too-long", "64 KiB and a byte", bytes(65537))
     share_texts(v, shares[1][2])
+    wrapped(v, f, shares[1][2])
     combinations(v, f, value, shares, single, singles, shape)
     key_file = forge.keyfile("share", shares[1][2][:16] + commitment_of(shares[1][2]), shares[1][2][16:], b"correct horse", draw("share salt", 16), f.anchor)
     known = dict(passphrase=b"correct horse")
@@ -116,6 +117,37 @@ def share_texts(v, share):
     case("group-letter", "bad-word", "the letter O for a zero", line([*groups[:11], "O1234", *groups[12:]], 5))
     case("digit-missing", "bad-word", "the fourth digit is missing: groups shift, and one is above 65535", "".join(groups)[:3] + "".join(groups)[4:])
     case("digits-cut", "bad-length", "the last group is missing", line(groups[:29], 5))
+
+
+def wrapped(v, f, share):
+    to, stranger = f.recipients[0], f.recipients[1]
+    good = forge.wrapped_share(share, to)
+    text = good.decode()
+
+    def case(name, expect, comment, body, output=None):
+        v(f"wrappedshare-{name}", "wrappedshare", expect, comment, body, output, ceremony=to.seed)
+
+    def flipped(key):
+        """The last hex digit of a value changed."""
+        end = text.index('"\n', text.index(f"{key} = ")) - 1
+        return (text[:end] + ("0" if text[end] != "0" else "1") + text[end + 1:]).encode()
+    case("good", "success", "a share for a ceremony's key", good, share)
+    case("enc", "bad-tag", "the encapsulated key was altered", flipped("enc"))
+    case("ciphertext", "bad-tag", "the ciphertext was altered", flipped("ciphertext"))
+    case("stranger", "not-a-recipient", "for another ceremony", forge.wrapped_share(share, stranger))
+    case("redirected", "bad-tag", "for another ceremony, and called ours", forge.wrapped_share(share, stranger).replace(stranger.id.hex().encode(), to.id.hex().encode()))
+    case("info", "bad-tag", "sealed under an envelope's info", forge.wrapped_share(share, to, b"exclave envelope v1"))
+    case("version", "bad-version", "version 2 of a share", forge.wrapped_share(put(share, 0, b"\2"), to))
+    case("x", "bad-threshold", "x is above m", forge.wrapped_share(put(share, 14, b"\x1f"), to))
+    case("format", "bad-keyfile", "another format", text.replace("share v1", "share v2").encode())
+    case("surplus", "bad-keyfile", "an unknown key", (text + 'note = "x"\n').encode())
+    case("short", "bad-keyfile", "a ciphertext that is a byte short", good[:-4] + b'"\n')
+    salt = f.draw("ceremony salt", 16)
+    file = forge.keyfile("ceremony", to.public, to.seed, b"correct horse", salt)
+    known = dict(passphrase=b"correct horse")
+    v("keyfile-ceremony", "keyfile", "success", "a ceremony's key", file, to.seed, **known)
+    v("keyfile-ceremony-renamed", "keyfile", "bad-passphrase", "a ceremony's key called a recovery key",
+      file.replace(b'kind = "ceremony"', b'kind = "recovery"'), **known)
 
 
 def combinations(v, f, value, shares, single, singles, shape):

@@ -29,7 +29,8 @@ class Shares(unittest.TestCase):
         """(exit code, standard error) of a process without a terminal."""
         self.runs += 1
         self.out = self.folder / f"out{self.runs}"
-        given = [part for name in names for part in ("--share", str(name))]
+        more = names.index("--ceremony-key") if "--ceremony-key" in names else len(names)
+        given = [part for name in names[:more] for part in ("--share", str(name))] + list(names[more:])
         sites = [str(self.folder / f"site{site}") for site in (0, 2)]
         anchor = [] if shares_only else ["--anchor", self.forge.anchor.hex()]
         command = [sys.executable, rescue.__file__, "restore", "--to", self.out, *given, "--set", self.folder / "shares.set", *anchor, "--site", *sites]
@@ -60,6 +61,20 @@ class Shares(unittest.TestCase):
         code, err = self.restore("-", "-", digits, file, typed=typed, EXCLAVE_PASSPHRASE="locked")
         self.assertEqual(code, 0, err)
         self.whole()
+
+    def test_shares_that_came_by_wire_open_with_the_ceremonys_key(self):
+        ceremony, other = forge.Recipient(b"\1" * 32), forge.Recipient(b"\2" * 32)
+        key = self.text("ceremony", forge.keyfile("ceremony", ceremony.public, ceremony.seed, b"once", bytes(16)).decode())
+        given = [self.shares[0][0], self.shares[0][1], self.shares[1][0], self.shares[1][1]]
+        names = [self.text(f"wrapped{at}", forge.wrapped_share(share, ceremony).decode()) for at, share in enumerate(given)]
+        code, err = self.restore(*names, "--ceremony-key", key, EXCLAVE_PASSPHRASE="once")
+        self.assertEqual(code, 0, err)
+        self.whole()
+        code, err = self.restore(*names)
+        self.assertEqual((code, "--ceremony-key FILE" in err), (2, True), err)
+        names[2].write_bytes(forge.wrapped_share(given[2], other))
+        code, err = self.restore(*names, "--ceremony-key", key, EXCLAVE_PASSPHRASE="once")
+        self.assertEqual((code, "not-a-recipient" in err, "wrapped2" in err), (5, True, True), err)
 
     def test_bad_shares_are_named_and_do_not_stand_in_the_way(self):
         other, foreign = forge.share_set(self.forge.draw, self.forge.recipients[0], SHAPE, 2, epoch=1, set_id=bytes(8))

@@ -173,6 +173,10 @@ def sharetext(v: Vector):
     return rescue.read_share_text(v.body.decode("ascii"))
 
 
+def wrappedshare(v: Vector):
+    return rescue.open_wrapped_share(v.body, rescue.XWing(v.hex("ceremony")))
+
+
 def combine(v: Vector):
     share_set = rescue.read_share_set(v.hex("share-set"))
     shares = [rescue.read_share_text(text) for text in rescue.cbor(v.body)]
@@ -183,7 +187,8 @@ def combine(v: Vector):
 
 
 LAYERS = {f.__name__: f for f in (context, stripe, directory, chunk, shard, code, record, signed, charter, envelope, ledger,
-                                  head, chain, runs, manifest, keyfile, shareset, sharetext, combine)}
+                                  head, chain, runs, manifest, keyfile, shareset, sharetext, wrappedshare,
+                                  combine)}
 
 
 def run(path: Path) -> tuple[str, str]:

@@ -111,6 +111,9 @@ pub struct IdentityArguments {
     /// The share set that the shares belong to
     #[arg(long, value_name = "FILE", requires = "share")]
     pub set: Option<PathBuf>,
+    /// Open shares that came by wire with this ceremony's key (`exclave key request`)
+    #[arg(long, value_name = "FILE", requires = "share")]
+    pub ceremony_key: Option<PathBuf>,
 }
 
 impl IdentityArguments {

@@ -6,7 +6,9 @@ use std::{
 };
 
 use exclave_model::Anchor;
-use exclave_seal::{KeyFile, KeyKind, Passphrase, RecoveryIdentity, Share, SigningKey, key_file::Cost};
+use exclave_seal::{
+    KeyFile, KeyKind, Passphrase, RecoveryIdentity, Share, SigningKey, key_file::Cost, share::CeremonyKey,
+};
 
 use crate::{
     arguments::IdentityArguments,
@@ -136,6 +138,24 @@ pub fn open_share(
     opened.because(|| Trouble::new(crate::exit::Exit::Refused, format!("{shown} can't be opened")))
 }
 
+/// Opens the one-time key of a ceremony.
+pub fn open_ceremony(
+    path: &Path,
+    passphrases: &PassphraseSource,
+    environment: &Environment,
+) -> Result<CeremonyKey, Trouble> {
+    let file = read(path)?;
+    let shown = path.display().to_string();
+    // Its kind first, so that nobody types a passphrase in vain.
+    file.ceremony_request()
+        .because(|| Trouble::usage(format!("{shown} is no ceremony's key")))?;
+    let opened = match file.is_sealed() {
+        true => file.open_ceremony(Some(&passphrases.existing(&shown, environment)?)),
+        false => file.open_ceremony(None),
+    };
+    opened.because(|| Trouble::new(crate::exit::Exit::Refused, format!("{shown} can't be opened")))
+}
+
 /// A recovery identity that is open, in memory.
 pub struct Opened {
     /// The identity.
@@ -156,7 +176,7 @@ pub fn open(
 ) -> Result<Option<Opened>, Trouble> {
     if !arguments.share.is_empty() {
         let set = shares::set_for(arguments.set.as_deref())?;
-        let (identity, archive) = shares::combine(&arguments.share, &set, passphrases, world)?;
+        let (identity, archive) = shares::combine(arguments, &set, passphrases, world)?;
         let from = "the shares".to_owned();
         return Ok(Some(Opened {
             identity,
@@ -186,7 +206,9 @@ pub fn open_recovery(
     let shown = path.display().to_string();
     let opened = match key.kind() {
         KeyKind::Recovery if key.is_sealed() => key.open_recovery(Some(&passphrases.existing(&shown, environment)?)),
-        KeyKind::Recovery | KeyKind::Root | KeyKind::Writer | KeyKind::Share => key.open_recovery(None),
+        KeyKind::Recovery | KeyKind::Root | KeyKind::Writer | KeyKind::Share | KeyKind::Ceremony => {
+            key.open_recovery(None)
+        }
     };
     let identity = opened.because(|| Trouble::new(crate::exit::Exit::Refused, format!("{shown} can't be opened")))?;
     Ok((identity, key.archive()))

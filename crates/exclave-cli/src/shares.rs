@@ -8,11 +8,12 @@ use std::{
 use exclave_model::{Anchor, Record as _, ShareSet, custody::SHARE_SET_BYTES_MAX};
 use exclave_seal::{
     KeyFile, RecoveryIdentity, Share,
-    share::{Checked, CombineError, Entry, Finding, Form, TextError, check},
+    share::{CeremonyKey, Checked, CombineError, Entry, Finding, Form, TextError, WrappedShare, check},
 };
 use zeroize::Zeroizing;
 
 use crate::{
+    arguments::IdentityArguments,
     command::World,
     error::{Context as _, Trouble},
     exit::Exit,
@@ -53,7 +54,16 @@ pub fn set_for(file: Option<&Path>) -> Result<ShareSet, Trouble> {
 }
 
 /// Reads shares in the order of the command line; those that are typed are asked for when their turn comes.
-pub fn read_all(names: &[String], passphrases: &PassphraseSource, world: &World) -> Result<Vec<Given>, Trouble> {
+/// Those that came by wire open with the ceremony's key.
+pub fn read_all(
+    names: &[String],
+    ceremony: Option<&Path>,
+    passphrases: &PassphraseSource,
+    world: &World,
+) -> Result<Vec<Given>, Trouble> {
+    let ceremony = ceremony
+        .map(|path| keys::open_ceremony(path, passphrases, &world.environment))
+        .transpose()?;
     let mut typed = Typed::default();
     let mut given = Vec::new();
     for (number, name) in (1..).zip(names) {
@@ -63,16 +73,33 @@ pub fn read_all(names: &[String], passphrases: &PassphraseSource, world: &World)
                 from: format!("number {number}, typed"),
                 archive: None,
             },
-            path => read_file(Path::new(path), passphrases, world)?,
+            path => read_file(Path::new(path), ceremony.as_ref(), passphrases, world)?,
         });
     }
     Ok(given)
 }
 
-/// A share file, which a passphrase opens, or a share's text.
-fn read_file(path: &Path, passphrases: &PassphraseSource, world: &World) -> Result<Given, Trouble> {
+/// A share file, which a passphrase opens; one that came by wire, which the ceremony's key opens; or a share's text.
+fn read_file(
+    path: &Path,
+    ceremony: Option<&CeremonyKey>,
+    passphrases: &PassphraseSource,
+    world: &World,
+) -> Result<Given, Trouble> {
     let text = private_file::read(path, "share")?;
     let from = path.display().to_string();
+    if WrappedShare::is_named_in(&text) {
+        let key = ceremony.ok_or_else(|| {
+            Trouble::usage(format!("{from} is wrapped for a ceremony")).hint("give its key: --ceremony-key FILE")
+        })?;
+        let opened = WrappedShare::parse(&text).and_then(|wrapped| key.unwrap(&wrapped));
+        let share = opened.because(|| Trouble::new(Exit::Refused, format!("{from} can't be opened")))?;
+        return Ok(Given {
+            share,
+            from,
+            archive: None,
+        });
+    }
     let (share, archive) = if text.contains("exclave key file") {
         let file = KeyFile::parse(&text).because(|| Trouble::usage(format!("{from} is of no use")))?;
         // Its kind first, so that nobody types a passphrase in vain.
@@ -111,12 +138,12 @@ pub fn told(finding: &Finding, given: &[Given]) -> String {
 
 /// The recovery identity that shares give, in memory only; and the archive, when a share's file names it.
 pub fn combine(
-    names: &[String],
+    arguments: &IdentityArguments,
     set: &ShareSet,
     passphrases: &PassphraseSource,
     world: &World,
 ) -> Result<(RecoveryIdentity, Option<Anchor>), Trouble> {
-    let given = read_all(names, passphrases, world)?;
+    let given = read_all(&arguments.share, arguments.ceremony_key.as_deref(), passphrases, world)?;
     let identity = judge(set, &given, world).combine().map_err(no_key)?;
     Ok((identity, given.iter().find_map(|given| given.archive)))
 }

@@ -44,6 +44,8 @@ pub enum KeyKind {
     Writer,
     /// Opens run keys together with other custodians' shares.
     Share,
+    /// Opens shares that come by wire to one ceremony.
+    Ceremony,
 }
 
 impl KeyKind {
@@ -54,13 +56,14 @@ impl KeyKind {
             Self::Root => "root",
             Self::Writer => "writer",
             Self::Share => "share",
+            Self::Ceremony => "ceremony",
         }
     }
 
     /// Bytes of the public and of the secret half.
     const fn lengths(self) -> (usize, usize) {
         match self {
-            Self::Recovery => (RECIPIENT_KEY_BYTES, 32),
+            Self::Recovery | Self::Ceremony => (RECIPIENT_KEY_BYTES, 32),
             Self::Root | Self::Writer => (PUBLIC_KEY_BYTES, SIGNING_SECRET_BYTES),
             Self::Share => (SHARE_PUBLIC_BYTES, 32),
         }

@@ -4,7 +4,7 @@ use exclave_dataset::{pack, page::ReadError};
 use exclave_model::{RecordError, Rule};
 use exclave_seal::{
     BoxError, EnvelopeError, KeyFileError, OpenError, VerifyError,
-    share::{BadShare, CombineError, Flaw, TextError},
+    share::{BadShare, CombineError, Flaw, TextError, WireError},
 };
 use exclave_stripe::{AloneError, DecodeError, ShardError};
 
@@ -84,6 +84,13 @@ kinds! {
         TextError::Count { .. } | TextError::TooLong | TextError::TooShort(_) => "bad-length",
         TextError::Padding => "bad-padding",
         TextError::Share(error) => Self::from(error).0,
+    };
+    WireError: error => match error {
+        WireError::Malformed(_) => "bad-keyfile",
+        WireError::NotForUs(_) => "not-a-recipient",
+        WireError::Altered => "bad-tag",
+        WireError::Share(error) => Self::from(error).0,
+        WireError::BadKey(_) | WireError::Entropy(_) => writing(),
     };
     Flaw: flaw => match flaw {
         Flaw::Foreign => "foreign-share",

@@ -20,6 +20,7 @@ pub fn evaluate(vector: &Vector) -> Result<Option<Vec<u8>>, Refused> {
         "envelope" => return records::envelope(vector).map(|()| None),
         "keyfile" => return records::keyfile(vector).map(|()| None),
         "sharetext" => return shares::text(vector).map(|()| None),
+        "wrappedshare" => return shares::wrapped(vector).map(|()| None),
         "combine" => return shares::combine(vector).map(|()| None),
         "context" => blocks::context(vector),
         "stripe" => blocks::stripe(vector),

@@ -6,6 +6,8 @@
 //! against its commitment and before any arithmetic, and says whose is no good and why; nothing is ever tried out.
 //! [`Checked::combine`] then gives the identity, or an error when its public key isn't the one that was split.
 //!
+//! By wire a share travels wrapped for a ceremony's one-time key ([`CeremonyKey`]).
+//!
 //! What fewer than a threshold of shares say: nothing. The coefficients are uniform and fresh, so the missing values
 //! can be any; the commitments hide uniform 32-byte values under a hash, as does the public key, which everyone knows.
 //!
@@ -16,6 +18,7 @@ pub(crate) mod file;
 mod shamir;
 mod split;
 pub mod text;
+mod wire;
 
 use exclave_model::{Commitment, Place, ShareSet, ShareSetId, custody::PLACES_MAX};
 use subtle::ConstantTimeEq;
@@ -27,6 +30,7 @@ pub use self::{
     combine::{Checked, CombineError, Finding, Flaw, Lack, check},
     split::{GroupPlan, SplitError, SplitPlan, split},
     text::{Entry, Form, TextError},
+    wire::{CeremonyKey, WireError, WrappedShare},
 };
 
 /// Bytes of a share: header and value.

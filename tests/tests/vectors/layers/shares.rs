@@ -1,7 +1,11 @@
 //! Share sets, shares as people type them, and combining them (FORMAT.md section 17).
 
 use exclave_model::{Record as _, ShareSet};
-use exclave_seal::{Share, share::check};
+use exclave_seal::{
+    Share,
+    secret::Secret,
+    share::{CeremonyKey, WrappedShare, check},
+};
 
 use super::Outcome;
 use crate::{file::Vector, kinds::Refused};
@@ -15,6 +19,12 @@ pub fn set(vector: &Vector) -> Outcome {
 pub fn text(vector: &Vector) -> Result<(), Refused> {
     let text = std::str::from_utf8(&vector.body).unwrap();
     Ok(Share::from_text(text).map(|_| ())?)
+}
+
+pub fn wrapped(vector: &Vector) -> Result<(), Refused> {
+    let wrapped = WrappedShare::parse(std::str::from_utf8(&vector.body).unwrap())?;
+    let key = CeremonyKey::from_seed(Secret::new(vector.array("ceremony").unwrap()));
+    Ok(key.unwrap(&wrapped).map(|_| ())?)
 }
 
 pub fn combine(vector: &Vector) -> Result<(), Refused> {

@@ -30,6 +30,9 @@ pub struct ShareArguments {
     /// The share set that they belong to
     #[arg(long, value_name = "FILE")]
     set: Option<PathBuf>,
+    /// Open shares that came by wire with this ceremony's key
+    #[arg(long, value_name = "FILE")]
+    ceremony_key: Option<PathBuf>,
     #[command(flatten)]
     passphrase: PassphraseArguments,
 }
@@ -107,7 +110,8 @@ pub fn combine(arguments: &Combine, world: &mut World) -> Result<Exit, Trouble> 
 
 fn read(arguments: &ShareArguments, world: &World) -> Result<(ShareSet, Vec<Given>), Trouble> {
     let set = shares::set_for(arguments.set.as_deref())?;
-    let given = shares::read_all(&arguments.share, &arguments.passphrase.source(), world)?;
+    let (source, ceremony) = (arguments.passphrase.source(), arguments.ceremony_key.as_deref());
+    let given = shares::read_all(&arguments.share, ceremony, &source, world)?;
     Ok((set, given))
 }
 

@@ -71,7 +71,7 @@ pub fn gather(arguments: &FactArguments, archive: Option<Anchor>, world: &World)
         kit.push([name.into_owned(), sha256_of(file)?]);
     }
     let today = jiff::Timestamp::from_second(SystemClock.now_unix_seconds())
-        .map(|now| now.to_zoned(jiff::tz::TimeZone::UTC).date().to_string());
+        .map(|now| jiff::tz::TimeZone::UTC.to_datetime(now).date().to_string());
     Ok(Surroundings {
         archive: archive.map(|anchor| anchor.to_hex()),
         sites,

@@ -4,6 +4,7 @@ mod combine;
 mod custodians;
 mod facts;
 mod split;
+mod wire;
 
 use std::{
     io::{self, Write},
@@ -38,6 +39,10 @@ pub enum Command {
     Check(combine::Check),
     /// Combine shares in memory, and show which key they give
     Combine(combine::Combine),
+    /// Make a one-time key for a ceremony, to which custodians wrap shares that come by wire
+    Request(wire::Request),
+    /// Wrap a share for a ceremony's one-time key
+    Rewrap(wire::Rewrap),
 }
 
 /// `key generate`.
@@ -73,6 +78,8 @@ pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
         Command::Split(arguments) => split::run(arguments, world),
         Command::Check(arguments) => combine::check(arguments, world),
         Command::Combine(arguments) => combine::combine(arguments, world),
+        Command::Request(arguments) => wire::request(arguments, world),
+        Command::Rewrap(arguments) => wire::rewrap(arguments, world),
     }
 }
 
@@ -157,11 +164,12 @@ impl Shown {
             KeyKind::Recovery => (Some(key.recipient().because(useless)?.id().to_hex()), None),
             KeyKind::Root | KeyKind::Writer => (None, Some(key.public_key().because(useless)?.id().to_hex())),
             KeyKind::Share => (None, None),
+            KeyKind::Ceremony => (None, Some(key.ceremony_request().because(useless)?.id().to_hex())),
         };
         let holds = match (key.is_sealed(), key.kind()) {
             (true, _) => "secret, protected by a passphrase",
             (false, KeyKind::Writer) => "secret, open",
-            (false, KeyKind::Recovery | KeyKind::Root | KeyKind::Share) => "public half only",
+            (false, KeyKind::Recovery | KeyKind::Root | KeyKind::Share | KeyKind::Ceremony) => "public half only",
         };
         Ok(Self {
             file: path.display().to_string(),
