@@ -170,7 +170,7 @@ def shareset(v: Vector):
 
 
 def sharetext(v: Vector):
-    return rescue.read_share_text(v.body.decode("ascii"))
+    return rescue.read_share_text(v.body.decode("utf-8", "replace"))
 
 
 def wrappedshare(v: Vector):
@@ -179,7 +179,9 @@ def wrappedshare(v: Vector):
 
 def combine(v: Vector):
     share_set = rescue.read_share_set(v.hex("share-set"))
-    shares = [rescue.read_share_text(text) for text in rescue.cbor(v.body)]
+    texts = rescue.cbor(v.body)
+    rescue.array(rescue.text, 0)(texts)
+    shares = [rescue.read_share_text(text) for text in texts]
     good, findings = rescue.check_shares(share_set, shares)
     for why in findings:
         raise why

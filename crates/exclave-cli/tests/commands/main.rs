@@ -15,6 +15,7 @@ use self::desk::{Desk, mode, same_trees};
 
 mod desk;
 mod restores;
+mod shares;
 mod streams;
 mod unprivileged;
 
