@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use exclave_model::{Anchor, Role};
+use exclave_model::{Anchor, Role, ShareSet};
 use exclave_seal::{
     KeyFile, KeyKind, Passphrase, RecoveryIdentity, Share, SigningKey, key_file::Cost, share::CeremonyKey,
 };
@@ -183,29 +183,34 @@ pub struct Opened {
     pub from: String,
 }
 
+/// Which archive the command line's identity or shares are of, as far as their files say: nothing is opened.
+pub fn archive_of(arguments: &IdentityArguments, configured: Option<&Path>) -> Result<Option<Anchor>, Trouble> {
+    match arguments.identity.as_deref().or(configured) {
+        _ if !arguments.share.is_empty() => Ok(shares::archive_of(&arguments.share)),
+        Some(path) => Ok(read(path)?.archive()),
+        None => Ok(None),
+    }
+}
+
 /// Opens what the command line names: an identity file (of the configuration, when none is given), or shares of an
-/// identity, which are combined in memory. `None` when nothing is named.
+/// identity, which are combined in memory. `None` when nothing is named. `known` are the charter's share sets.
 pub fn open(
     arguments: &IdentityArguments,
     configured: Option<&Path>,
+    known: &[ShareSet],
     passphrases: &PassphraseSource,
     world: &World,
 ) -> Result<Option<Opened>, Trouble> {
-    if !arguments.share.is_empty() {
-        let set = shares::set_for(arguments.set.as_deref())?;
-        let (identity, archive) = shares::combine(arguments, &set, passphrases, world)?;
-        let from = "the shares".to_owned();
-        return Ok(Some(Opened {
-            identity,
-            archive,
-            from,
-        }));
-    }
-    let Some(path) = arguments.identity.as_deref().or(configured) else {
-        return Ok(None);
+    let (identity, archive, from) = if arguments.share.is_empty() {
+        let Some(path) = arguments.identity.as_deref().or(configured) else {
+            return Ok(None);
+        };
+        let (identity, archive) = open_recovery(path, passphrases, &world.environment)?;
+        (identity, archive, path.display().to_string())
+    } else {
+        let (identity, archive) = shares::combine(arguments, known, passphrases, world)?;
+        (identity, archive, "the shares".to_owned())
     };
-    let (identity, archive) = open_recovery(path, passphrases, &world.environment)?;
-    let from = path.display().to_string();
     Ok(Some(Opened {
         identity,
         archive,

@@ -133,18 +133,26 @@ impl Reader {
         let mut chosen = sites::choose(&arguments.sites.wanted(), &config)?;
         lose(&arguments.without, &mut chosen)?;
         let open = sites::open_all(chosen, &world.environment)?;
-        // The passphrase comes last: nobody should type it for a command that can't be.
-        let passphrases = arguments.passphrase.source();
-        let opened = keys::open(&arguments.identity, config.identity.as_deref(), &passphrases, world)?;
-        let opened = opened.ok_or_else(needed)?;
-        let anchor = arguments.archive.or(opened.archive).or(config.archive).ok_or_else(|| {
-            Trouble::usage(format!("nothing says which archive {} opens", opened.from))
+        let bound = keys::archive_of(&arguments.identity, config.identity.as_deref())?;
+        let anchor = arguments.archive.or(bound).or(config.archive).ok_or_else(|| {
+            Trouble::usage("nothing says which archive is to be opened")
                 .hint("give --archive HEX: `init` printed it, and exclave.toml and custodians' cards carry it")
         })?;
         let edge = Edge::start(config.threads)?;
         interrupt::listen(&edge)?;
         let stores: Vec<(String, Arc<dyn Site>)> = open.into_iter().map(|site| (site.config.name, site.site)).collect();
         let (mut archive, troubles) = open_archive(anchor, stores, &edge)?;
+        // The passphrase comes last: nobody should type it for a command that can't be.
+        let passphrases = arguments.passphrase.source();
+        let sets = archive.charter().share_sets();
+        let opened = keys::open(
+            &arguments.identity,
+            config.identity.as_deref(),
+            sets,
+            &passphrases,
+            world,
+        )?;
+        let opened = opened.ok_or_else(needed)?;
         archive.grants = grants(&arguments.grant, &archive)?;
         let survey = survey(&archive, &edge.surroundings)
             .because(|| Trouble::failed(format!("archive {anchor} can't be read")))?;

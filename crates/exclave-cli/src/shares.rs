@@ -37,20 +37,35 @@ pub struct Given {
     pub archive: Option<Anchor>,
 }
 
-/// The set that shares are held against. Charters will carry sets; until they do it is a file, which may come from
-/// anywhere: it holds no secret, and what comes out must be the key whose id stands in it.
+/// The set that shares are held against, out of a file. It may come from anywhere: it holds no secret, and what comes out
+/// must be the key whose id stands in it.
 pub fn set_for(file: Option<&Path>) -> Result<ShareSet, Trouble> {
     let path = file.ok_or_else(|| {
         Trouble::usage("the share set is needed").hint("give --set FILE: `key split` wrote it as shares.set")
     })?;
-    let cannot = || Trouble::usage(format!("the share set {} can't be read", path.display()));
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).because(cannot)?;
-    // One byte more than allowed is refused as too long.
-    file.take(SHARE_SET_BYTES_MAX as u64 + 1)
-        .read_to_end(&mut bytes)
-        .because(cannot)?;
+    read_set(path)
+}
+
+/// Reads a share set's file.
+pub fn read_set(path: &Path) -> Result<ShareSet, Trouble> {
+    let bytes = private_file::read_public(path, SHARE_SET_BYTES_MAX, "share set")?;
     ShareSet::from_bytes(&bytes).because(|| Trouble::usage(format!("{} is no share set", path.display())))
+}
+
+/// Of the sets that a charter holds, the one of these shares. A share of no set is judged by the only one that there is.
+fn set_among<'s>(known: &'s [ShareSet], given: &[Given]) -> Result<&'s ShareSet, Trouble> {
+    let of_a_share = |set: &&ShareSet| given.iter().any(|given| given.share.header().set == set.id);
+    let found: Vec<&ShareSet> = known.iter().filter(of_a_share).collect();
+    match (found.as_slice(), known) {
+        ([one], _) | ([], [one]) => Ok(one),
+        ([], []) => Err(Trouble::usage("the charter names no share set")
+            .hint("give --set FILE: `key split` wrote it as shares.set")),
+        ([], _) => Err(
+            Trouble::new(Exit::Refused, "the shares are of no set that the charter names")
+                .hint("are they of another archive, or of a split that was taken out? --set FILE names it"),
+        ),
+        (_, _) => Err(Trouble::usage("the shares are of several sets").hint("give those of one set")),
+    }
 }
 
 /// Reads shares in the order of the command line; those that are typed are asked for when their turn comes.
@@ -136,16 +151,30 @@ pub fn told(finding: &Finding, given: &[Given]) -> String {
     format!("{whose} ({from}) is {}", finding.flaw)
 }
 
-/// The recovery identity that shares give, in memory only; and the archive, when a share's file names it.
+/// The recovery identity that shares give, in memory only; and the archive, when a share's file names it. They are held
+/// against the set that the command line names, else against the charter's.
 pub fn combine(
     arguments: &IdentityArguments,
-    set: &ShareSet,
+    known: &[ShareSet],
     passphrases: &PassphraseSource,
     world: &World,
 ) -> Result<(RecoveryIdentity, Option<Anchor>), Trouble> {
+    let named = arguments.set.as_deref().map(read_set).transpose()?;
     let given = read_all(&arguments.share, arguments.ceremony_key.as_deref(), passphrases, world)?;
+    let set = match &named {
+        Some(set) => set,
+        None => set_among(known, &given)?,
+    };
     let identity = judge(set, &given, world).combine().map_err(no_key)?;
     Ok((identity, given.iter().find_map(|given| given.archive)))
+}
+
+/// The archive that a share's file names, which is no secret.
+pub fn archive_of(names: &[String]) -> Option<Anchor> {
+    let files = names.iter().filter(|name| *name != TYPED);
+    files
+        .filter_map(|name| KeyFile::parse(&private_file::read(Path::new(name), "share").ok()?).ok())
+        .find_map(|file| file.archive())
 }
 
 /// Why there is no key, and what to do.

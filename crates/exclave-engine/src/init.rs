@@ -87,6 +87,7 @@ pub fn init(new: NewArchive<'_>, surroundings: &Surroundings) -> Result<Archive,
         members: None,
         authorities: None,
         revocations: None,
+        share_sets: None,
     };
     let signed = new.root.sign(&charter, &mut *entropy)?;
     let anchor = Anchor::from_bytes(*signed.record_hash().as_bytes());

@@ -569,6 +569,7 @@ fn charter(
         members: None,
         authorities: None,
         revocations: None,
+        share_sets: None,
     }
 }
 

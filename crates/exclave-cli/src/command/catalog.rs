@@ -102,7 +102,13 @@ fn run_rebuild(arguments: &RebuildArguments, world: &mut World) -> Result<Exit, 
     }
     let predecessors = predecessors(&agent, &arguments.successor_of)?;
     // The passphrase comes last: nobody should type it for a command that can't be.
-    let opened = keys::open(&arguments.identity, None, &arguments.passphrase.source(), world)?;
+    let opened = keys::open(
+        &arguments.identity,
+        None,
+        agent.archive.charter().share_sets(),
+        &arguments.passphrase.source(),
+        world,
+    )?;
     let elsewhere = opened.as_ref().and_then(|opened| Some((opened.archive?, &opened.from)));
     if let Some((other, from)) = elsewhere.filter(|(archive, _)| *archive != agent.archive.anchor) {
         return Err(Trouble::new(Exit::Refused, format!("{from}: of archive {other}")));

@@ -6,7 +6,7 @@ use super::{Authority, Charter, RecipientKey, Revocation, Role, site_name};
 use crate::{
     id::KeyId,
     limit::STANZAS_MAX,
-    wire::{Rule, strictly_ascending},
+    wire::{Record as _, Rule, strictly_ascending},
 };
 
 pub(super) fn check(charter: &Charter) -> Result<(), Rule> {
@@ -32,7 +32,8 @@ pub(super) fn check(charter: &Charter) -> Result<(), Rule> {
     }
     one_key_has_one_role(charter)?;
     members_have_the_classes_of_their_role(charter)?;
-    revoked_keys_are_gone(charter)
+    revoked_keys_are_gone(charter)?;
+    share_sets_are_of_recipients(charter)
 }
 
 fn broken(text: impl Into<String>) -> Result<(), Rule> {
@@ -77,7 +78,8 @@ fn no_list_is_empty(charter: &Charter) -> Result<(), Rule> {
         || charter.classes.is_empty()
         || charter.members.as_ref().is_some_and(Vec::is_empty)
         || charter.authorities.as_ref().is_some_and(Vec::is_empty)
-        || charter.revocations.as_ref().is_some_and(Vec::is_empty);
+        || charter.revocations.as_ref().is_some_and(Vec::is_empty)
+        || charter.share_sets.as_ref().is_some_and(Vec::is_empty);
     match empty {
         true => broken("a list of the charter is empty"),
         false => Ok(()),
@@ -157,6 +159,21 @@ fn revoked_keys_are_gone(charter: &Charter) -> Result<(), Rule> {
     match keys.iter().find_map(|key| Some((key, charter.role_of(*key)?))) {
         Some((key, role)) => broken(format!("key {key} is revoked and has the role {role}")),
         None => Ok(()),
+    }
+}
+
+/// A set for a key that opens nothing would only make custodians believe that they hold something.
+fn share_sets_are_of_recipients(charter: &Charter) -> Result<(), Rule> {
+    for set in charter.share_sets() {
+        set.law()?;
+        let mut keys = charter.recipient_sets.iter().flat_map(|recipients| &recipients.keys);
+        if !keys.any(|key| key.id() == set.recipient) {
+            return broken(format!("a share set is for {}, which is no recipient", set.recipient));
+        }
+    }
+    match doubled(charter.share_sets().iter().map(|set| set.id)) {
+        true => broken("a share set stands twice"),
+        false => Ok(()),
     }
 }
 

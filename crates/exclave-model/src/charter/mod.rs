@@ -26,6 +26,7 @@ pub use self::{
     site::{Hosting, Pace, SitePlate, SiteRecord, site_name},
 };
 use crate::{
+    custody::ShareSet,
     id::{KeyId, RecordHash, SiteId},
     limit::RECORD_BYTES_MAX,
     signed::{PublicKey, SignedRecord},
@@ -75,6 +76,9 @@ pub struct Charter {
     /// Who has no say any more, ascending.
     #[n(12)]
     pub revocations: Option<Vec<Revocation>>,
+    /// Who holds recovery keys in parts: the newest split of each.
+    #[n(13)]
+    pub share_sets: Option<Vec<ShareSet>>,
 }
 
 impl Charter {
@@ -111,6 +115,11 @@ impl Charter {
     /// The keys that have no say any more.
     pub fn revocations(&self) -> &[Revocation] {
         self.revocations.as_deref().unwrap_or_default()
+    }
+
+    /// The newest split of each recovery key that is split.
+    pub fn share_sets(&self) -> &[ShareSet] {
+        self.share_sets.as_deref().unwrap_or_default()
     }
 
     /// Why and how a key was revoked, when it was.

@@ -3,8 +3,9 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::{
     context::PayloadLength,
+    custody::{Body, Custodian, CustodianGroup},
     geometry::Geometry,
-    id::{Anchor, Incarnation},
+    id::{Anchor, Commitment, Incarnation, ShareSetId},
 };
 
 /// Class 9 with set 4, class 8 with set 5; the one writer may write class 9.
@@ -56,6 +57,7 @@ pub(crate) fn charter() -> Charter {
         members: None,
         authorities: None,
         revocations: None,
+        share_sets: None,
     }
 }
 
@@ -377,4 +379,40 @@ fn a_retired_key_that_turns_out_stolen_ends_the_epoch_then() {
     assert_eq!(charters.check_next(&third).unwrap_err().kind, "bad-succession");
     third.recipient_sets[1].crypto_epoch = 1;
     charters.check_next(&third).unwrap();
+}
+
+#[test]
+fn share_sets_are_of_recipients_and_stand_once() {
+    let custodian = |number: u8| Custodian {
+        name: format!("office {number}"),
+        body: Body::National,
+        commitment: Commitment::from_bytes([number; 32]),
+    };
+    let set = |recipient| ShareSet {
+        format: Version1,
+        id: ShareSetId::from_bytes([1; 8]),
+        epoch: 0,
+        recipient,
+        threshold: 1,
+        groups: vec![CustodianGroup {
+            name: "offices".to_owned(),
+            threshold: 2,
+            commitment: Commitment::from_bytes([9; 32]),
+            custodians: vec![custodian(1), custodian(2), custodian(3)],
+        }],
+    };
+    let recipient = charter().recipient_sets[0].keys[0].id();
+    let mut good = charter();
+    good.share_sets = Some(vec![set(recipient)]);
+    assert_eq!(Charter::from_bytes(&good.to_bytes().unwrap()).unwrap(), good);
+    let kind = |sets| kind_of(|charter| charter.share_sets = Some(sets));
+    assert_eq!(kind(vec![]), "bad-record");
+    assert_eq!(kind(vec![set(recipient), set(recipient)]), "bad-record");
+    assert_eq!(
+        kind(vec![set(crate::id::RecipientId::from_bytes([3; 32]))]),
+        "bad-record"
+    );
+    let mut hyperscale = set(recipient);
+    hyperscale.groups[0].custodians[1].body = Body::Hyperscale;
+    assert_eq!(kind(vec![hyperscale]), "bad-custodian");
 }

@@ -9,13 +9,13 @@ use std::{collections::BTreeSet, path::Path};
 use exclave_model::{
     Anchor, Authority, Charter, Charters, Class, ClassPolicy, Geometry, Hosting, Incarnation, KeyId, Member,
     MemberRole, Pace, PayloadLength, Pin, PublicKey, Purpose, ReadBack, RecipientKey, RecipientSet, RecordHash,
-    Revocation, Roots, SiteId, SiteRecord, Version1, Writer, charter::Reason, hex, unhex,
+    Revocation, Roots, ShareSet, SiteId, SiteRecord, Version1, Writer, charter::Reason, hex, unhex,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Context as _, Trouble},
-    format, keys,
+    format, keys, shares,
 };
 
 /// First line of every draft.
@@ -41,6 +41,9 @@ const HEADER: &str = "\
 #   incarnation = \"...\"
 #   seq = 41
 #   head = \"...\"
+# A recovery key that was split (`exclave key split`) has its public share set here, so that a ceremony needs shares alone:
+#   [[shares]]
+#   set = \"shares.set\"
 # When a recipient goes, or a writer's key was stolen, crypto_epoch of its set rises by one.
 ";
 
@@ -65,6 +68,15 @@ pub struct Draft {
     authority: Vec<DraftAuthority>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     revoked: Vec<DraftRevocation>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shares: Vec<DraftShares>,
+}
+
+/// A share set: the beginning of its id when the version before has it, else the path of the file that `key split` wrote.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DraftShares {
+    set: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -211,6 +223,13 @@ impl Draft {
                 })
                 .collect(),
             revoked: charter.revocations().iter().map(revocation_of).collect(),
+            shares: charter
+                .share_sets()
+                .iter()
+                .map(|set| DraftShares {
+                    set: short(set.id.as_bytes()),
+                })
+                .collect(),
         }
     }
 
@@ -337,6 +356,12 @@ impl Draft {
                     .collect::<Result<_, Trouble>>()?,
             ),
             revocations: present(self.revocations(&names)?),
+            share_sets: present(
+                self.shares
+                    .iter()
+                    .map(|shares| names.share_set(&shares.set))
+                    .collect::<Result<_, Trouble>>()?,
+            ),
         })
     }
 
@@ -405,6 +430,14 @@ impl Names<'_> {
             .flat_map(Charter::revocations)
             .map(|revocation| revocation.key);
         one(text, held.chain(revoked).map(|id| (id.to_hex(), id)))
+    }
+
+    fn share_set(&self, text: &str) -> Result<ShareSet, Trouble> {
+        if is_digits(text) {
+            let all = self.charters.newest().share_sets().iter();
+            return one(text, all.map(|set| (set.id.to_hex(), set))).cloned();
+        }
+        shares::read_set(&self.folder.join(text))
     }
 
     fn recipient(&self, text: &str) -> Result<RecipientKey, Trouble> {

@@ -182,6 +182,22 @@ fn people(charter: &Charter) -> Vec<String> {
             keys(authority.keys.iter().map(exclave_model::PublicKey::id))
         ));
     }
+    for set in charter.share_sets() {
+        let groups = set.groups.iter().map(|group| {
+            let names: Vec<&str> = group
+                .custodians
+                .iter()
+                .map(|custodian| custodian.name.as_str())
+                .collect();
+            format!("{}: {}", group.name, names.join(", "))
+        });
+        lines.push(format!(
+            "identity {} is put together by {} ({})",
+            short(set.recipient.as_bytes()),
+            set.in_words(),
+            groups.collect::<Vec<_>>().join("; ")
+        ));
+    }
     lines.extend(charter.revocations().iter().map(revoked));
     lines
 }
@@ -261,6 +277,22 @@ pub fn changes(before: &Charter, next: &Charter) -> Vec<String> {
             lines.push(format!(
                 "{} of the {} authorities must agree, and not {}",
                 authority.threshold, authority.purpose, earlier.threshold
+            ));
+        }
+    }
+    for set in next.share_sets() {
+        let earlier = before.share_sets().iter().find(|earlier| earlier.id == set.id);
+        if earlier != Some(set) {
+            let key = short(set.recipient.as_bytes());
+            let deed = if earlier.is_some() { "is split anew" } else { "is split" };
+            lines.push(format!("identity {key} {deed}: {}", set.in_words()));
+        }
+    }
+    for set in before.share_sets() {
+        if !next.share_sets().iter().any(|later| later.id == set.id) {
+            lines.push(format!(
+                "the shares of identity {} are not named any more",
+                short(set.recipient.as_bytes())
             ));
         }
     }
