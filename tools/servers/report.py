@@ -117,7 +117,7 @@ def deviations(suite):
             if check["outcome"]["status"] != "ok":
                 # Addresses and names of one run say nothing.
                 why = check["outcome"]["why"].replace(store["conformance"]["site"], "the site")
-                why = re.sub(r"conformance/\d+/", "", why)
+                why = re.sub(r"conformance/\d+/|<RequestId>[^<]*</RequestId>", "", why)
                 yield f"- {store['name']}, {check['name']}: {why}"
 
 
