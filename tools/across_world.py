@@ -126,7 +126,7 @@ class Server(Store):
 
 class S3(Server):
     def address(self, prefix: str) -> str:
-        # Each its own: an address does not tell one endpoint from another.
+        # Each its own: settings and credentials are found by address.
         return f"s3://{self.endpoint['S3_BUCKET']}/{self.name}/{prefix}"
 
     def settings(self) -> str:
