@@ -1,6 +1,6 @@
 # Sourced by the starters beside it. Each is called as NAME.sh FOLDER: it keeps everything below FOLDER, listens on
 # loopback only, writes FOLDER/endpoint.env when it can be used, stays in the foreground and ends its children on TERM.
-# Called again with the same FOLDER, azurite, ceph-rgw and webdav-rclone go on: same port, same secrets, what was stored.
+# Called again with the same FOLDER, those that keep nothing in memory only go on: same port, same secrets, what was stored.
 
 servers=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 folder=$(realpath -m "${1:?usage: $(basename "$0") FOLDER}")

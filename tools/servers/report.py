@@ -12,7 +12,7 @@ import sys
 
 PAGE = """# What the stores can do
 
-Written by `tools/real-servers record`; not edited by hand, and replaced by the next record. Every store ran on one machine,
+Written by `tools/nightly servers`; not edited by hand, and replaced by the next record. Every store ran on one machine,
 reached by loopback, fresh and empty.
 
 | line | what |
@@ -20,7 +20,7 @@ reached by loopback, fresh and empty.
 | question | what can each store do that we test against, and what can't it |
 | commit | {commit} |
 | date | {date} |
-| command | `tools/real-servers install && tools/real-servers record` |
+| command | `{command}` |
 | what it does not show | speed; any store of a hyperscale vendor; what a store does under load, when it is full, or after years |
 
 `-locked` is a bucket with versions and a default retention of one day that nobody may lift; the credentials are an owner's.
@@ -58,6 +58,7 @@ def main():
     print(PAGE.format(
         date=date,
         commit=commit(),
+        command=command(versions),
         checks=table_of_checks(checks, versions),
         remarks="\n".join(f"- {check['name']}: {remark}" for check in checks for remark in check["remarks"]),
         suite=table_of_suite(suite),
@@ -73,6 +74,11 @@ def commit():
     git = lambda *words: subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout.strip()
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/evidence/servers.md")
     return git("rev-parse", "HEAD") + (", with changes that were not committed" if changed else "")
+
+
+def command(versions):
+    more = " --more" if "garage" in versions else ""
+    return f"tools/real-servers{more} install && tools/real-servers{more} record"
 
 
 def table_of_checks(checks, versions):
@@ -111,7 +117,7 @@ def deviations(suite):
             if check["outcome"]["status"] != "ok":
                 # Addresses and names of one run say nothing.
                 why = check["outcome"]["why"].replace(store["conformance"]["site"], "the site")
-                why = re.sub(r"conformance/\d+/", "", why)
+                why = re.sub(r"conformance/\d+/|<RequestId>[^<]*</RequestId>", "", why)
                 yield f"- {store['name']}, {check['name']}: {why}"
 
 

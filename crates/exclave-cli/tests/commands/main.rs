@@ -15,6 +15,7 @@ use self::desk::{Desk, mode, same_trees};
 
 mod charters;
 mod desk;
+mod provisional;
 mod restores;
 mod shares;
 mod streams;

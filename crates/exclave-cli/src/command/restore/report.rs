@@ -78,6 +78,10 @@ pub(super) struct Restored {
     #[serde(skip)]
     finished_unix: i64,
     state: &'static str,
+    /// Least number of verified shards of any stripe when it was written.
+    verified_min: u8,
+    #[serde(skip)]
+    is_provisional: bool,
     stale: Option<String>,
     /// Snapshots of the dataset that are as new as this one.
     as_new: Vec<AsNew>,
@@ -161,6 +165,8 @@ impl Restored {
                 exclave_model::SnapshotState::Durable => "durable",
                 exclave_model::SnapshotState::Provisional => "provisional",
             },
+            verified_min: report.snapshot.verified_min,
+            is_provisional: report.snapshot.state == exclave_model::SnapshotState::Provisional,
             stale,
             as_new: report
                 .rivals
@@ -226,6 +232,13 @@ impl Report for Restored {
             format::local(self.finished_unix),
             format::bytes(self.bytes_fetched)
         )?;
+        if self.is_provisional {
+            writeln!(
+                out,
+                "PROVISIONAL: when it was written, some of its stripes had only {} shards, fewer than the policy wants",
+                self.verified_min
+            )?;
+        }
         for other in &self.as_new {
             writeln!(
                 out,
