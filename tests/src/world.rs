@@ -109,6 +109,8 @@ pub struct World {
     pub ids: Vec<SiteId>,
     /// The archive's anchor.
     pub anchor: Anchor,
+    /// Vouches for the charter and signs plates.
+    pub root: SigningKey,
     /// Opens everything.
     pub identity: RecoveryIdentity,
     /// n, k, q and so on.
@@ -194,6 +196,7 @@ impl World {
             steps,
             ids,
             anchor: archive.anchor,
+            root,
             identity,
             quorums,
             surroundings,

@@ -71,6 +71,17 @@ impl Agent {
     }
 }
 
+/// The archive of the configuration.
+pub fn anchor(config: &Config) -> Result<Anchor, Trouble> {
+    config.archive.ok_or_else(|| {
+        let trouble = Trouble::usage("no archive is known");
+        match &config.file {
+            Some(file) => trouble.hint(format!("{} has no `archive`; run `exclave init`", file.display())),
+            None => trouble.hint("run `exclave init` first, or name its settings with --config FILE"),
+        }
+    })
+}
+
 /// Opens the agent's folder.
 pub fn open_state(config: &Config, environment: &Environment) -> Result<AgentState, Trouble> {
     let folder = config.state_dir(environment);
@@ -130,7 +141,7 @@ pub fn open_archive(
 }
 
 /// Puts retries around a site on the network. A directory that fails once fails again.
-fn patient(site: OpenSite) -> Arc<dyn Site> {
+pub fn patient(site: OpenSite) -> Arc<dyn Site> {
     match site.config.address.scheme() {
         Scheme::File { .. } | Scheme::Memory { .. } => site.site,
         Scheme::S3 { .. } | Scheme::Azure { .. } | Scheme::Gcs { .. } | Scheme::WebDav { .. } => {

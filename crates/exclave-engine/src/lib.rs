@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod adopt;
 pub mod archive;
 pub mod browse;
 pub mod charter;
@@ -20,6 +21,7 @@ pub mod grant;
 pub mod init;
 pub mod journal;
 pub mod local;
+pub mod plate;
 pub mod publish;
 pub mod rebuild;
 pub mod replicate;
@@ -34,8 +36,10 @@ pub mod survey;
 pub(crate) mod testing;
 
 pub use self::{
+    adopt::{AdoptError, Adoption, adopt, plan_adoption},
     archive::{Archive, ArchiveError, SiteHandle},
     init::{DEFAULT_CLASS, InitError, NewArchive, init},
+    plate::Plate,
     replicate::{
         NamedStream, ReplicateError, ReplicateReport, ReplicateRequest, RunOutcome, Source, SourceError, StreamInput,
         replicate,

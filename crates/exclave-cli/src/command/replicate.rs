@@ -238,12 +238,13 @@ fn one(
     drop((scan, shown));
     match result {
         Ok(report) => Ok(Done::of(dataset, report, agent, start.elapsed().as_secs_f64())),
-        Err(error) => Err(failed(&dataset.name, error)),
+        Err(error) => Err(failed(&dataset.name, error, &agent.archive)),
     }
 }
 
-fn failed(name: &str, error: ReplicateError) -> Trouble {
+fn failed(name: &str, error: ReplicateError, archive: &Archive) -> Trouble {
     let what = format!("cannot replicate {name}");
+    let strangers = strangers(archive);
     let (exit, hint) = match &error {
         ReplicateError::Interrupted { .. } => (
             Exit::Interrupted,
@@ -253,6 +254,11 @@ fn failed(name: &str, error: ReplicateError) -> Trouble {
             Exit::Refused,
             Some("is this the state directory that `init` set up for this archive?"),
         ),
+        ReplicateError::Sites(_) | ReplicateError::StripeFailed { .. } | ReplicateError::NotYet(_)
+            if !strangers.is_empty() =>
+        {
+            (Exit::Failed, Some(strangers.as_str()))
+        }
         ReplicateError::Sites(_) | ReplicateError::StripeFailed { .. } | ReplicateError::NotYet(_) => (
             Exit::Failed,
             Some("`exclave site check` tells which sites are down; the snapshot before stays the newest"),
@@ -279,6 +285,22 @@ fn failed(name: &str, error: ReplicateError) -> Trouble {
         trouble = trouble.last_words(&error.stderr);
     }
     trouble.source(error)
+}
+
+/// Which stores answer and count as no site, and what to do about it; empty when there are none.
+fn strangers(archive: &Archive) -> String {
+    let stores = archive.sites.iter();
+    let said: Vec<String> = stores
+        .filter_map(|handle| Some(format!("{} {}", handle.name, handle.plate.complaint()?)))
+        .collect();
+    match said.is_empty() {
+        true => String::new(),
+        false => format!(
+            "{}. A store that was emptied is taken back with `exclave site adopt NAME --root FILE`; the snapshot before \
+             stays the newest",
+            said.join("; ")
+        ),
+    }
 }
 
 /// True when a stream was refused because it is so much shorter than last time.
@@ -327,6 +349,7 @@ struct Done {
     verified_min: u8,
     debt_shards: u64,
     debts_paid: u64,
+    debts_unpaid: Vec<UnpaidDebts>,
     recovered_stripes: u64,
     recovered_heads: u64,
     new_incarnation: bool,
@@ -337,6 +360,21 @@ struct Done {
     alarms: Vec<String>,
     #[serde(skip)]
     run_outcome: RunOutcome,
+}
+
+/// Shards that earlier runs owe a site, and why they were not paid.
+#[derive(Serialize)]
+struct UnpaidDebts {
+    site: String,
+    shards: u64,
+    reason: String,
+}
+
+impl From<exclave_engine::debt::UnpaidDebts> for UnpaidDebts {
+    fn from(debts: exclave_engine::debt::UnpaidDebts) -> Self {
+        let exclave_engine::debt::UnpaidDebts { site, shards, reason } = debts;
+        Self { site, shards, reason }
+    }
 }
 
 #[derive(Serialize)]
@@ -374,6 +412,7 @@ impl Done {
             verified_min: report.verified_min,
             debt_shards: report.debt,
             debts_paid: report.debts_paid,
+            debts_unpaid: report.debts_unpaid.into_iter().map(Into::into).collect(),
             recovered_stripes: report.recovered_stripes,
             recovered_heads: report.recovered_heads,
             new_incarnation: report.new_incarnation,
@@ -395,7 +434,8 @@ impl Done {
             && self.site_troubles.is_empty()
             && self.alarms.is_empty()
             && !self.new_incarnation
-            && self.debt_shards == 0;
+            && self.debt_shards == 0
+            && self.debts_unpaid.is_empty();
         outcome.and(if clean { Exit::Done } else { Exit::Findings })
     }
 }
@@ -441,6 +481,10 @@ impl Report for Done {
                 "Paid: {} that earlier runs owed",
                 format::count(self.debts_paid, "shard")
             )?;
+        }
+        for UnpaidDebts { site, shards, reason } in &self.debts_unpaid {
+            let owed = format::count(*shards, "shard");
+            writeln!(out, "Not paid: {owed} that {site} is owed: {}", format::plain(reason))?;
         }
         if self.recovered_stripes + self.recovered_heads > 0 {
             let (stripes, heads) = (self.recovered_stripes, self.recovered_heads);

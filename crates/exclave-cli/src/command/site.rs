@@ -1,7 +1,10 @@
-//! `exclave site list|check`: which sites there are, and what they are fit for.
+//! `exclave site list|check|adopt`: which sites there are, what they are fit for, and how one is taken back.
 //!
 //! What a check finds about create-only puts is remembered with the agent's state: `replicate` uses them where they are
 //! honoured.
+
+mod adopt;
+mod plates;
 
 use std::{
     io::{self, Write},
@@ -40,6 +43,8 @@ pub enum Command {
     List,
     /// Find out what sites can do, what our credentials may do there, and how fast they are
     Check(Check),
+    /// Take a store that lost everything back under its site: sign its plate anew
+    Adopt(adopt::Adopt),
 }
 
 /// `site check`.
@@ -61,6 +66,7 @@ pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
     match command {
         Command::List => list(world),
         Command::Check(arguments) => check(arguments, world),
+        Command::Adopt(arguments) => adopt::run(arguments, world),
     }
 }
 
@@ -158,7 +164,7 @@ fn check(arguments: &Check, world: &mut World) -> Result<Exit, Trouble> {
     let probes = open.iter().map(|site| probe(site, start, !arguments.keep));
     let reports = edge.block_on(join_all(probes));
     let mut checked = Vec::new();
-    for (site, report) in open.iter().zip(reports) {
+    for (at, (site, report)) in open.iter().zip(reports).enumerate() {
         let report = report?;
         if let Some(state) = &state {
             remember(state, &site.config, &report, now, &world.output);
@@ -173,7 +179,7 @@ fn check(arguments: &Check, world: &mut World) -> Result<Exit, Trouble> {
     world.output.finish()?;
     let unfit = checked
         .iter()
-        .any(|site| matches!(site.verdict, Verdict::Unfit | Verdict::Unreachable));
+        .any(|site| matches!(site.verdict, Verdict::Unfit | Verdict::Unreachable) || site.plate_is_wrong());
     Ok(if unfit { Exit::Findings } else { Exit::Done })
 }
 
@@ -254,6 +260,20 @@ struct Checked {
 }
 
 impl Checked {
+    /// Adds what the site's plate says.
+    fn take(&mut self, found: plates::Found) {
+        self.plate = Some(found.shown);
+        self.remarks.extend(found.remark);
+        if self.verdict == Verdict::Good && self.plate_is_wrong() {
+            self.verdict = Verdict::Usable;
+        }
+    }
+
+    fn plate_is_wrong(&self) -> bool {
+        self.plate
+            .is_some_and(|plate| plate != plates::Shown::Its && plate != plates::Shown::Unread)
+    }
+
     fn of(name: &str, probe: ProbeReport, now: i64) -> Self {
         let right = |finding: &Finding<Kept>| *finding == Finding::Known(Kept::Right);
         let (stores, ranges, lists) = (right(&probe.put_and_get), right(&probe.ranges), right(&probe.listing));

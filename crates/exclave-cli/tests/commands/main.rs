@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use self::desk::{Desk, mode, same_trees};
 
+mod adopts;
 mod charters;
 mod desk;
 mod restores;

@@ -14,6 +14,7 @@ mod error;
 mod finish;
 mod flow;
 mod intake;
+mod look;
 mod pack;
 mod preflight;
 mod recover;
@@ -42,6 +43,7 @@ use exclave_plan::{Candidate, Layout, Quorums, RunCommit, RunEvent, Verdict, lay
 use exclave_seal::{RunKey, SigningKey, entropy::draw, envelope::wrap, sealed_box::seal_label};
 use exclave_stripe::{Sealer, StripeShape};
 
+pub(crate) use self::upload::chain_text;
 use self::{
     chunks::Workers,
     finish::{Described, Finish},
@@ -109,6 +111,9 @@ pub fn replicate(
     let (dataset, _dataset_lock) = state.lock_dataset(&request.dataset, request.class, &mut *entropy)?;
     let recovered = recover::recover(archive, state, catalog, dataset.id, &key, surroundings)?;
     let preflight = preflight(archive, state, &key, &mut *entropy, surroundings)?;
+    for site in &preflight.bare {
+        surroundings.runtime.block_on(catalog.forget_sightings(*site))?;
+    }
     let (candidates, layout) = choose_layout(archive, &preflight, terms.quorums)?;
     let mut notes: BTreeMap<RunId, RunNote> = state
         .run_notes(dataset.id)?
@@ -372,6 +377,7 @@ impl Job<'_> {
             quorums: self.terms.quorums,
             notes: &self.notes,
             tips: self.preflight.tips.clone(),
+            reachable: &self.preflight.reachable,
         };
         finish.claim_reused(&mut commit, &packed.live)?;
         finish.refresh_records(&mut commit, &packed.live)?;
@@ -425,6 +431,7 @@ impl Job<'_> {
             verified_min,
             debt,
             debts_paid: self.debts.shards,
+            debts_unpaid: std::mem::take(&mut self.debts.unpaid),
             recovered_stripes: self.recovered.stripes,
             recovered_heads: self.recovered.heads_completed,
             new_incarnation: self.preflight.new_incarnation,
