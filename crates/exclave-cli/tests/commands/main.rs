@@ -569,6 +569,39 @@ fn datasets_of_the_configuration_and_standard_input() {
 }
 
 #[test]
+fn a_damaged_catalog_is_kept_under_another_name_and_a_new_one_filled() {
+    let desk = Desk::new();
+    desk.tree();
+    desk.found();
+    desk.expect(0, &["replicate", "land-register"]);
+    let catalog = desk.path("exclave-state/catalog.sqlite");
+    for number in 1..=2 {
+        let mut bytes = fs::read(&catalog).unwrap();
+        let half = bytes.len() / 2;
+        bytes.truncate(half);
+        bytes[100 * number..].fill(0xEE);
+        fs::write(&catalog, &bytes).unwrap();
+        let (_, err) = desk.expect(1, &["replicate", "land-register"]);
+        assert!(err.contains("`exclave catalog rebuild --anew` moves it aside"), "{err}");
+        let rebuilt = desk.json(0, &["catalog", "rebuild", "--identity", "recovery.key"]);
+        let kept = desk.path(&format!("exclave-state/catalog.sqlite.old-{number}"));
+        let told = desk.path(rebuilt["old_kept_as"].as_str().unwrap());
+        assert_eq!(told, kept, "{rebuilt}");
+        assert_eq!(fs::read(&kept).unwrap(), bytes);
+        assert!(rebuilt["datasets"][0]["chunks"].as_u64().unwrap() > 0);
+        let again = desk.json(0, &["replicate", "land-register"]);
+        assert!(
+            again["snapshots"][0]["bytes_new"].as_u64().unwrap() < 100_000,
+            "{again}"
+        );
+    }
+    let sound = desk.json(0, &["catalog", "rebuild"]);
+    assert_eq!(sound["old_kept_as"], Value::Null);
+    let anew = desk.json(0, &["catalog", "rebuild", "--anew"]);
+    assert!(anew["old_kept_as"].as_str().unwrap().ends_with(".old-3"));
+}
+
+#[test]
 fn manual_and_completions_are_generated() {
     let desk = Desk::new();
     assert!(desk.expect(0, &["man"]).0.contains(".TH exclave 1"));
