@@ -324,6 +324,11 @@ fn init_refuses_before_it_writes() {
     let gone = desk.site("gone");
     let err = refused(1, &["--site", &gone]);
     assert!(err.contains("gone is not there: mount it"), "{err}");
+    std::os::unix::fs::symlink(desk.path("a"), desk.path("again")).unwrap();
+    for twice in [desk.site("again"), format!("c={}/.", desk.site("a"))] {
+        let err = refused(2, &["--site", &twice]);
+        assert!(err.contains(" are one directory\nHint: "), "{err}");
+    }
     let dry = init(&["--dry-run"]);
     let (out, _) = desk.expect(0, &dry.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(out.contains("1+1: any 1 of the 2 sites restore."), "{out}");
