@@ -56,7 +56,7 @@ pub struct Check {
     /// Read settings and credentials by URL from FILE (TOML, mode 0600)
     #[arg(long, value_name = "FILE")]
     credentials: Option<std::path::PathBuf>,
-    /// Do not try to delete; what the check wrote stays there then
+    /// Do not try to delete; what the check wrote stays there then, and unfinished files of killed puts
     #[arg(long)]
     keep: bool,
 }
@@ -163,13 +163,23 @@ fn check(arguments: &Check, world: &mut World) -> Result<Exit, Trouble> {
     let start = Instant::now();
     let probes = open.iter().map(|site| probe(site, start, !arguments.keep));
     let reports = edge.block_on(join_all(probes));
+    let swept = match arguments.keep {
+        true => Vec::new(),
+        false => edge.block_on(join_all(open.iter().map(sweep))),
+    };
+    let mut plates = plates::of(&open, &config, world, &edge)?;
     let mut checked = Vec::new();
     for (at, (site, report)) in open.iter().zip(reports).enumerate() {
         let report = report?;
         if let Some(state) = &state {
             remember(state, &site.config, &report, now, &world.output);
         }
-        checked.push(Checked::of(&site.config.name, report, now));
+        let mut site = Checked::of(&site.config.name, report, now);
+        if let Some(plate) = plates.remove(&site.name) {
+            site.take(plate);
+        }
+        site.leftovers_removed = swept.get(at).copied().unwrap_or_default();
+        checked.push(site);
     }
     match world.output.form() {
         // Listings are JSON lines.
@@ -224,6 +234,14 @@ async fn probe(site: &OpenSite, start: Instant, may_delete: bool) -> Result<Prob
     Ok(exclave_site::probe(&*site.site, &inputs).await)
 }
 
+/// Removes what killed puts left there; nothing where we may not delete, or the site does not answer: the probe tells that.
+async fn sweep(site: &OpenSite) -> u64 {
+    match exclave_site::open_destroy(&site.config.address, &site.settings) {
+        Ok(destroy) => destroy.sweep().await.unwrap_or_default(),
+        Err(_) => 0,
+    }
+}
+
 /// What a site may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -255,6 +273,10 @@ struct Checked {
     name: String,
     verdict: Verdict,
     fit_for: Vec<&'static str>,
+    /// What its plate says, where an archive is known and the site is one of its own.
+    plate: Option<plates::Shown>,
+    /// Files of puts that were killed a day ago or longer; they are gone now.
+    leftovers_removed: u64,
     remarks: Vec<String>,
     probe: ProbeReport,
 }
@@ -302,6 +324,8 @@ impl Checked {
             name: name.to_owned(),
             verdict,
             fit_for,
+            plate: None,
+            leftovers_removed: 0,
             remarks,
             probe,
         }
@@ -419,6 +443,10 @@ impl Report for Page<'_> {
             if site.verdict != Verdict::Unreachable {
                 let (versions, lock) = (told(&site.probe.versioning), told(&site.probe.object_lock));
                 writeln!(out, "  older versions: {versions}; object lock: {lock}")?;
+            }
+            if site.leftovers_removed > 0 {
+                let files = format::count(site.leftovers_removed, "unfinished file");
+                writeln!(out, "  removed {files} of puts that were killed")?;
             }
             for remark in &site.remarks {
                 writeln!(out, "  {}", format::plain(remark))?;
