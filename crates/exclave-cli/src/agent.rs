@@ -3,7 +3,7 @@
 use std::{io, path::Path, sync::Arc};
 
 use exclave_catalog::{Catalog, CatalogError};
-use exclave_engine::{AgentState, Archive, ArchiveError, StateError, archive::SiteTrouble};
+use exclave_engine::{AgentState, Archive, ArchiveError, StateError, archive::SiteTrouble, watch::SiteWatch};
 use exclave_model::{Anchor, charter::Reason};
 use exclave_site::{
     Scheme, Site,
@@ -150,7 +150,7 @@ pub fn patient(site: OpenSite) -> Arc<dyn Site> {
     match site.config.address.scheme() {
         Scheme::File { .. } | Scheme::Memory { .. } => site.site,
         Scheme::S3 { .. } | Scheme::Azure { .. } | Scheme::Gcs { .. } | Scheme::WebDav { .. } => {
-            Arc::new(Retrying::new(site.site, Patience::default(), jitter))
+            Arc::new(Retrying::new(site.site, Patience::default(), jitter).watched(SiteWatch::begin()))
         }
     }
 }

@@ -31,6 +31,7 @@ pub mod snapshot;
 pub mod state;
 pub mod surroundings;
 pub mod survey;
+pub mod watch;
 
 #[cfg(test)]
 pub(crate) mod testing;
