@@ -191,6 +191,47 @@ async fn requests_in_flight_are_limited() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_read_back_goes_before_puts_that_wait() {
+    let inner = simulated();
+    inner.disk().plant(&name("there"), bytes::Bytes::from_static(b"x"));
+    // Each operation takes a second, and one goes at a time.
+    inner.inflict(
+        When::any(),
+        Fault::Slow {
+            wait: Duration::from_secs(1),
+        },
+    );
+    let limits = Limits {
+        requests_in_flight_max: 1,
+        ..UNLIMITED
+    };
+    let site = Arc::new(Limited::new(inner.clone(), &limits));
+    let puts: Vec<_> = (0..8)
+        .map(|number| {
+            let site = Arc::clone(&site);
+            tokio::spawn(async move {
+                site.put(&name(&format!("a/{number}")), Body::default(), PutMode::Plain)
+                    .await
+                    .unwrap();
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let start = Instant::now();
+    for _ in 0..2 {
+        site.length(&name("there")).await.unwrap();
+    }
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    // One that stops waiting stands in nobody's way.
+    let cancelled = tokio::time::timeout(Duration::from_millis(10), site.length(&name("there"))).await;
+    assert!(cancelled.is_err());
+    for put in puts {
+        put.await.unwrap();
+    }
+    assert_eq!(inner.count(Operation::Put), 8);
+}
+
+#[tokio::test(start_paused = true)]
 async fn bandwidth_holds_on_average_and_large_objects_pass() {
     let limits = Limits {
         upload_per_second_max: Some(1000),
