@@ -42,8 +42,8 @@ pub use self::{
     init::{DEFAULT_CLASS, InitError, NewArchive, init},
     plate::Plate,
     replicate::{
-        NamedStream, ReplicateError, ReplicateReport, ReplicateRequest, RunOutcome, Source, SourceError, StreamInput,
-        replicate,
+        IfForgotten, NamedStream, ReplicateError, ReplicateReport, ReplicateRequest, RunOutcome, Source, SourceError,
+        StreamInput, replicate,
     },
     state::{AgentState, Chain, Dataset, StateError},
     surroundings::{Clock, EntropySource, Progress, Surroundings},

@@ -13,7 +13,7 @@ use std::{
 use clap::Args;
 use exclave_catalog::CatalogError;
 use exclave_dataset::source::{BadOutput, CommandFailure, StreamError};
-use exclave_engine::{ReplicateError, ReplicateReport, RunOutcome, SourceError, StateError};
+use exclave_engine::{Archive, IfForgotten, ReplicateError, ReplicateReport, RunOutcome, SourceError, StateError};
 use exclave_model::SiteId;
 use serde::Serialize;
 
@@ -36,6 +36,10 @@ use crate::{
 /// What to do about a stream that is much shorter than last time.
 const SHRUNK_HINT: &str =
     "when that is right, let it pass once: --max-shrink 100; the snapshot before stays the newest";
+
+/// What to do about a state directory that has forgotten datasets.
+const FORGOTTEN_HINT: &str = "was the state directory restored from a copy? `exclave catalog rebuild --identity FILE` brings \
+                              them back; if this is another dataset: --new-dataset";
 
 /// What to do about a full disk under the state directory.
 const FULL_HINT: &str = "make room on the disk of the state directory; the next `exclave replicate` goes on from there";
@@ -88,6 +92,9 @@ pub struct Arguments {
     /// The label of the snapshot
     #[arg(long, value_name = "LABEL")]
     label: Option<String>,
+    /// Begin new datasets although the sites hold some of this writer's that its state directory has forgotten
+    #[arg(long)]
+    new_dataset: bool,
     /// Look at what would be taken; send nothing
     #[arg(long)]
     dry_run: bool,
@@ -224,6 +231,9 @@ fn one(
         datasets::request(dataset, list_from(arguments).as_ref(), file_as, &world.environment)?
     };
     request.create_only.clone_from(create_only);
+    if arguments.new_dataset {
+        request.if_forgotten = IfForgotten::BeginAnew;
+    }
     let start = Instant::now();
     edge.surroundings.progress.begin_anew();
     let shown = Shown::begin(&world.output, &edge.surroundings.progress, "replicating");
@@ -263,6 +273,7 @@ fn failed(name: &str, error: ReplicateError, archive: &Archive) -> Trouble {
             Exit::Failed,
             Some("`exclave site check` tells which sites are down; the snapshot before stays the newest"),
         ),
+        ReplicateError::Forgotten { .. } => (Exit::Refused, Some(FORGOTTEN_HINT)),
         ReplicateError::NothingStored => (Exit::Failed, Some("the source is empty")),
         ReplicateError::NotListed { .. } => (
             Exit::Failed,

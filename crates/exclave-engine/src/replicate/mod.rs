@@ -13,6 +13,7 @@ mod chunks;
 mod error;
 mod finish;
 mod flow;
+mod forgotten;
 mod intake;
 mod look;
 mod pack;
@@ -95,6 +96,17 @@ pub struct ReplicateRequest {
     pub in_flight_bytes: usize,
     /// Sites that were probed and keep what they have when a name is taken.
     pub create_only: BTreeSet<SiteId>,
+    /// What to do when the dataset is new here, and the sites hold others of this writer that are not known here.
+    pub if_forgotten: IfForgotten,
+}
+
+/// What to do when the state folder has forgotten datasets and a new one is to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfForgotten {
+    /// Say so, and begin none: the new one may be one of the forgotten.
+    Refuse,
+    /// Begin it: it is another one.
+    BeginAnew,
 }
 
 /// Takes a dataset abroad.
@@ -108,6 +120,7 @@ pub fn replicate(
     let mut entropy = surroundings.entropy.entropy();
     let key = state.writer_key()?;
     let terms = Terms::of(archive, &key, &request)?;
+    forgotten::refuse_forgotten(archive, state, &key, &request, surroundings)?;
     let (dataset, _dataset_lock) = state.lock_dataset(&request.dataset, request.class, &mut *entropy)?;
     let recovered = recover::recover(archive, state, catalog, dataset.id, &key, surroundings)?;
     let preflight = preflight(archive, state, &key, &mut *entropy, surroundings)?;
