@@ -322,12 +322,11 @@ class Game:
             self.newest[name].append(model)
 
     def follow_hint(self, done: Done):
-        """`catalog rebuild`, and before it what is asked for in turn."""
+        """`catalog rebuild`, in the way that is asked for in turn."""
         rebuilt = done
         for _ in range(3):
-            if "delet" in rebuilt.err and "catalog.sqlite" in rebuilt.err:
-                self.world.remove("catalog.sqlite")
-            rebuilt = self.world.run("catalog", "rebuild", "--identity", "recovery.key")
+            anew = ["--anew"] if "--anew" in rebuilt.err else []
+            rebuilt = self.world.run("catalog", "rebuild", *anew, "--identity", "recovery.key")
             if rebuilt.code in (0, 3):
                 return
         raise Broken(f"the hint was followed, and `catalog rebuild` failed: {rebuilt.last_words()}")

@@ -270,7 +270,8 @@ class World:
         return self.start_replicate(name, **more).end()
 
     def start_replicate(self, name: str, **more) -> "Process":
-        return self.start("replicate", "--name", name, **more)
+        # A folder from before the first snapshot is played on: that it is refused without the option has a test of its own.
+        return self.start("replicate", "--new-dataset", "--name", name, **more)
 
     def enough(self) -> int:
         """Sites that restore whatever is stored in full, spare sites counted."""

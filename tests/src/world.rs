@@ -18,8 +18,8 @@ use std::{
 use exclave_catalog::Catalog;
 use exclave_dataset::{cut::ChunkSizes, pack::CompressionLevel, sink, walk::WalkOptions};
 use exclave_engine::{
-    AgentState, Archive, Clock, DEFAULT_CLASS, EntropySource, NewArchive, Progress, ReplicateError, ReplicateReport,
-    ReplicateRequest, Source, Surroundings,
+    AgentState, Archive, Clock, DEFAULT_CLASS, EntropySource, IfForgotten, NewArchive, Progress, ReplicateError,
+    ReplicateReport, ReplicateRequest, Source, Surroundings,
     fetch::ReadSettings,
     init, replicate,
     restore::{Outcome, RestoreReport, Selection, Target, restore},
@@ -109,6 +109,8 @@ pub struct World {
     pub ids: Vec<SiteId>,
     /// The archive's anchor.
     pub anchor: Anchor,
+    /// Vouches for the charter and signs plates.
+    pub root: SigningKey,
     /// Opens everything.
     pub identity: RecoveryIdentity,
     /// n, k, q and so on.
@@ -121,6 +123,8 @@ pub struct World {
     pub source: PathBuf,
     /// The label that it gives.
     pub label: String,
+    /// What a replication does when the state folder has forgotten datasets.
+    pub if_forgotten: IfForgotten,
     folder: tempfile::TempDir,
     _runtime: tokio::runtime::Runtime,
 }
@@ -194,12 +198,14 @@ impl World {
             steps,
             ids,
             anchor: archive.anchor,
+            root,
             identity,
             quorums,
             surroundings,
             clock,
             source,
             label: "UNCLASSIFIED".to_owned(),
+            if_forgotten: IfForgotten::Refuse,
             folder,
             _runtime: runtime,
         })
@@ -290,6 +296,7 @@ impl World {
             read_attempts: NonZeroU32::MIN.saturating_add(1),
             in_flight_bytes: 4 << 20,
             create_only: BTreeSet::new(),
+            if_forgotten: self.if_forgotten,
         };
         let result = replicate(archive, &state, &catalog, request, &self.surroundings);
         self.surroundings.runtime.block_on(catalog.close());

@@ -3,7 +3,7 @@
 use std::fs;
 
 use exclave_dataset::walk::WalkOptions;
-use exclave_engine::{ReplicateError, RunOutcome, Source};
+use exclave_engine::{IfForgotten, ReplicateError, RunOutcome, Source};
 use exclave_model::ReadBack;
 use exclave_site::{Fault, When};
 use exclave_tests::{
@@ -175,6 +175,42 @@ fn a_rolled_back_agent_goes_on_as_a_new_incarnation() -> Result<(), Whatever> {
     let next = world.replicate()??;
     assert!(!next.new_incarnation);
     assert_eq!(next.seq, 1);
+    Ok(())
+}
+
+#[test]
+fn a_state_folder_that_forgot_a_dataset_begins_no_second_one_of_its_name() -> Result<(), Whatever> {
+    let mut world = World::found(WorldPlan::new(2, 1))?;
+    world.replicate()??;
+    let folder = world.state_folder().join("datasets");
+    let kept = world.folder().join("kept");
+    fs::rename(&folder, &kept)?;
+    fs::create_dir(&folder)?;
+    let refused = world.replicate()?;
+    assert!(
+        matches!(refused, Err(ReplicateError::Forgotten { datasets: 1 })),
+        "{refused:?}"
+    );
+    assert_eq!(fs::read_dir(&folder)?.count(), 0, "nothing was begun");
+    fs::remove_dir(&folder)?;
+    fs::rename(&kept, &folder)?;
+    world.replicate()??;
+
+    // Those that are known are no obstacle to a new one.
+    let other = world.folder().join("other");
+    tree::plant(&other, 7)?;
+    let tree_of = |root: &std::path::Path| Source::Tree {
+        root: root.to_owned(),
+        options: WalkOptions::default(),
+    };
+    world.replicate_as("tax", tree_of(&other))??;
+    fs::remove_dir_all(&folder)?;
+    fs::create_dir(&folder)?;
+    world.if_forgotten = IfForgotten::BeginAnew;
+    assert_eq!(
+        world.replicate_as("new", tree_of(&other))??.outcome,
+        RunOutcome::Committed
+    );
     Ok(())
 }
 

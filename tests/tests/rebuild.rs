@@ -149,10 +149,11 @@ fn datasets_come_back_from_sealed_heads() -> Result<(), Whatever> {
 
 #[test]
 fn a_dataset_whose_name_is_taken_is_left_alone() -> Result<(), Whatever> {
-    let world = with_history(WorldPlan::new(2, 1), 1)?;
+    let mut world = with_history(WorldPlan::new(2, 1), 1)?;
     lose_catalog(&world)?;
     lose_datasets(&world)?;
     fs::create_dir(world.state_folder().join("datasets"))?;
+    world.if_forgotten = exclave_engine::IfForgotten::BeginAnew;
     let anew = world.replicate()??;
     let report = try_rebuild(&world, Some(&world.identity), &[])??;
     assert_eq!(report.datasets.len(), 1);

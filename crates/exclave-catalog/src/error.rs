@@ -11,7 +11,7 @@ use crate::run::RunState;
 pub enum CatalogError {
     /// The file is something else.
     #[error(
-        "{} is not a catalog ({detail}); if it should be one, deleting it costs only time: `exclave catalog rebuild` refills it",
+        "{} is not a catalog ({detail}); if it should be one, `exclave catalog rebuild` makes a new one, which costs only time",
         .path.display()
     )]
     NotACatalog {
@@ -22,7 +22,7 @@ pub enum CatalogError {
     },
     /// The file was a catalog, and parts of it no longer make sense.
     #[error(
-        "catalog {} is damaged ({detail}); deleting it costs only time: `exclave catalog rebuild` refills it",
+        "catalog {} is damaged ({detail}); `exclave catalog rebuild` makes a new one, which costs only time",
         .path.display()
     )]
     Damaged {

@@ -87,6 +87,33 @@ impl Catalog {
         self.explain("shards were seen", self.try_set_seen(run, stripes, site, at).await)
     }
 
+    /// Says that nothing is known any more of what a site holds: its shards count as seen again only when they are.
+    pub async fn forget_sightings(&self, site: SiteId) -> Result<u64, CatalogError> {
+        let done = async {
+            let done = sqlx::query("UPDATE receipts SET seen = 0 WHERE site = $1 AND seen > 0")
+                .bind(site.as_bytes().as_slice())
+                .execute(self.writer())
+                .await?;
+            Ok(done.rows_affected())
+        };
+        self.explain("sightings were forgotten", done.await)
+    }
+
+    /// Says that a complete listing of a site did not show these stripes' shards: they are owed there since `since`
+    /// (Unix seconds), and their receipts are gone. Returns how many there were.
+    pub async fn shards_missing(
+        &self,
+        run: RunId,
+        stripes: &LiveSet,
+        site: SiteId,
+        since: i64,
+    ) -> Result<u64, CatalogError> {
+        self.explain(
+            "missing shards were noted",
+            self.try_shards_missing(run, stripes, site, since).await,
+        )
+    }
+
     /// The health of the durable stripes with these ordinals; a shard counts as seen when that was at `seen_since` or
     /// later.
     pub async fn stripe_health(
@@ -172,6 +199,42 @@ impl Catalog {
         }
         transaction.commit().await?;
         Ok(seen)
+    }
+
+    async fn try_shards_missing(&self, run: RunId, stripes: &LiveSet, site: SiteId, since: i64) -> Result<u64, Fault> {
+        let mut transaction = self.write().await?;
+        let run = numbers_of(&mut transaction, run).await?.run;
+        let mut missing = 0;
+        for stretch in stretches(stripes) {
+            let of_stretch = |statement| {
+                sqlx::query(statement)
+                    .bind(run)
+                    .bind(i64::from(*stretch.start()))
+                    .bind(i64::from(*stretch.end()))
+                    .bind(site.as_bytes().as_slice())
+            };
+            of_stretch(
+                "INSERT INTO debts (run, ordinal, shard, site, since) SELECT run, ordinal, shard, site, $5 FROM receipts
+                WHERE run = $1 AND ordinal BETWEEN $2 AND $3 AND site = $4
+                ON CONFLICT (run, ordinal, shard) DO NOTHING",
+            )
+            .bind(since)
+            .execute(&mut *transaction)
+            .await?;
+            of_stretch(
+                "UPDATE stripes SET verified = max(0, verified - (SELECT count(*) FROM receipts r
+                WHERE r.run = stripes.run AND r.ordinal = stripes.ordinal AND r.site = $4))
+                WHERE run = $1 AND ordinal BETWEEN $2 AND $3",
+            )
+            .execute(&mut *transaction)
+            .await?;
+            let done = of_stretch("DELETE FROM receipts WHERE run = $1 AND ordinal BETWEEN $2 AND $3 AND site = $4")
+                .execute(&mut *transaction)
+                .await?;
+            missing += done.rows_affected();
+        }
+        transaction.commit().await?;
+        Ok(missing)
     }
 
     async fn try_stripe_health(

@@ -1,5 +1,10 @@
 //! Upkeep of the file itself: how large it is, whether it is sound, and starting over.
 
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
 use sqlx::Row as _;
 
 use crate::{
@@ -29,7 +34,43 @@ pub struct Stats {
     pub file_bytes: u64,
 }
 
+/// Numbers that are tried for an old file's new name.
+const ASIDE_MAX: u32 = 1000;
+
 impl Catalog {
+    /// Moves the file of a catalog aside, under a name that says so, and returns that name. Its log goes along. Nothing is
+    /// deleted, and nothing that lies there is written over.
+    ///
+    /// No process should have it open: one that has goes on writing into the old file.
+    pub fn move_aside(path: &Path) -> io::Result<PathBuf> {
+        let with = |suffix: &str| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        for number in 1..=ASIDE_MAX {
+            let aside = with(&format!(".old-{number}"));
+            // The folder is this user's alone, so nobody takes the name in between.
+            match aside.symlink_metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+                Ok(_) => continue,
+            }
+            // The log first: it must never lie beside a file that it isn't the log of.
+            for log in ["-wal", "-shm"] {
+                let mut moved = aside.as_os_str().to_owned();
+                moved.push(log);
+                match fs::rename(with(log), PathBuf::from(moved)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    Ok(()) | Err(_) => {}
+                }
+            }
+            fs::rename(path, &aside)?;
+            return Ok(aside);
+        }
+        Err(io::Error::other(format!("{ASIDE_MAX} old catalogs lie there already")))
+    }
+
     /// Rows and bytes of every table. Reads the whole file.
     pub async fn stats(&self) -> Result<Stats, CatalogError> {
         self.explain("it was measured", self.try_stats().await)

@@ -1,9 +1,9 @@
 //! Opens what the agent works with: archive, state, catalog.
 
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use exclave_catalog::{Catalog, CatalogError};
-use exclave_engine::{AgentState, Archive, ArchiveError, StateError, archive::SiteTrouble};
+use exclave_engine::{AgentState, Archive, ArchiveError, StateError, archive::SiteTrouble, watch::SiteWatch};
 use exclave_model::{Anchor, charter::Reason};
 use exclave_site::{
     Scheme, Site,
@@ -34,13 +34,19 @@ pub struct Agent {
 impl Agent {
     /// Opens all three.
     pub fn open(config: &Config, environment: &Environment, edge: &Edge) -> Result<Self, Trouble> {
-        let anchor = config.archive.ok_or_else(|| {
-            let trouble = Trouble::usage("no archive is known");
-            match &config.file {
-                Some(file) => trouble.hint(format!("{} has no `archive`; run `exclave init`", file.display())),
-                None => trouble.hint("run `exclave init` first, or name its settings with --config FILE"),
-            }
-        })?;
+        Self::open_with(config, environment, edge, |path| {
+            edge.block_on(Catalog::open(path)).map_err(catalog_trouble)
+        })
+    }
+
+    /// Opens all three, the catalog in some way.
+    pub fn open_with(
+        config: &Config,
+        environment: &Environment,
+        edge: &Edge,
+        open_catalog: impl FnOnce(&Path) -> Result<Catalog, Trouble>,
+    ) -> Result<Self, Trouble> {
+        let anchor = anchor(config)?;
         let state = open_state(config, environment)?;
         let chosen = sites::choose(&sites::Wanted::default(), config)?;
         let open = sites::open_all(chosen, environment)?;
@@ -50,18 +56,17 @@ impl Agent {
             .collect();
         let (archive, troubles) = open_archive(anchor, stores, edge)?;
         see_charters(&state, &archive)?;
-        let catalog = edge
-            .block_on(async {
-                let catalog = Catalog::open(&state.catalog_path()).await?;
-                // The epoch keeps a thief's runs out of new snapshots; the catalog doesn't offer them either.
-                for revocation in archive.charter().revocations() {
-                    if revocation.reason == Reason::Compromised {
-                        catalog.exclude_writer(revocation.key).await?;
-                    }
+        let catalog = open_catalog(&state.catalog_path())?;
+        edge.block_on(async {
+            // The epoch keeps a thief's runs out of new snapshots; the catalog doesn't offer them either.
+            for revocation in archive.charter().revocations() {
+                if revocation.reason == Reason::Compromised {
+                    catalog.exclude_writer(revocation.key).await?;
                 }
-                Ok(catalog)
-            })
-            .map_err(catalog_trouble)?;
+            }
+            Ok(())
+        })
+        .map_err(catalog_trouble)?;
         Ok(Self {
             archive,
             troubles,
@@ -69,6 +74,17 @@ impl Agent {
             catalog,
         })
     }
+}
+
+/// The archive of the configuration.
+pub fn anchor(config: &Config) -> Result<Anchor, Trouble> {
+    config.archive.ok_or_else(|| {
+        let trouble = Trouble::usage("no archive is known");
+        match &config.file {
+            Some(file) => trouble.hint(format!("{} has no `archive`; run `exclave init`", file.display())),
+            None => trouble.hint("run `exclave init` first, or name its settings with --config FILE"),
+        }
+    })
 }
 
 /// Opens the agent's folder.
@@ -130,11 +146,11 @@ pub fn open_archive(
 }
 
 /// Puts retries around a site on the network. A directory that fails once fails again.
-fn patient(site: OpenSite) -> Arc<dyn Site> {
+pub fn patient(site: OpenSite) -> Arc<dyn Site> {
     match site.config.address.scheme() {
         Scheme::File { .. } | Scheme::Memory { .. } => site.site,
         Scheme::S3 { .. } | Scheme::Azure { .. } | Scheme::Gcs { .. } | Scheme::WebDav { .. } => {
-            Arc::new(Retrying::new(site.site, Patience::default(), jitter))
+            Arc::new(Retrying::new(site.site, Patience::default(), jitter).watched(SiteWatch::begin()))
         }
     }
 }
@@ -155,19 +171,16 @@ pub fn catalog_trouble(error: CatalogError) -> Trouble {
     trouble.source(error)
 }
 
-/// What to do about a catalog's error. What is damaged must go first: a rebuild fills, and never clears.
+/// What to do about a catalog's error.
 pub fn catalog_hint(error: &CatalogError) -> Option<&'static str> {
     match error {
         CatalogError::Full { .. } => Some("make room in the state directory; nothing is lost"),
         CatalogError::ReadOnly { .. } | CatalogError::Unreachable { .. } | CatalogError::NewerSchema { .. } => None,
         CatalogError::Busy { .. } => Some("wait for the other process, or end it, and try again"),
         CatalogError::Damaged { .. } | CatalogError::NotACatalog { .. } => Some(
-            "delete catalog.sqlite, and catalog.sqlite-wal and -shm if they are there, in the state directory; then \
-             `exclave catalog rebuild`, or replicate at once and send everything again",
+            "`exclave catalog rebuild --anew` moves it aside and makes a new one; with --identity FILE the next replicate \
+             sends only what is new",
         ),
-        _ => Some(
-            "try again; if it stays so, delete catalog.sqlite, and catalog.sqlite-wal and -shm if they are there, in the \
-             state directory, and run `exclave catalog rebuild`",
-        ),
+        _ => Some("try again; if it stays so, `exclave catalog rebuild --anew` moves it aside and makes a new one"),
     }
 }

@@ -98,16 +98,24 @@ impl Probed {
 pub fn create_only(agent: &Agent, config: &Config, output: &Output) -> BTreeSet<SiteId> {
     let honours = |handle: &&SiteHandle| {
         let address = handle.site.address();
-        let configured = config.sites.iter().find(|site| site.address == *address);
-        let probed = configured.and_then(|site| {
-            Probed::recall(agent.state.folder(), site).unwrap_or_else(|trouble| {
-                output.note(format!("Warning: {}", format::plain(&error::chain(&trouble))));
-                None
+        // Several sites may have the address, at endpoints of their own: then all must honour it.
+        let configured = config.sites.iter().filter(|site| site.address == *address);
+        let probes: Vec<Option<Probed>> = configured
+            .map(|site| {
+                Probed::recall(agent.state.folder(), site).unwrap_or_else(|trouble| {
+                    output.note(format!("Warning: {}", format::plain(&error::chain(&trouble))));
+                    None
+                })
             })
-        });
-        match probed {
+            .collect();
+        let by_kind = matches!(address.scheme(), Scheme::File { .. });
+        let honoured = |probed: &Option<Probed>| match probed {
             Some(probed) => probed.create_only == CreateOnly::Honoured,
-            None => matches!(address.scheme(), Scheme::File { .. }),
+            None => by_kind,
+        };
+        match probes.is_empty() {
+            true => by_kind,
+            false => probes.iter().all(honoured),
         }
     };
     let sites = agent.archive.sites.iter().filter(honours);

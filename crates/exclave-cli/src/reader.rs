@@ -6,9 +6,9 @@ use clap::Args;
 use exclave_engine::{
     Archive,
     archive::SiteTrouble,
-    fetch::ReadSettings,
+    fetch::{Problem, ReadSettings},
     snapshot::{Depth, NoSnapshot, PassedOver, Reason, Snapshot, Snapshots, Which},
-    survey::{CharterFinding, Grade, Survey, survey},
+    survey::{CharterFinding, Grade, HeadProblem, Survey, survey},
 };
 use exclave_model::{Anchor, limit::RECORD_BYTES_MAX};
 use exclave_seal::RecoveryIdentity;
@@ -206,6 +206,16 @@ impl Reader {
         hidden
             .filter(|_| matches!(which, Which::Newest { .. }))
             .map(ToString::to_string)
+    }
+
+    /// Whether every head is whole at every site that lists it: one that is damaged, or listed and not given, needs a look,
+    /// though another site gave it.
+    pub fn heads_exit(&self) -> Exit {
+        let damaged = |problem: &HeadProblem| matches!(problem.problem, Problem::Corrupt | Problem::Missing);
+        match self.survey.problems.iter().any(damaged) {
+            true => Exit::Findings,
+            false => Exit::Done,
+        }
     }
 
     fn nothing_there(&self) -> Trouble {

@@ -36,7 +36,7 @@ pub fn choose(wanted: &Wanted<'_>, config: &Config) -> Result<Vec<SiteConfig>, T
     let mut sites: Vec<SiteConfig> = Vec::new();
     for argument in wanted.arguments {
         let site = one(argument, config, &sites)?;
-        if sites.iter().any(|other| other.address == site.address) {
+        if sites.iter().any(|other| other.is_one_store_with(&site)) {
             return Err(Trouble::usage(format!("--site {}: it is given twice", site.address)));
         }
         if sites.iter().any(|other| other.name == site.name) {
@@ -81,8 +81,17 @@ fn one(argument: &str, config: &Config, taken: &[SiteConfig]) -> Result<SiteConf
         }
     })?;
     // What the configuration says about the same address holds for it here too.
-    if let Some(site) = config.sites.iter().find(|site| site.address == address) {
-        return Ok(site.clone());
+    let configured: Vec<&SiteConfig> = config.sites.iter().filter(|site| site.address == address).collect();
+    match configured.as_slice() {
+        [] => {}
+        [site] => return Ok((*site).clone()),
+        several => {
+            let names: Vec<&str> = several.iter().map(|site| site.name.as_str()).collect();
+            return Err(
+                Trouble::usage(format!("--site {address}: several sites have that address"))
+                    .hint(format!("give its name: {}", names.join(", "))),
+            );
+        }
     }
     let derived = names::of_address(&address, taken.iter().map(|site| site.name.as_str()));
     config.site_at(&address, Some(name.unwrap_or(&derived)))
@@ -91,8 +100,13 @@ fn one(argument: &str, config: &Config, taken: &[SiteConfig]) -> Result<SiteConf
 /// `--credentials FILE`: settings and credentials by address lie over what is known of a site.
 fn apply_credentials(path: &Path, sites: &mut [SiteConfig]) -> Result<(), Trouble> {
     for (address, settings) in credentials::by_address(path)? {
-        // One file may serve for many restores: an address that isn't asked for is no error.
-        let Some(site) = sites.iter_mut().find(|site| site.address == address) else {
+        // One file may serve for many restores: an address that isn't asked for is no error. Where several sites have it,
+        // the entry is that of the one at its endpoint.
+        let several = sites.iter().filter(|site| site.address == address).count() > 1;
+        let of_entry = |site: &&mut SiteConfig| {
+            site.address == address && (!several || site.settings.endpoint == settings.endpoint)
+        };
+        let Some(site) = sites.iter_mut().find(of_entry) else {
             continue;
         };
         if settings.credentials != Credentials::Anonymous {
@@ -174,6 +188,14 @@ mod tests {
                 ("one-2", "file:///mnt/one")
             ])
         );
+        let twice = "[[site]]\nname = \"one\"\naddress = \"s3://b/x\"\nendpoint = \"https://one.example\"\n\
+                     [[site]]\nname = \"two\"\naddress = \"s3://b/x\"\nendpoint = \"https://two.example\"";
+        assert_eq!(
+            chosen(&["one", "two"], twice).unwrap(),
+            pairs(&[("one", "s3://b/x"), ("two", "s3://b/x")])
+        );
+        let error = chosen(&["s3://b/x"], twice).unwrap_err();
+        assert!(error.to_string().contains("several sites have that address"), "{error}");
         for (arguments, refusal) in [
             (&["/a", "/a/"][..], "given twice"),
             (&["x=/a", "x=/b"], "two sites would be named x"),

@@ -12,15 +12,17 @@ use std::{
 
 use bytes::Bytes;
 use exclave_model::{
-    Anchor, ArchiveNames, Charter, Charters, ObjectName, RecordHash, SignedObject, SiteId, SitePlate, SiteRecord,
+    Anchor, ArchiveNames, Charter, Charters, ObjectName, RecordHash, SignedObject, SiteId, SiteRecord,
     limit::RECORD_BYTES_MAX,
 };
-use exclave_seal::{verify_charter, verify_next_charter, verify_one_of};
+use exclave_seal::{verify_charter, verify_next_charter};
 use exclave_site::{Class as FailureClass, Site, SiteError};
 use futures::future::join_all;
 
+use crate::plate::{Plate, read_plate};
+
 /// Most charters and plates that are looked at per site; more are a sign of a store that isn't ours.
-const SMALL_LISTING_MAX: usize = 1000;
+pub(crate) const SMALL_LISTING_MAX: usize = 1000;
 
 /// One site of an archive.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub struct SiteHandle {
     pub id: Option<SiteId>,
     /// What the charter says about it.
     pub record: Option<SiteRecord>,
+    /// What it showed when it was asked which site it is.
+    pub plate: Plate,
     /// The store.
     pub site: Arc<dyn Site>,
 }
@@ -75,6 +79,16 @@ pub struct CharterFork {
 
 fn listed(hashes: &[RecordHash]) -> String {
     hashes.iter().map(RecordHash::to_hex).collect::<Vec<_>>().join(", ")
+}
+
+/// A store that is a copy of another site's, or the same one under another address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{address} shows the plate that {first} shows too; a site is one store, and nothing goes to the second")]
+pub struct SecondStore {
+    /// Its address.
+    pub address: String,
+    /// The store that counts.
+    pub first: String,
 }
 
 /// An archive whose charter was found and verified.
@@ -123,10 +137,18 @@ impl Archive {
             });
         };
         let plates = join_all(stores.iter().map(|(_, site)| read_plate(&names, &charters, &**site))).await;
-        let sites = stores.into_iter().zip(plates).map(|((name, site), id)| {
-            let record = id.and_then(|id| charters.newest().site(id)).cloned();
+        let sites = stores.into_iter().zip(plates).map(|((name, site), plate)| {
+            let plate = plate.unwrap_or(Plate::Unread);
+            let record = plate.site().and_then(|id| charters.newest().site(id)).cloned();
             let name = record.as_ref().map_or(name, |record| record.name.clone());
-            SiteHandle { name, id, record, site }
+            let id = plate.site();
+            SiteHandle {
+                name,
+                id,
+                record,
+                plate,
+                site,
+            }
         });
         let sites = sites.collect();
         Ok((
@@ -150,6 +172,19 @@ impl Archive {
     /// The handed-in site with an id.
     pub fn site(&self, id: SiteId) -> Option<&SiteHandle> {
         self.sites.iter().find(|site| site.id == Some(id))
+    }
+
+    /// Stores that show the plate of a site that a store before them shows too: nothing is read or put there.
+    pub fn doubles(&self) -> impl Iterator<Item = (String, SecondStore)> + '_ {
+        self.sites.iter().enumerate().filter_map(|(at, handle)| {
+            let first = self.sites.get(..at)?.iter().find(|first| first.id == handle.id);
+            let first = first.filter(|_| handle.id.is_some())?;
+            let second = SecondStore {
+                address: handle.site.address().to_string(),
+                first: first.site.address().to_string(),
+            };
+            Some((handle.name.clone(), second))
+        })
     }
 
     /// Names of sites by id, for reports.
@@ -213,7 +248,10 @@ impl Archive {
 /// The charters that a store holds, of any version, not verified.
 ///
 /// By their whole bytes: of one version, a store may show too few signatures, and another store enough.
-async fn charter_objects(names: &ArchiveNames, site: &dyn Site) -> Result<Vec<(RecordHash, SignedObject)>, SiteError> {
+pub(crate) async fn charter_objects(
+    names: &ArchiveNames,
+    site: &dyn Site,
+) -> Result<Vec<(RecordHash, SignedObject)>, SiteError> {
     let listing = site.list(&names.charter_prefix(), SMALL_LISTING_MAX).await?;
     let mut objects = Vec::new();
     for entry in listing.entries {
@@ -279,26 +317,4 @@ pub fn history(anchor: Anchor, objects: &[SignedObject]) -> Option<(Charters, Op
             return Some((charters, None));
         }
     }
-}
-
-/// Which site of the charter a store says it is; `None` when it says nothing, or two things.
-async fn read_plate(names: &ArchiveNames, charters: &Charters, site: &dyn Site) -> Option<SiteId> {
-    let listing = site.list(&names.plate_prefix(), SMALL_LISTING_MAX).await.ok()?;
-    let mut found = None;
-    for entry in listing.entries {
-        let Ok(bytes) = site.get(&entry.name, 64 << 10).await else {
-            continue;
-        };
-        let Ok(object) = SignedObject::from_bytes(&bytes, 64 << 10) else {
-            continue;
-        };
-        let Ok((plate, _)) = verify_one_of::<SitePlate>(&object, charters.plate_keys()) else {
-            continue;
-        };
-        let ours = plate.anchor == names.anchor() && charters.newest().site(plate.site).is_some();
-        if ours && found.replace(plate.site).is_some_and(|before| before != plate.site) {
-            return None;
-        }
-    }
-    found
 }

@@ -24,6 +24,7 @@ use futures::stream::{self, StreamExt};
 
 use crate::{
     archive::{Archive, SiteHandle, SiteTrouble},
+    plate::Plate,
     publish::{Published, publish, publish_at},
     surroundings::Surroundings,
 };
@@ -344,6 +345,7 @@ fn install(
         .plate(site.id)
         .ok_or_else(|| PublishError::NoPlate(site.name.clone()))?;
     (handle.id, handle.record) = (Some(site.id), Some(site.clone()));
+    handle.plate = Plate::Of(site.id);
     report.plates.push(site.name.clone());
     if dry_run {
         return Ok(());
@@ -535,6 +537,7 @@ pub fn with_stores(archive: &Archive, stores: impl IntoIterator<Item = (String, 
         name,
         id: None,
         record: None,
+        plate: Plate::Unread,
         site,
     }));
     wider

@@ -12,6 +12,7 @@ use exclave_site::Site;
 
 use crate::{
     archive::{Archive, SiteHandle, SiteTrouble},
+    plate::Plate,
     publish::publish_at,
     surroundings::Surroundings,
 };
@@ -107,6 +108,7 @@ pub fn init(new: NewArchive<'_>, surroundings: &Surroundings) -> Result<Archive,
         let handle = SiteHandle {
             name: record.name.clone(),
             id: Some(record.id),
+            plate: Plate::Of(record.id),
             record: Some(record),
             site,
         };

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod adopt;
 pub mod archive;
 pub mod browse;
 pub mod charter;
@@ -20,6 +21,7 @@ pub mod grant;
 pub mod init;
 pub mod journal;
 pub mod local;
+pub mod plate;
 pub mod publish;
 pub mod rebuild;
 pub mod replicate;
@@ -29,16 +31,19 @@ pub mod snapshot;
 pub mod state;
 pub mod surroundings;
 pub mod survey;
+pub mod watch;
 
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use self::{
+    adopt::{AdoptError, Adoption, adopt, plan_adoption},
     archive::{Archive, ArchiveError, SiteHandle},
     init::{DEFAULT_CLASS, InitError, NewArchive, init},
+    plate::Plate,
     replicate::{
-        NamedStream, ReplicateError, ReplicateReport, ReplicateRequest, RunOutcome, Source, SourceError, StreamInput,
-        replicate,
+        IfForgotten, NamedStream, ReplicateError, ReplicateReport, ReplicateRequest, RunOutcome, Source, SourceError,
+        StreamInput, replicate,
     },
     state::{AgentState, Chain, Dataset, StateError},
     surroundings::{Clock, EntropySource, Progress, Surroundings},

@@ -333,6 +333,11 @@ impl ArchiveNames {
         self.prefix(format_args!("heads/"))
     }
 
+    /// The heads of one writer.
+    pub fn writer_prefix(&self, writer: KeyId) -> Prefix {
+        self.prefix(format_args!("heads/{}/", writer.to_hex()))
+    }
+
     /// The heads of one life of a writer.
     pub fn chain_prefix(&self, writer: KeyId, incarnation: Incarnation) -> Prefix {
         self.prefix(format_args!("heads/{}/{}/", writer.to_hex(), incarnation.to_hex()))

@@ -11,6 +11,7 @@
 
 pub mod commit;
 pub mod heads;
+pub mod health;
 pub mod layout;
 pub mod quorum;
 pub mod retry;
@@ -21,6 +22,7 @@ pub use self::{
         stripe::{Action as StripeAction, Event as StripeEvent, PutMode, StripeCommit, StripeState},
     },
     heads::{Cosigned, Freshness, HeadFact, Heads, Preflight, freshness},
+    health::{Health, HealthLimits},
     layout::{Candidate, FaultDomains, Layout, Reachability, TooFewSites},
     quorum::{Promise, Quorums, RefusedQuorum, Tolerance, default_geometry},
     retry::{Backoff, FailureClass, RetryBudget},

@@ -57,7 +57,7 @@ pub enum Scheme {
     WebDav {
         /// Scheme, host and port.
         origin: String,
-        /// The collection's path, as for S3.
+        /// The collection's path, as for S3, with its escapes undone.
         prefix: String,
     },
     /// A store in this process.
@@ -88,6 +88,12 @@ pub enum BadAddress {
     /// A part that a store would rewrite.
     #[error("site address part {0:?} is not made of letters, digits, '-', '_', '.' and '~' cut by single slashes")]
     Part(String),
+    /// A WebDAV path that has a second spelling.
+    #[error(
+        "site address part {0:?} is not made of letters, digits, '-', '_', '.' and '~' cut by single slashes, and of escapes \
+         such as %40 (capitals) for anything else but slashes and control characters"
+    )]
+    Escape(String),
 }
 
 impl SiteAddress {
@@ -171,32 +177,75 @@ impl SiteAddress {
 /// The path of an address whose text is what `url` says.
 ///
 /// `Url` mends what it reads: it resolves `..` in all its spellings, turns backslashes, drops line ends. What is no address
-/// as it stands is a mistake to be told, so that two texts of one site are known for the same.
+/// as it stands is a mistake to be told, so that two texts of one site are known for the same. For that reason what needs no
+/// escape in a WebDAV path may have none, and what needs one is written in one way.
 fn prefix_as_written(text: &str, url: &Url) -> Result<String, BadAddress> {
     let (_, rest) = text.split_once("://").ok_or_else(|| BadAddress::Form(short(text)))?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let prefix = path.trim_end_matches('/');
-    let kept = url.path().trim_end_matches('/').strip_prefix('/').unwrap_or_default() == prefix;
-    if !kept || !is_clean(prefix) {
-        return Err(BadAddress::Part(short(prefix)));
-    }
+    let path = path.trim_end_matches('/');
+    let is_web = matches!(url.scheme(), "http" | "https");
+    let kept = url.path().trim_end_matches('/').strip_prefix('/').unwrap_or_default() == path;
+    let prefix = match (kept, is_web) {
+        (true, true) => unescaped(path).ok_or_else(|| BadAddress::Escape(short(path)))?,
+        (true, false) if is_clean(path) => path.to_owned(),
+        (true | false, _) => return Err(BadAddress::Part(short(path))),
+    };
     let mended = |c: char| c.is_control() || c.is_whitespace() || c == '%';
     let is_dots = url.host_str().is_some_and(|host| matches!(host, "." | ".."));
     // A bucket has no port; its endpoint has.
-    let has_port = url.port().is_some() && !matches!(url.scheme(), "http" | "https");
+    let has_port = url.port().is_some() && !is_web;
     if authority.contains(mended) || is_dots || has_port {
         return Err(BadAddress::Part(short(authority)));
     }
-    Ok(prefix.to_owned())
+    Ok(prefix)
+}
+
+/// A path with its escapes undone (RFC 3986 section 2.1), when it is the one way to write it: clean characters stand for
+/// themselves, and all others but slashes and control characters are escaped, in capitals.
+fn unescaped(path: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        match *first {
+            b'%' => {}
+            b'/' if bytes.last().is_some_and(|last| *last != b'/') => {
+                bytes.push(b'/');
+                continue;
+            }
+            clean if is_clean_byte(clean) => {
+                bytes.push(clean);
+                continue;
+            }
+            _ => return None,
+        }
+        let (digits, behind) = rest.split_at_checked(2)?;
+        rest = behind;
+        let digit = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'A'..=b'F' => Some(digit - b'A' + 10),
+            _ => None,
+        };
+        let byte = digit(digits[0])? << 4 | digit(digits[1])?;
+        if is_clean_byte(byte) || byte == b'/' || byte.is_ascii_control() {
+            return None;
+        }
+        bytes.push(byte);
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// True when a path is made of parts that every store keeps unchanged.
 fn is_clean(path: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
     path.is_empty()
         || path
             .split('/')
-            .all(|part| !part.is_empty() && part.bytes().all(allowed))
+            .all(|part| !part.is_empty() && part.bytes().all(is_clean_byte))
+}
+
+/// What RFC 3986 calls unreserved: no store and no URL ever writes it in another way.
+fn is_clean_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~')
 }
 
 fn short(text: &str) -> String {
@@ -291,7 +340,10 @@ mod tests {
         ] {
             let read = SiteAddress::parse(bad);
             assert!(
-                matches!(read, Err(BadAddress::Form(_) | BadAddress::Part(_))),
+                matches!(
+                    read,
+                    Err(BadAddress::Form(_) | BadAddress::Part(_) | BadAddress::Escape(_))
+                ),
                 "{bad:?}: {read:?}"
             );
         }
@@ -303,6 +355,46 @@ mod tests {
             ("http://[::1]:80", "http://[::1]"),
         ] {
             assert_eq!(SiteAddress::parse(text).unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_webdav_path_may_hold_anything_in_one_spelling() {
+        for (text, prefix) in [
+            (
+                "https://dav.example/remote.php/dav/files/anna%40land.lu",
+                "remote.php/dav/files/anna@land.lu",
+            ),
+            ("https://dav.example/a%20b/50%25/x", "a b/50%/x"),
+            ("https://dav.example/B%C3%BCro", "B\u{fc}ro"),
+            ("https://dav.example/%2540", "%40"),
+            ("https://dav.example/a%2Bb%5C", "a+b\\"),
+        ] {
+            let address = SiteAddress::parse(text).unwrap();
+            let Scheme::WebDav { prefix: read, .. } = address.scheme() else {
+                panic!("{address} is no WebDAV");
+            };
+            assert_eq!((read.as_str(), address.as_str()), (prefix, text));
+        }
+        for bad in [
+            "https://host/a@b",
+            "https://host/a+b",
+            "https://host/%7Ea",
+            "https://host/%61",
+            "https://host/a%2fb",
+            "https://host/a%2Fb",
+            "https://host/%c3%bc",
+            "https://host/%FF",
+            "https://host/%00",
+            "https://host/%0A",
+            "https://host/%4",
+            "https://host/%",
+            "https://host/%4G",
+            "https://host/a%2E%2E",
+            "https://host/a%20b//c",
+            "s3://bucket/a%20b",
+        ] {
+            assert!(SiteAddress::parse(bad).is_err(), "{bad}");
         }
     }
 

@@ -115,6 +115,10 @@ pub trait Site: fmt::Debug + Send + Sync {
 pub trait Destroy: fmt::Debug + Send + Sync {
     /// Deletes an object. What isn't there is deleted already. On a versioned store this may only hide it.
     async fn delete(&self, name: &ObjectName) -> Result<(), SiteError>;
+
+    /// Removes what puts that were killed long ago have left behind, which no name leads to. Returns how many there were;
+    /// none where a put leaves nothing.
+    async fn sweep(&self) -> Result<u64, SiteError>;
 }
 
 /// A shared site is a site: layers go around what [`crate::open()`] returns.
@@ -162,5 +166,9 @@ impl<S: Site + ?Sized> Site for Arc<S> {
 impl<S: Destroy + ?Sized> Destroy for Arc<S> {
     async fn delete(&self, name: &ObjectName) -> Result<(), SiteError> {
         (**self).delete(name).await
+    }
+
+    async fn sweep(&self) -> Result<u64, SiteError> {
+        (**self).sweep().await
     }
 }

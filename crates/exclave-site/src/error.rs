@@ -44,6 +44,8 @@ pub enum Operation {
     Flush,
     /// Delete an object.
     Delete,
+    /// Remove what killed puts left behind.
+    Sweep,
     /// Ask whether older versions are kept.
     Versioning,
     /// Ask whether objects are locked.
@@ -322,6 +324,7 @@ impl fmt::Display for Operation {
             Self::ListChildren => "list children of",
             Self::Flush => "flush",
             Self::Delete => "delete",
+            Self::Sweep => "sweep",
             Self::Versioning => "versioning",
             Self::ObjectLock => "object lock",
             Self::Open => "open",

@@ -194,6 +194,10 @@ impl Destroy for MemorySite {
         self.store.remove(name);
         Ok(())
     }
+
+    async fn sweep(&self) -> Result<u64, SiteError> {
+        Ok(0)
+    }
 }
 
 #[async_trait]

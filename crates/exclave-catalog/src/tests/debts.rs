@@ -36,6 +36,37 @@ async fn shards_count_as_seen_only_while_that_is_fresh() {
 }
 
 #[tokio::test]
+async fn what_a_listing_does_not_show_is_owed_and_no_longer_verified() {
+    let catalog = one_run().await;
+    catalog
+        .note_stripes(run_id(1), &[note(0), note(1), note(2)], 5)
+        .await
+        .unwrap();
+    assert_eq!(catalog.forget_sightings(SITE).await.unwrap(), 3);
+    assert_eq!(catalog.forget_sightings(SITE).await.unwrap(), 0);
+    let health = catalog.stripe_health(run_id(1), 0..10, 1).await.unwrap();
+    assert_eq!(health.iter().map(|stripe| stripe.seen).collect::<Vec<_>>(), [1, 1, 1]);
+
+    let missing = ordinals([0, 1, 7]);
+    assert_eq!(catalog.shards_missing(run_id(1), &missing, SITE, 60).await.unwrap(), 2);
+    assert_eq!(
+        catalog.shards_missing(run_id(1), &missing, SITE, 90).await.unwrap(),
+        0,
+        "what is owed is owed once"
+    );
+    let debts = catalog.debts(None, 10).await.unwrap();
+    let told: Vec<_> = debts
+        .iter()
+        .map(|debt| (debt.ordinal, debt.index, debt.site, debt.since))
+        .collect();
+    assert_eq!(told, [(0, 0, SITE, 60), (1, 0, SITE, 60)]);
+    let health = catalog.stripe_health(run_id(1), 0..10, 0).await.unwrap();
+    let told: Vec<_> = health.iter().map(|stripe| (stripe.verified, stripe.seen)).collect();
+    assert_eq!(told, [(1, 1), (1, 1), (2, 2)]);
+    assert_eq!(catalog.receipts(run_id(1), 0..1).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn marked_and_unknown_stripes_are_told_apart_in_health() {
     let catalog = one_run().await;
     catalog.mark_stripes(run_id(1), &ordinals([0, 3])).await.unwrap();

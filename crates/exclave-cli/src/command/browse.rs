@@ -129,7 +129,8 @@ pub fn diff(arguments: &Diff, world: &mut World) -> Result<Exit, Trouble> {
     let browsed = browse::diff(&snapshots, before, after, &reader.edge.surroundings, each).map_err(unreadable)?;
     failed.map_or(Ok(()), Err)?;
     world.output.finish()?;
-    Ok(ended(&browsed, world)?.and(freshness(&to_which, after, &snapshots, world)))
+    let exit = ended(&browsed, world)?.and(reader.heads_exit());
+    Ok(exit.and(freshness(&to_which, after, &snapshots, world)))
 }
 
 /// The snapshot of the same dataset before one: the list has the newest first.
@@ -178,7 +179,8 @@ fn in_snapshot(
     let browsed = look(&reader, &snapshots, chosen, &mut each)?;
     failed.map_or(Ok(()), Err)?;
     world.output.finish()?;
-    Ok(ended(&browsed, world)?.and(freshness(&which, chosen, &snapshots, world)))
+    let exit = ended(&browsed, world)?.and(reader.heads_exit());
+    Ok(exit.and(freshness(&which, chosen, &snapshots, world)))
 }
 
 fn freshness(which: &Which, snapshot: &Snapshot, snapshots: &Snapshots<'_>, world: &World) -> Exit {

@@ -3,10 +3,11 @@
 use std::{
     error::Error as _,
     io::{self, Write},
+    path::{Path, PathBuf},
 };
 
 use clap::{Args, Subcommand};
-use exclave_catalog::Catalog;
+use exclave_catalog::{Catalog, CatalogError};
 use exclave_engine::{
     StateError,
     rebuild::{DatasetOrigin, RebuildError, RebuildFinding, RebuildReport, RebuiltDataset, rebuild},
@@ -18,7 +19,7 @@ use super::World;
 use crate::{
     agent::{Agent, catalog_trouble, open_state},
     arguments::{IdentityArguments, PassphraseArguments},
-    error::Trouble,
+    error::{Context as _, Trouble},
     exit::Exit,
     format, interrupt, keys,
     output::Report,
@@ -40,13 +41,17 @@ pub enum Command {
 #[command(after_help = "\
 Deleting the catalog costs only time; no restore ever needs it. With --identity the dedup index is refilled too, and
 datasets that the agent has forgotten come back, so that the next replicate sends only what is new. It reads every file
-once: what files looked like is known to nobody else. Nothing is taken out of a catalog that is there.")]
+once: what files looked like is known to nobody else. Nothing is taken out of a catalog that is sound; one that is damaged is
+kept under another name, and a new one filled.")]
 pub struct RebuildArguments {
     #[command(flatten)]
     identity: IdentityArguments,
     /// Go on with the datasets of a revoked writer too, whose key begins so; may be repeated
     #[arg(long, value_name = "HEX")]
     successor_of: Vec<String>,
+    /// Keep the catalog that is there under another name, sound or not, and fill a new one
+    #[arg(long)]
+    anew: bool,
     #[command(flatten)]
     passphrase: PassphraseArguments,
 }
@@ -95,7 +100,12 @@ fn run_rebuild(arguments: &RebuildArguments, world: &mut World) -> Result<Exit, 
     let config = world.config()?;
     let edge = Edge::start(config.threads)?;
     interrupt::listen(&edge)?;
-    let agent = Agent::open(&config, &world.environment, &edge)?;
+    let mut aside = None;
+    let agent = Agent::open_with(&config, &world.environment, &edge, |path| {
+        let (catalog, moved) = open_sound(path, arguments.anew, &edge)?;
+        aside = moved;
+        Ok(catalog)
+    })?;
     for trouble in &agent.troubles {
         let text = format::plain(&trouble.to_string());
         world.output.note(format!("Warning: {text}"));
@@ -127,7 +137,7 @@ fn run_rebuild(arguments: &RebuildArguments, world: &mut World) -> Result<Exit, 
     edge.block_on(agent.catalog.close());
     let report = rebuilt.map_err(failed)?;
     let clean = report.findings_total == 0 && report.site_troubles.is_empty() && agent.troubles.is_empty();
-    world.output.report(&Rebuilt::of(&report))?;
+    world.output.report(&Rebuilt::of(&report, aside.as_deref()))?;
     Ok(if clean { Exit::Done } else { Exit::Findings })
 }
 
@@ -157,6 +167,33 @@ fn predecessors(agent: &Agent, named: &[String]) -> Result<Vec<KeyId>, Trouble> 
             }
         })
         .collect()
+}
+
+/// Opens the catalog after a look at all of it. One that is damaged, or is none, is moved aside, and a new one made; so is
+/// any when that is asked for.
+fn open_sound(path: &Path, anew: bool, edge: &Edge) -> Result<(Catalog, Option<PathBuf>), Trouble> {
+    let there = path.symlink_metadata().is_ok();
+    if !(anew && there) {
+        let opened = edge.block_on(async {
+            let catalog = Catalog::open(path).await?;
+            match catalog.verify().await {
+                Ok(()) => Ok(catalog),
+                Err(error) => {
+                    catalog.close().await;
+                    Err(error)
+                }
+            }
+        });
+        match opened {
+            Ok(catalog) => return Ok((catalog, None)),
+            Err(CatalogError::Damaged { .. } | CatalogError::NotACatalog { .. }) => {}
+            Err(error) => return Err(catalog_trouble(error)),
+        }
+    }
+    let aside = Catalog::move_aside(path)
+        .because(|| Trouble::failed(format!("the catalog {} can't be moved aside", path.display())))?;
+    let catalog = edge.block_on(Catalog::open(path)).map_err(catalog_trouble)?;
+    Ok((catalog, Some(aside)))
 }
 
 fn failed(error: RebuildError) -> Trouble {
@@ -220,6 +257,8 @@ impl Report for CatalogSize {
 /// What `catalog rebuild` prints.
 #[derive(Serialize)]
 struct Rebuilt {
+    /// Where the catalog that was there is kept, when it was damaged or a new one was asked for.
+    old_kept_as: Option<String>,
     datasets: Vec<RebuiltLine>,
     findings: Vec<String>,
     findings_total: u64,
@@ -265,8 +304,9 @@ impl RebuiltLine {
 }
 
 impl Rebuilt {
-    fn of(report: &RebuildReport) -> Self {
+    fn of(report: &RebuildReport, aside: Option<&Path>) -> Self {
         Self {
+            old_kept_as: aside.map(|path| path.display().to_string()),
             datasets: report.datasets.iter().map(RebuiltLine::of).collect(),
             findings: report.findings.iter().map(told).collect(),
             findings_total: report.findings_total,
@@ -288,6 +328,9 @@ fn told(finding: &RebuildFinding) -> String {
 
 impl Report for Rebuilt {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        if let Some(aside) = &self.old_kept_as {
+            writeln!(out, "The old catalog is kept as {aside}")?;
+        }
         if self.datasets.is_empty() {
             writeln!(out, "No dataset was rebuilt")?;
         }

@@ -5,7 +5,9 @@
 //! order: an interrupted `init` leaves an archive that nobody uses, never one whose root key is lost.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -13,6 +15,7 @@ use clap::Args;
 use exclave_engine::{AgentState, InitError, NewArchive};
 use exclave_model::{RecipientKey, Role, SiteId};
 use exclave_seal::{KeyKind, SigningKey, entropy::draw};
+use exclave_site::Scheme;
 use serde::Serialize;
 
 use super::{
@@ -59,6 +62,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     surroundings::self_tests()?;
     let target = Target::find(arguments, world)?;
     let chosen = target.sites(arguments)?;
+    refuse_one_directory_twice(&chosen)?;
     let recipients = recipients(&arguments.recovery)?;
     let mut entropy = OsEntropy;
     let no_randomness = || Trouble::failed("no archive can be founded");
@@ -267,6 +271,25 @@ fn refer_to_credentials(given: Option<&Path>, file: &Path, config: &mut Config) 
     let text = text.ok_or_else(|| Trouble::usage("the path of --credentials is no UTF-8, which settings must be"))?;
     config.take_credentials_from(given.to_owned());
     Ok(Some(text))
+}
+
+/// One directory under two texts would be two sites to the charter, and one to its plates: nothing could be committed. A
+/// directory that can't be looked at is told by name when the charter is put there.
+fn refuse_one_directory_twice(sites: &[SiteConfig]) -> Result<(), Trouble> {
+    let mut seen: BTreeMap<(u64, u64), &SiteConfig> = BTreeMap::new();
+    for site in sites {
+        let Scheme::File { root } = site.address.scheme() else {
+            continue;
+        };
+        let Ok(about) = root.metadata() else { continue };
+        if let Some(other) = seen.insert((about.dev(), about.ino()), site) {
+            return Err(
+                Trouble::usage(format!("{} and {} are one directory", other.address, site.address))
+                    .hint("a site holds one shard of each stripe; give every site a directory of its own"),
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A root key in the agent's folder would let whoever takes over the agent rewrite the charter.

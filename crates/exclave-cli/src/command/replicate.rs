@@ -13,7 +13,7 @@ use std::{
 use clap::Args;
 use exclave_catalog::CatalogError;
 use exclave_dataset::source::{BadOutput, CommandFailure, StreamError};
-use exclave_engine::{ReplicateError, ReplicateReport, RunOutcome, SourceError, StateError};
+use exclave_engine::{Archive, IfForgotten, ReplicateError, ReplicateReport, RunOutcome, SourceError, StateError};
 use exclave_model::SiteId;
 use serde::Serialize;
 
@@ -36,6 +36,10 @@ use crate::{
 /// What to do about a stream that is much shorter than last time.
 const SHRUNK_HINT: &str =
     "when that is right, let it pass once: --max-shrink 100; the snapshot before stays the newest";
+
+/// What to do about a state directory that has forgotten datasets.
+const FORGOTTEN_HINT: &str = "was the state directory restored from a copy? `exclave catalog rebuild --identity FILE` brings \
+                              them back; if this is another dataset: --new-dataset";
 
 /// What to do about a full disk under the state directory.
 const FULL_HINT: &str = "make room on the disk of the state directory; the next `exclave replicate` goes on from there";
@@ -88,6 +92,9 @@ pub struct Arguments {
     /// The label of the snapshot
     #[arg(long, value_name = "LABEL")]
     label: Option<String>,
+    /// Begin new datasets although the sites hold some of this writer's that its state directory has forgotten
+    #[arg(long)]
+    new_dataset: bool,
     /// Look at what would be taken; send nothing
     #[arg(long)]
     dry_run: bool,
@@ -224,6 +231,9 @@ fn one(
         datasets::request(dataset, list_from(arguments).as_ref(), file_as, &world.environment)?
     };
     request.create_only.clone_from(create_only);
+    if arguments.new_dataset {
+        request.if_forgotten = IfForgotten::BeginAnew;
+    }
     let start = Instant::now();
     edge.surroundings.progress.begin_anew();
     let shown = Shown::begin(&world.output, &edge.surroundings.progress, "replicating");
@@ -238,12 +248,13 @@ fn one(
     drop((scan, shown));
     match result {
         Ok(report) => Ok(Done::of(dataset, report, agent, start.elapsed().as_secs_f64())),
-        Err(error) => Err(failed(&dataset.name, error)),
+        Err(error) => Err(failed(&dataset.name, error, &agent.archive)),
     }
 }
 
-fn failed(name: &str, error: ReplicateError) -> Trouble {
+fn failed(name: &str, error: ReplicateError, archive: &Archive) -> Trouble {
     let what = format!("cannot replicate {name}");
+    let strangers = strangers(archive);
     let (exit, hint) = match &error {
         ReplicateError::Interrupted { .. } => (
             Exit::Interrupted,
@@ -253,10 +264,16 @@ fn failed(name: &str, error: ReplicateError) -> Trouble {
             Exit::Refused,
             Some("is this the state directory that `init` set up for this archive?"),
         ),
+        ReplicateError::Sites(_) | ReplicateError::StripeFailed { .. } | ReplicateError::NotYet(_)
+            if !strangers.is_empty() =>
+        {
+            (Exit::Failed, Some(strangers.as_str()))
+        }
         ReplicateError::Sites(_) | ReplicateError::StripeFailed { .. } | ReplicateError::NotYet(_) => (
             Exit::Failed,
             Some("`exclave site check` tells which sites are down; the snapshot before stays the newest"),
         ),
+        ReplicateError::Forgotten { .. } => (Exit::Refused, Some(FORGOTTEN_HINT)),
         ReplicateError::NothingStored => (Exit::Failed, Some("the source is empty")),
         ReplicateError::NotListed { .. } => (
             Exit::Failed,
@@ -279,6 +296,22 @@ fn failed(name: &str, error: ReplicateError) -> Trouble {
         trouble = trouble.last_words(&error.stderr);
     }
     trouble.source(error)
+}
+
+/// Which stores answer and count as no site, and what to do about it; empty when there are none.
+fn strangers(archive: &Archive) -> String {
+    let stores = archive.sites.iter();
+    let said: Vec<String> = stores
+        .filter_map(|handle| Some(format!("{} {}", handle.name, handle.plate.complaint()?)))
+        .collect();
+    match said.is_empty() {
+        true => String::new(),
+        false => format!(
+            "{}. A store that was emptied is taken back with `exclave site adopt NAME --root FILE`; the snapshot before \
+             stays the newest",
+            said.join("; ")
+        ),
+    }
 }
 
 /// True when a stream was refused because it is so much shorter than last time.
@@ -327,6 +360,7 @@ struct Done {
     verified_min: u8,
     debt_shards: u64,
     debts_paid: u64,
+    debts_unpaid: Vec<UnpaidDebts>,
     recovered_stripes: u64,
     recovered_heads: u64,
     new_incarnation: bool,
@@ -337,6 +371,21 @@ struct Done {
     alarms: Vec<String>,
     #[serde(skip)]
     run_outcome: RunOutcome,
+}
+
+/// Shards that earlier runs owe a site, and why they were not paid.
+#[derive(Serialize)]
+struct UnpaidDebts {
+    site: String,
+    shards: u64,
+    reason: String,
+}
+
+impl From<exclave_engine::debt::UnpaidDebts> for UnpaidDebts {
+    fn from(debts: exclave_engine::debt::UnpaidDebts) -> Self {
+        let exclave_engine::debt::UnpaidDebts { site, shards, reason } = debts;
+        Self { site, shards, reason }
+    }
 }
 
 #[derive(Serialize)]
@@ -374,6 +423,7 @@ impl Done {
             verified_min: report.verified_min,
             debt_shards: report.debt,
             debts_paid: report.debts_paid,
+            debts_unpaid: report.debts_unpaid.into_iter().map(Into::into).collect(),
             recovered_stripes: report.recovered_stripes,
             recovered_heads: report.recovered_heads,
             new_incarnation: report.new_incarnation,
@@ -395,7 +445,8 @@ impl Done {
             && self.site_troubles.is_empty()
             && self.alarms.is_empty()
             && !self.new_incarnation
-            && self.debt_shards == 0;
+            && self.debt_shards == 0
+            && self.debts_unpaid.is_empty();
         outcome.and(if clean { Exit::Done } else { Exit::Findings })
     }
 }
@@ -441,6 +492,10 @@ impl Report for Done {
                 "Paid: {} that earlier runs owed",
                 format::count(self.debts_paid, "shard")
             )?;
+        }
+        for UnpaidDebts { site, shards, reason } in &self.debts_unpaid {
+            let owed = format::count(*shards, "shard");
+            writeln!(out, "Not paid: {owed} that {site} is owed: {}", format::plain(reason))?;
         }
         if self.recovered_stripes + self.recovered_heads > 0 {
             let (stripes, heads) = (self.recovered_stripes, self.recovered_heads);

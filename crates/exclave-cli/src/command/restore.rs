@@ -111,6 +111,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         world.output.note(format!("Warning: {stale}"));
     }
     let freshness = if stale.is_some() { Exit::Stale } else { Exit::Done };
+    let heads = reader.heads_exit().and(freshness);
     let name = snapshot.info.name.clone();
     let surroundings = &reader.edge.surroundings;
     if arguments.dry_run {
@@ -119,7 +120,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         let rates = rates::measure(&plan, &reader);
         let plan = Planned::of(plan, &rates);
         world.output.report(&plan)?;
-        return Ok(freshness.and(plan.exit()));
+        return Ok(heads.and(plan.exit()));
     }
     let start = Instant::now();
     let shown = Shown::begin(&world.output, &surroundings.progress, "restoring");
@@ -137,7 +138,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     } else {
         world.output.report(&restored)?;
     }
-    Ok(freshness.and(restored.exit()))
+    Ok(heads.and(restored.exit()))
 }
 
 fn is_fork(finding: &Finding) -> bool {

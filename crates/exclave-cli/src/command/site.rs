@@ -1,7 +1,10 @@
-//! `exclave site list|check`: which sites there are, and what they are fit for.
+//! `exclave site list|check|adopt`: which sites there are, what they are fit for, and how one is taken back.
 //!
 //! What a check finds about create-only puts is remembered with the agent's state: `replicate` uses them where they are
 //! honoured.
+
+mod adopt;
+mod plates;
 
 use std::{
     io::{self, Write},
@@ -40,6 +43,8 @@ pub enum Command {
     List,
     /// Find out what sites can do, what our credentials may do there, and how fast they are
     Check(Check),
+    /// Take a store that lost everything back under its site: sign its plate anew
+    Adopt(adopt::Adopt),
 }
 
 /// `site check`.
@@ -51,7 +56,7 @@ pub struct Check {
     /// Read settings and credentials by URL from FILE (TOML, mode 0600)
     #[arg(long, value_name = "FILE")]
     credentials: Option<std::path::PathBuf>,
-    /// Do not try to delete; what the check wrote stays there then
+    /// Do not try to delete; what the check wrote stays there then, and unfinished files of killed puts
     #[arg(long)]
     keep: bool,
 }
@@ -61,6 +66,7 @@ pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
     match command {
         Command::List => list(world),
         Command::Check(arguments) => check(arguments, world),
+        Command::Adopt(arguments) => adopt::run(arguments, world),
     }
 }
 
@@ -157,13 +163,23 @@ fn check(arguments: &Check, world: &mut World) -> Result<Exit, Trouble> {
     let start = Instant::now();
     let probes = open.iter().map(|site| probe(site, start, !arguments.keep));
     let reports = edge.block_on(join_all(probes));
+    let swept = match arguments.keep {
+        true => Vec::new(),
+        false => edge.block_on(join_all(open.iter().map(sweep))),
+    };
+    let mut plates = plates::of(&open, &config, world, &edge)?;
     let mut checked = Vec::new();
-    for (site, report) in open.iter().zip(reports) {
+    for (at, (site, report)) in open.iter().zip(reports).enumerate() {
         let report = report?;
         if let Some(state) = &state {
             remember(state, &site.config, &report, now, &world.output);
         }
-        checked.push(Checked::of(&site.config.name, report, now));
+        let mut site = Checked::of(&site.config.name, report, now);
+        if let Some(plate) = plates.remove(&site.name) {
+            site.take(plate);
+        }
+        site.leftovers_removed = swept.get(at).copied().unwrap_or_default();
+        checked.push(site);
     }
     match world.output.form() {
         // Listings are JSON lines.
@@ -173,7 +189,7 @@ fn check(arguments: &Check, world: &mut World) -> Result<Exit, Trouble> {
     world.output.finish()?;
     let unfit = checked
         .iter()
-        .any(|site| matches!(site.verdict, Verdict::Unfit | Verdict::Unreachable));
+        .any(|site| matches!(site.verdict, Verdict::Unfit | Verdict::Unreachable) || site.plate_is_wrong());
     Ok(if unfit { Exit::Findings } else { Exit::Done })
 }
 
@@ -218,6 +234,14 @@ async fn probe(site: &OpenSite, start: Instant, may_delete: bool) -> Result<Prob
     Ok(exclave_site::probe(&*site.site, &inputs).await)
 }
 
+/// Removes what killed puts left there; nothing where we may not delete, or the site does not answer: the probe tells that.
+async fn sweep(site: &OpenSite) -> u64 {
+    match exclave_site::open_destroy(&site.config.address, &site.settings) {
+        Ok(destroy) => destroy.sweep().await.unwrap_or_default(),
+        Err(_) => 0,
+    }
+}
+
 /// What a site may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -249,11 +273,29 @@ struct Checked {
     name: String,
     verdict: Verdict,
     fit_for: Vec<&'static str>,
+    /// What its plate says, where an archive is known and the site is one of its own.
+    plate: Option<plates::Shown>,
+    /// Files of puts that were killed a day ago or longer; they are gone now.
+    leftovers_removed: u64,
     remarks: Vec<String>,
     probe: ProbeReport,
 }
 
 impl Checked {
+    /// Adds what the site's plate says.
+    fn take(&mut self, found: plates::Found) {
+        self.plate = Some(found.shown);
+        self.remarks.extend(found.remark);
+        if self.verdict == Verdict::Good && self.plate_is_wrong() {
+            self.verdict = Verdict::Usable;
+        }
+    }
+
+    fn plate_is_wrong(&self) -> bool {
+        self.plate
+            .is_some_and(|plate| plate != plates::Shown::Its && plate != plates::Shown::Unread)
+    }
+
     fn of(name: &str, probe: ProbeReport, now: i64) -> Self {
         let right = |finding: &Finding<Kept>| *finding == Finding::Known(Kept::Right);
         let (stores, ranges, lists) = (right(&probe.put_and_get), right(&probe.ranges), right(&probe.listing));
@@ -282,6 +324,8 @@ impl Checked {
             name: name.to_owned(),
             verdict,
             fit_for,
+            plate: None,
+            leftovers_removed: 0,
             remarks,
             probe,
         }
@@ -399,6 +443,10 @@ impl Report for Page<'_> {
             if site.verdict != Verdict::Unreachable {
                 let (versions, lock) = (told(&site.probe.versioning), told(&site.probe.object_lock));
                 writeln!(out, "  older versions: {versions}; object lock: {lock}")?;
+            }
+            if site.leftovers_removed > 0 {
+                let files = format::count(site.leftovers_removed, "unfinished file");
+                writeln!(out, "  removed {files} of puts that were killed")?;
             }
             for remark in &site.remarks {
                 writeln!(out, "  {}", format::plain(remark))?;

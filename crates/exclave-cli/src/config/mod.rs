@@ -99,6 +99,17 @@ pub struct SiteConfig {
 }
 
 impl SiteConfig {
+    /// True when both name one store: the same bucket and prefix, at the same endpoint.
+    pub fn is_one_store_with(&self, other: &Self) -> bool {
+        let endpoint = |site: &Self| {
+            site.settings
+                .endpoint
+                .as_deref()
+                .map(|text| text.trim_end_matches('/').to_owned())
+        };
+        self.address == other.address && endpoint(self) == endpoint(other)
+    }
+
     /// False for directories.
     pub fn needs_credentials(&self) -> bool {
         match self.address.scheme() {
@@ -222,9 +233,11 @@ impl Config {
                     site.name, other.address, site.address
                 )));
             }
-            if config.sites.iter().any(|other| other.address == site.address) {
+            if config.sites.iter().any(|other| other.is_one_store_with(&site)) {
                 return Err(Trouble::usage(format!("{shown}: two sites are {}", site.address))
-                    .hint("a site holds one shard of each stripe; give every site a bucket or prefix of its own"));
+                    .hint(
+                        "a site holds one shard of each stripe; give every site a bucket or prefix of its own, or its endpoint",
+                    ));
             }
             config.sites.push(site);
         }
@@ -525,6 +538,11 @@ mod tests {
             (
                 "[[site]]\naddress = \"/a\"\n[[site]]\naddress = \"/a/\"",
                 "two sites are file:///a",
+            ),
+            (
+                "[[site]]\naddress = \"s3://b/x\"\nendpoint = \"https://one.example\"\n\
+                 [[site]]\naddress = \"s3://b/x\"\nendpoint = \"https://one.example/\"",
+                "two sites are s3://b/x",
             ),
             (
                 "[[site]]\naddress = \"/a\"\nhosting = \"cloud\"",

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use self::desk::{Desk, mode, same_trees};
 
+mod adopts;
 mod charters;
 mod desk;
 mod provisional;
@@ -324,6 +325,11 @@ fn init_refuses_before_it_writes() {
     let gone = desk.site("gone");
     let err = refused(1, &["--site", &gone]);
     assert!(err.contains("gone is not there: mount it"), "{err}");
+    std::os::unix::fs::symlink(desk.path("a"), desk.path("again")).unwrap();
+    for twice in [desk.site("again"), format!("c={}/.", desk.site("a"))] {
+        let err = refused(2, &["--site", &twice]);
+        assert!(err.contains(" are one directory\nHint: "), "{err}");
+    }
     let dry = init(&["--dry-run"]);
     let (out, _) = desk.expect(0, &dry.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(out.contains("1+1: any 1 of the 2 sites restore."), "{out}");
@@ -566,6 +572,39 @@ fn datasets_of_the_configuration_and_standard_input() {
         ),
         (&2.into(), &1.into())
     );
+}
+
+#[test]
+fn a_damaged_catalog_is_kept_under_another_name_and_a_new_one_filled() {
+    let desk = Desk::new();
+    desk.tree();
+    desk.found();
+    desk.expect(0, &["replicate", "land-register"]);
+    let catalog = desk.path("exclave-state/catalog.sqlite");
+    for number in 1..=2 {
+        let mut bytes = fs::read(&catalog).unwrap();
+        let half = bytes.len() / 2;
+        bytes.truncate(half);
+        bytes[100 * number..].fill(0xEE);
+        fs::write(&catalog, &bytes).unwrap();
+        let (_, err) = desk.expect(1, &["replicate", "land-register"]);
+        assert!(err.contains("`exclave catalog rebuild --anew` moves it aside"), "{err}");
+        let rebuilt = desk.json(0, &["catalog", "rebuild", "--identity", "recovery.key"]);
+        let kept = desk.path(&format!("exclave-state/catalog.sqlite.old-{number}"));
+        let told = desk.path(rebuilt["old_kept_as"].as_str().unwrap());
+        assert_eq!(told, kept, "{rebuilt}");
+        assert_eq!(fs::read(&kept).unwrap(), bytes);
+        assert!(rebuilt["datasets"][0]["chunks"].as_u64().unwrap() > 0);
+        let again = desk.json(0, &["replicate", "land-register"]);
+        assert!(
+            again["snapshots"][0]["bytes_new"].as_u64().unwrap() < 100_000,
+            "{again}"
+        );
+    }
+    let sound = desk.json(0, &["catalog", "rebuild"]);
+    assert_eq!(sound["old_kept_as"], Value::Null);
+    let anew = desk.json(0, &["catalog", "rebuild", "--anew"]);
+    assert!(anew["old_kept_as"].as_str().unwrap().ends_with(".old-3"));
 }
 
 #[test]

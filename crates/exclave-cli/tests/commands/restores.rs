@@ -1,6 +1,9 @@
 //! Restores by the built program: what is planned, what is said of liars, what of forks.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 
@@ -29,6 +32,45 @@ fn a_plan_says_what_comes_from_where_at_which_rate_and_writes_nothing() {
         "{text}"
     );
     assert!(!desk.path("restored").exists());
+}
+
+#[test]
+fn a_head_that_is_damaged_at_one_site_is_a_finding() {
+    let desk = Desk::new();
+    let tree = desk.tree();
+    desk.found();
+    desk.expect(0, &["replicate", tree.to_str().unwrap()]);
+    let identity = ["--identity", "recovery.key"];
+    desk.expect(0, &[&["snapshots"][..], &identity].concat());
+    // Every site is asked for a head only when others fail: so the one left whole is the last one.
+    for site in ["a", "b"] {
+        let head = one_file(&one_folder(&one_folder(&one_folder(&desk.path(site)).join("heads"))));
+        let mut bytes = fs::read(&head).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::remove_file(&head).unwrap();
+        fs::write(&head, bytes).unwrap();
+    }
+    let (_, err) = desk.expect(3, &[&["snapshots"][..], &identity].concat());
+    assert!(err.contains("Warning: "), "{err}");
+    desk.expect(3, &[&["ls"][..], &identity].concat());
+    desk.expect(3, &[&["restore", "--to", "back"][..], &identity].concat());
+    same_trees(&tree, &desk.path("back"));
+}
+
+fn one_folder(within: &Path) -> PathBuf {
+    let folders = fs::read_dir(within).unwrap().map(|entry| entry.unwrap().path());
+    let folders: Vec<PathBuf> = folders.filter(|path| path.is_dir()).collect();
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    folders[0].clone()
+}
+
+fn one_file(within: &Path) -> PathBuf {
+    let files: Vec<PathBuf> = fs::read_dir(within)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    files[0].clone()
 }
 
 #[test]

@@ -22,6 +22,15 @@ pub enum ReplicateError {
         /// The class.
         class: u32,
     },
+    /// The state folder has forgotten datasets, and this may be one of them.
+    #[error(
+        "the dataset is new here, and the sites hold snapshots of {datasets} datasets of this writer that its state folder \
+         does not know"
+    )]
+    Forgotten {
+        /// How many.
+        datasets: usize,
+    },
     /// The class's numbers are impossible.
     #[error("class {class} can't be met")]
     Class {

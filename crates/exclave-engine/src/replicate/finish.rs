@@ -3,19 +3,19 @@
 //! The machine of `exclave-plan` says what may come next; every step here asks it. The head's exact bytes are fsynced in
 //! the journal before the first put, so a crash in between leads to the same bytes again, never to two heads of one seq.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use exclave_catalog::Catalog;
 use exclave_model::{
     Head, LedgerPart, LiveSet, ManifestRoot, Record, RecordHash, ReuseClaim, RunEntry, RunId, RunObject, RunPage,
-    RunStripes, SealedHead, Tag, Version1,
+    RunStripes, SealedHead, SiteId, Tag, Version1,
     limit::{RUNS_PER_HEAD_MAX, RUNS_PER_PAGE},
 };
 use exclave_plan::{Layout, Quorums, RunCommit, RunEvent, Verdict};
 use exclave_seal::{RunKey, SigningKey, sealed_box::seal_head};
 
-use super::{ReplicateError, pack::Packed, recover::chain_behind_journals, ship::publish_record};
+use super::{ReplicateError, look, pack::Packed, recover::chain_behind_journals, ship::publish_record};
 use crate::{
     archive::Archive,
     journal::{Journal, JournalEntry, JournalledHead},
@@ -27,7 +27,7 @@ use crate::{
 /// How long a shard that was seen counts without being looked for again.
 const SEEN_SECONDS: i64 = 24 * 3600;
 /// Most shards of one run that are listed at one site.
-const LISTED_MAX: usize = 10_000_000;
+pub(super) const LISTED_MAX: usize = 10_000_000;
 
 /// What finishing needs.
 pub(super) struct Finish<'a> {
@@ -43,6 +43,8 @@ pub(super) struct Finish<'a> {
     /// Runs that may be referred to, this one not among them.
     pub(super) notes: &'a BTreeMap<RunId, RunNote>,
     pub(super) tips: Vec<RecordHash>,
+    /// Sites that answered before the run began.
+    pub(super) reachable: &'a BTreeSet<SiteId>,
 }
 
 /// What became of the head.
@@ -136,15 +138,7 @@ impl Finish<'_> {
     fn count_reused(&self, commit: &mut RunCommit, stripes: &RunStripes) -> Result<(), ReplicateError> {
         let RunStripes { run, stripes } = stripes;
         let since = self.surroundings.clock.now_unix_seconds() - SEEN_SECONDS;
-        let mut seen = self.seen(*run, since)?;
-        let needed = self.quorums.shards_at_commit();
-        if stripes
-            .iter()
-            .any(|ordinal| seen.get(&ordinal).is_none_or(|count| *count < needed))
-        {
-            self.look_for_shards(*run, stripes)?;
-            seen = self.seen(*run, since)?;
-        }
+        let seen = look::seen_anew(self, *run, stripes, since)?;
         for ordinal in stripes.iter() {
             let Some(layout) = self.layout(*run, ordinal) else {
                 return Err(ReplicateError::UnknownLayout { run: *run, ordinal });
@@ -159,43 +153,6 @@ impl Finish<'_> {
                     .block_on(self.catalog.mark_stripes(*run, &lost))?;
             }
             commit.handle(RunEvent::StripeReused { layout, verified })?;
-        }
-        Ok(())
-    }
-
-    /// Shards of each stripe that were seen since a time.
-    fn seen(&self, run: RunId, since: i64) -> Result<BTreeMap<u32, u8>, ReplicateError> {
-        let health = self
-            .surroundings
-            .runtime
-            .block_on(self.catalog.stripe_health(run, 0..u32::MAX, since))?;
-        Ok(health.into_iter().map(|stripe| (stripe.ordinal, stripe.seen)).collect())
-    }
-
-    /// Lists a run's shards at every site and notes which are there, under the name that their hash gives them.
-    fn look_for_shards(&self, run: RunId, stripes: &LiveSet) -> Result<(), ReplicateError> {
-        let now = self.surroundings.clock.now_unix_seconds();
-        let runtime = &self.surroundings.runtime;
-        let receipts = runtime.block_on(self.catalog.receipts(run, 0..u32::MAX))?;
-        let prefix = self.archive.names.shards_prefix(run);
-        let (listings, _) = runtime.block_on(self.archive.list_everywhere(&prefix, LISTED_MAX));
-        for (at, listing) in listings {
-            let Some(site) = self.archive.sites.get(at).and_then(|handle| handle.id) else {
-                continue;
-            };
-            let listed: std::collections::HashSet<_> = listing.entries.iter().map(|entry| &entry.name).collect();
-            let there = receipts.iter().filter(|(ordinal, receipt)| {
-                let name = self.archive.names.shard(&exclave_model::ShardName {
-                    run,
-                    ordinal: *ordinal,
-                    index: receipt.index,
-                    tag: Tag::of_hash(receipt.payload.as_bytes()),
-                    attempt: receipt.attempt,
-                });
-                receipt.site == site && stripes.contains(*ordinal) && listed.contains(&name)
-            });
-            let there: LiveSet = there.map(|(ordinal, _)| *ordinal).collect();
-            runtime.block_on(self.catalog.set_seen(run, &there, site, now))?;
         }
         Ok(())
     }

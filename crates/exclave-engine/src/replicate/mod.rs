@@ -13,7 +13,9 @@ mod chunks;
 mod error;
 mod finish;
 mod flow;
+mod forgotten;
 mod intake;
+mod look;
 mod pack;
 mod preflight;
 mod recover;
@@ -42,6 +44,7 @@ use exclave_plan::{Candidate, Layout, Quorums, RunCommit, RunEvent, Verdict, lay
 use exclave_seal::{RunKey, SigningKey, entropy::draw, envelope::wrap, sealed_box::seal_label};
 use exclave_stripe::{Sealer, StripeShape};
 
+pub(crate) use self::upload::chain_text;
 use self::{
     chunks::Workers,
     finish::{Described, Finish},
@@ -93,6 +96,17 @@ pub struct ReplicateRequest {
     pub in_flight_bytes: usize,
     /// Sites that were probed and keep what they have when a name is taken.
     pub create_only: BTreeSet<SiteId>,
+    /// What to do when the dataset is new here, and the sites hold others of this writer that are not known here.
+    pub if_forgotten: IfForgotten,
+}
+
+/// What to do when the state folder has forgotten datasets and a new one is to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfForgotten {
+    /// Say so, and begin none: the new one may be one of the forgotten.
+    Refuse,
+    /// Begin it: it is another one.
+    BeginAnew,
 }
 
 /// Takes a dataset abroad.
@@ -106,9 +120,13 @@ pub fn replicate(
     let mut entropy = surroundings.entropy.entropy();
     let key = state.writer_key()?;
     let terms = Terms::of(archive, &key, &request)?;
+    forgotten::refuse_forgotten(archive, state, &key, &request, surroundings)?;
     let (dataset, _dataset_lock) = state.lock_dataset(&request.dataset, request.class, &mut *entropy)?;
     let recovered = recover::recover(archive, state, catalog, dataset.id, &key, surroundings)?;
     let preflight = preflight(archive, state, &key, &mut *entropy, surroundings)?;
+    for site in &preflight.bare {
+        surroundings.runtime.block_on(catalog.forget_sightings(*site))?;
+    }
     let (candidates, layout) = choose_layout(archive, &preflight, terms.quorums)?;
     let mut notes: BTreeMap<RunId, RunNote> = state
         .run_notes(dataset.id)?
@@ -372,6 +390,7 @@ impl Job<'_> {
             quorums: self.terms.quorums,
             notes: &self.notes,
             tips: self.preflight.tips.clone(),
+            reachable: &self.preflight.reachable,
         };
         finish.claim_reused(&mut commit, &packed.live)?;
         finish.refresh_records(&mut commit, &packed.live)?;
@@ -425,6 +444,7 @@ impl Job<'_> {
             verified_min,
             debt,
             debts_paid: self.debts.shards,
+            debts_unpaid: std::mem::take(&mut self.debts.unpaid),
             recovered_stripes: self.recovered.stripes,
             recovered_heads: self.recovered.heads_completed,
             new_incarnation: self.preflight.new_incarnation,

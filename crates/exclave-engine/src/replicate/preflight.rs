@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use exclave_model::{ObjectName, RecordHash, SiteId};
+use exclave_model::{KeyId, ObjectName, RecordHash, SiteId};
 use exclave_plan::heads;
 use exclave_seal::{Entropy, SigningKey};
 use exclave_site::Listing;
@@ -28,6 +28,9 @@ use crate::{
 /// What was learnt from the sites before anything was written.
 pub(super) struct Preflight {
     pub(super) reachable: BTreeSet<SiteId>,
+    /// Sites that show none of this writer's heads, though others do: new or taken back ([`crate::adopt`]). What was seen
+    /// there before counts for nothing.
+    pub(super) bare: BTreeSet<SiteId>,
     pub(super) troubles: Vec<(String, String)>,
     pub(super) new_incarnation: bool,
     /// Heads of other chains.
@@ -56,7 +59,9 @@ pub(super) fn preflight(
             .iter()
             .map(|trouble| (trouble.site.clone(), chain_text(&trouble.error)))
             .chain(strangers(archive, &listings))
+            .chain(archive.doubles().map(|(site, what)| (site, what.to_string())))
             .collect(),
+        bare: bare(archive, key.id(), &listings),
         new_incarnation: false,
         tips: Vec::new(),
         alarms: Vec::new(),
@@ -81,18 +86,26 @@ pub(super) fn preflight(
     Ok(preflight)
 }
 
-/// Stores that answer and show no plate: emptied, or not the ones that the archive was founded with. What is owed to their
-/// sites can't be paid there.
+/// Sites whose complete listing of heads has none of this writer's, when any site has one.
+fn bare(archive: &Archive, writer: KeyId, listings: &BTreeMap<usize, Listing>) -> BTreeSet<SiteId> {
+    let ours = archive.names.writer_prefix(writer);
+    let shows = |listing: &Listing| listing.entries.iter().any(|entry| ours.contains(&entry.name));
+    if !listings.values().any(shows) {
+        return BTreeSet::new();
+    }
+    let without = listings
+        .iter()
+        .filter(|(_, listing)| listing.complete && !shows(listing));
+    without.filter_map(|(at, _)| archive.sites.get(*at)?.id).collect()
+}
+
+/// Stores that answer and count as no site. What is owed to their sites can't be paid there.
 fn strangers<'a>(
     archive: &'a Archive,
     listings: &'a BTreeMap<usize, Listing>,
 ) -> impl Iterator<Item = (String, String)> + 'a {
     let answering = listings.keys().filter_map(|at| archive.sites.get(*at));
-    answering.filter(|handle| handle.id.is_none()).map(|handle| {
-        let what =
-            "answers and shows no plate of this archive: it was emptied, or is another store; no shards go there";
-        (handle.name.clone(), what.to_owned())
-    })
+    answering.filter_map(|handle| Some((handle.name.clone(), handle.plate.complaint()?.to_owned())))
 }
 
 /// What the names below our own chain say, before anything is believed.

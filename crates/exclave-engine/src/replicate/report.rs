@@ -3,6 +3,8 @@
 use exclave_dataset::walk::Finding;
 use exclave_model::{Counts, DatasetId, RecordHash, RunId};
 
+use crate::debt::UnpaidDebts;
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunOutcome {
@@ -41,6 +43,8 @@ pub struct ReplicateReport {
     pub debt: u64,
     /// Shards owed by earlier runs that were paid first.
     pub debts_paid: u64,
+    /// Shards owed by earlier runs that could not be paid, by site and reason.
+    pub debts_unpaid: Vec<UnpaidDebts>,
     /// Stripes of dead runs that were taken over, and heads of dead runs that were completed.
     pub recovered_stripes: u64,
     /// See above.

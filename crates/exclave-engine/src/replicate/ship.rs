@@ -196,7 +196,7 @@ impl Settling<'_> {
             .block_on(join_all(handles.iter().map(|(_, handle)| handle.site.flush())));
         for ((site, _), result) in handles.iter().zip(flushed) {
             let Err(error) = result else { continue };
-            self.standing.failed(*site, &error);
+            self.standing.failed(*site, &error, self.surroundings);
             for shipped in group.iter_mut() {
                 let index = shipped.layout.index_of(*site);
                 shipped

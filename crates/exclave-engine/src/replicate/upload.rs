@@ -6,12 +6,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use exclave_model::{ArchiveNames, ObjectName, ReadBack, ShardName, SiteId, Tag};
 use exclave_plan::{
-    FailureClass, Quorums, StripeAction, StripeCommit, StripeEvent, StripeState, commit::stripe::Finding,
+    FailureClass, Health, HealthLimits, Quorums, StripeAction, StripeCommit, StripeEvent, StripeState,
+    commit::stripe::Finding,
 };
 use exclave_site::{Body, Class, PutMode, Site, SiteError, Stored};
 use exclave_stripe::{SealedStripe, Shard};
@@ -22,9 +24,6 @@ use crate::{
     surroundings::{Progress, Surroundings},
 };
 
-/// Failures in a row after which a site is left alone for the rest of the run.
-const STRIKES_MAX: u32 = 3;
-
 /// How the sites have behaved in this run.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
@@ -33,41 +32,47 @@ pub(super) struct Standing {
 
 #[derive(Debug, Default)]
 struct StandingState {
-    strikes: BTreeMap<SiteId, u32>,
+    health: BTreeMap<SiteId, Health>,
     /// The last thing each failing site said, for the report.
     said: BTreeMap<SiteId, String>,
     alarms: BTreeSet<String>,
 }
 
+/// The machine's time: it measures rests of half a minute and longer.
+fn now(surroundings: &Surroundings) -> Duration {
+    Duration::from_secs(u64::try_from(surroundings.clock.now_unix_seconds()).unwrap_or(0))
+}
+
 impl Standing {
-    pub(super) fn failed(&self, site: SiteId, error: &SiteError) {
+    pub(super) fn failed(&self, site: SiteId, error: &SiteError, surroundings: &Surroundings) {
+        let now = now(surroundings);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *state.strikes.entry(site).or_default() += 1;
+        let health = state.health.entry(site);
+        health
+            .or_insert_with(|| Health::new(HealthLimits::OPERATIONS))
+            .failed(now, now);
         state.said.insert(site, chain_text(error));
     }
 
     fn worked(&self, site: SiteId) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .strikes
-            .remove(&site);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(health) = state.health.get_mut(&site) {
+            health.answered();
+        }
     }
 
-    /// Sites that are left alone.
+    /// Sites that are left alone for now.
     pub(super) fn down(&self) -> BTreeSet<SiteId> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state
-            .strikes
-            .iter()
-            .filter(|(_, strikes)| **strikes >= STRIKES_MAX)
-            .map(|(site, _)| *site)
-            .collect()
+        let down = state.health.iter().filter(|(_, health)| health.is_down());
+        down.map(|(site, _)| *site).collect()
     }
 
-    fn is_down(&self, site: SiteId) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.strikes.get(&site).is_some_and(|strikes| *strikes >= STRIKES_MAX)
+    /// True when something may be asked of a site; after a rest that holds for one operation, whose answer decides.
+    fn may_begin(&self, site: SiteId, surroundings: &Surroundings) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let health = state.health.get_mut(&site);
+        health.is_none_or(|health| health.may_begin(now(surroundings)))
     }
 
     /// What failing sites said last.
@@ -206,7 +211,7 @@ async fn act(
     ) else {
         return lasting;
     };
-    if standing.is_down(*site) {
+    if !standing.may_begin(*site, surroundings) {
         return lasting;
     }
     let name = route.names.shard(&ShardName {
@@ -226,7 +231,7 @@ async fn act(
             event
         }
         Err((error, event)) => {
-            standing.failed(*site, &error);
+            standing.failed(*site, &error, surroundings);
             event
         }
     }

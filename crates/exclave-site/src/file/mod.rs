@@ -9,8 +9,8 @@
 //!
 //! The body goes to `~<process>.<number>` beside its place (no object name has a `~`, so it is never listed or read),
 //! then takes its name in one step: `renameat2(RENAME_NOREPLACE)` for a create-only put, `link` and `unlink` where the
-//! file system lacks that, `rename` for a plain one. A killed put leaves at most such a leftover; a failed one removes
-//! its own.
+//! file system lacks that, `rename` for a plain one. A killed put leaves at most such a leftover, until a sweep finds it
+//! a day old; a failed one removes its own.
 //!
 //! # When it is durable
 //!
@@ -26,6 +26,7 @@
 //! Its version 0.14 syncs what it should (file, directory, new parents). But it follows symbolic links in listings and
 //! reads, opens whatever lies there, knows no `syncfs`, and tells errors such as a full disk only as text.
 
+mod sweep;
 mod tree;
 
 use std::fs::File;
@@ -225,6 +226,17 @@ impl Destroy for FileSite {
             }
         });
         delete.await.map_err(|error| error.object(name))
+    }
+
+    async fn sweep(&self) -> Result<u64, SiteError> {
+        self.blocking(Operation::Sweep, |inner| {
+            let root = inner.root()?;
+            let (name, marker) = inner.create_leftover(root)?;
+            let swept = sweep::sweep(root, &marker);
+            let _ = rustix::fs::unlinkat(root, &name, AtFlags::empty());
+            swept
+        })
+        .await
     }
 }
 

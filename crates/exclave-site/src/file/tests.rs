@@ -41,6 +41,58 @@ async fn leftovers_of_killed_puts_are_neither_listed_nor_read() {
 }
 
 #[tokio::test]
+async fn a_sweep_takes_old_leftovers_and_nothing_else() {
+    let (folder, site) = site(Durability::Flush);
+    let outside = tempfile::tempdir().unwrap();
+    let day = std::time::Duration::from_secs(24 * 3600);
+    let make = |path: std::path::PathBuf, age: std::time::Duration| {
+        let file = std::fs::File::create(&path).unwrap();
+        // The age is told by the clock of the file system, which wrote this file's time.
+        let now = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(now - age).unwrap();
+        path
+    };
+    site.put(&name("a/b/c"), Body::from(vec![7; 10]), PutMode::Create)
+        .await
+        .unwrap();
+    let within = |path: &str| folder.path().join(path);
+    let gone = ["~17.0", "a/~17.1", "a/b/~4294967295.18446744073709551615"].map(|path| make(within(path), 2 * day));
+    std::fs::create_dir(within("lost+found")).unwrap();
+    std::fs::create_dir(within("a/~3.4")).unwrap();
+    let mut stay: Vec<_> = [
+        "a/~",
+        "a/~17",
+        "a/~17.",
+        "a/~.1",
+        "a/~17.1x",
+        "a/~17.1.2",
+        "a/~-1.2",
+        "a/~1.-2",
+        "a/17.1",
+        "a/B~1.1",
+        "lost+found/~17.2",
+        "a/~3.4/~17.3",
+    ]
+    .map(|path| make(within(path), 2 * day))
+    .into();
+    stay.push(make(within("a/~17.5"), day / 2));
+    make(outside.path().join("~17.0"), 2 * day);
+    symlink(outside.path(), within("out")).unwrap();
+    symlink(outside.path().join("~17.0"), within("a/~18.0")).unwrap();
+    stay.extend([outside.path().join("~17.0"), within("a/~18.0"), within("a/b/c")]);
+    assert_eq!(site.sweep().await.unwrap(), 3);
+    assert_eq!(site.sweep().await.unwrap(), 0);
+    for path in &gone {
+        assert!(!path.exists(), "{}", path.display());
+    }
+    for path in &stay {
+        assert!(path.symlink_metadata().is_ok(), "{}", path.display());
+    }
+    let left = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 3, "a, lost+found and out: the marker is gone");
+}
+
+#[tokio::test]
 async fn links_and_pipes_are_no_objects() {
     let (folder, site) = site(Durability::Flush);
     let outside = tempfile::tempdir().unwrap();

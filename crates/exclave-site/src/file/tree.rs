@@ -141,12 +141,12 @@ fn parents(name: &str) -> impl Iterator<Item = &str> {
         .split_terminator('/')
 }
 
-fn open_directory(at: impl AsFd, component: &str) -> Result<OwnedFd, Errno> {
+pub(super) fn open_directory(at: impl AsFd, component: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(at, component, flags, Mode::empty())
 }
 
-fn again(directory: &OwnedFd) -> Result<OwnedFd, Errno> {
+pub(super) fn again(directory: &OwnedFd) -> Result<OwnedFd, Errno> {
     // A fresh open file description: reading a directory moves its position.
     open_directory(directory, ".")
 }

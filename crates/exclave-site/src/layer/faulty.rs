@@ -387,6 +387,10 @@ impl<S: Site + Destroy> Destroy for Faulty<S> {
             .await
             .map_err(|error| error.object(name))
     }
+
+    async fn sweep(&self) -> Result<u64, SiteError> {
+        self.inner.sweep().await
+    }
 }
 
 #[cfg(test)]

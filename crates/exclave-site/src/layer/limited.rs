@@ -3,8 +3,12 @@
 //! A bucket of tokens (one a byte) fills at the allowed rate up to one second's worth. An operation takes its bytes before it
 //! starts and may run the bucket into debt; who comes next waits until the debt is paid. So a shard larger than a second's
 //! worth passes, and the rate holds on average. What a get will weigh isn't known before, so it pays afterwards.
+//!
+//! Puts wait for all others. A shard counts when it was read back, so a read-back that queued behind all puts of a slow line
+//! would leave what has arrived uncounted; and a put that waits for bandwidth holds no request.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,11 +42,13 @@ impl From<&SiteSettings> for Limits {
     }
 }
 
-/// A site that is asked for no more than its limits. Whoever has to wait, waits in order.
+/// A site that is asked for no more than its limits. Whoever has to wait, waits in order, puts behind all others.
 #[derive(Debug)]
 pub struct Limited<S> {
     inner: S,
     requests: Semaphore,
+    /// Operations other than puts that wait for a request.
+    waiting: AtomicUsize,
     upload: Option<Bucket>,
     download: Option<Bucket>,
 }
@@ -54,6 +60,7 @@ impl<S: Site> Limited<S> {
         Self {
             inner,
             requests: Semaphore::new(requests.min(Semaphore::MAX_PERMITS)),
+            waiting: AtomicUsize::new(0),
             upload: limits.upload_per_second_max.map(Bucket::new),
             download: limits.download_per_second_max.map(Bucket::new),
         }
@@ -61,7 +68,21 @@ impl<S: Site> Limited<S> {
 
     /// Waits for a free request. The semaphore is never closed, so there always is a turn.
     async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        let _waits = Waiting::begin(&self.waiting);
         self.requests.acquire().await.ok()
+    }
+
+    /// The same for a put, which goes to the end of the queue as long as others wait.
+    async fn last_turn(&self) -> Option<SemaphorePermit<'_>> {
+        loop {
+            let permit = self.requests.acquire().await.ok()?;
+            if self.waiting.load(Ordering::SeqCst) == 0 {
+                return Some(permit);
+            }
+            // The one who comes next in the queue has it at once; this put is queued anew when it asks again.
+            drop(permit);
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn paid(&self, read: Result<Bytes, SiteError>) -> Result<Bytes, SiteError> {
@@ -75,6 +96,22 @@ impl<S: Site> Limited<S> {
         if let Some(bucket) = bucket {
             bucket.wait_until_solvent().await;
         }
+    }
+}
+
+/// One that waits, until it is dropped: also when its operation is cancelled.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -137,11 +174,11 @@ impl Bucket {
 #[async_trait]
 impl<S: Site> Site for Limited<S> {
     async fn put(&self, name: &ObjectName, body: Body, mode: PutMode) -> Result<Stored, SiteError> {
-        let _turn = self.turn().await;
         Self::solvent(self.upload.as_ref()).await;
         if let Some(bucket) = &self.upload {
             bucket.take(body.len());
         }
+        let _turn = self.last_turn().await;
         self.inner.put(name, body, mode).await
     }
 

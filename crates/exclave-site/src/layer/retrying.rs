@@ -5,21 +5,26 @@
 //! fails half the time is soon given up instead of being asked twice for everything (THREATS D5). The wait before attempt i + 1
 //! is drawn from 0 to `base` x 2^i, at most `wait_max` ("full jitter").
 //!
+//! Operations share what they learn, when a [`Watch`] is given: an operation that fails while others fail as well is not
+//! tried to the end, and none is begun at a site that is known to be down. Who decides that is the watch, not this layer.
+//!
 //! A put that succeeds at a later attempt returns [`Stored::Unknown`], whatever the site said: an earlier attempt may have been
 //! applied, whole or torn, and then "already exists" is our own doing. Reading the whole object tells.
 
-use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use std::{fmt, io};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use exclave_model::{ObjectName, Prefix};
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 
 use crate::contract::{Children, Listing, PutMode, Site, Stored};
-use crate::{Body, SiteAddress, SiteError};
+use crate::error::{Failure, Operation};
+use crate::{Body, Class, SiteAddress, SiteError};
 
 /// Attempts of one operation, the first included.
 pub const ATTEMPTS_MAX: u32 = 8;
@@ -41,6 +46,24 @@ impl<F: Fn(u64) -> u64 + Send + Sync> Jitter for F {
         self(most)
     }
 }
+
+/// Keeps an eye on a site over all operations.
+pub trait Watch: Send + Sync {
+    /// Asks for leave to begin an operation.
+    fn may_begin(&self) -> bool;
+
+    /// True when the site is given up, so that waiting for another attempt is in vain.
+    fn is_down(&self) -> bool;
+
+    /// An attempt was answered, whatever the answer.
+    fn answered(&self);
+
+    /// An attempt that was begun then got no answer.
+    fn failed(&self, began: Instant);
+}
+
+/// Waits are cut into pieces, so that an operation which waits hears soon that the site was given up.
+const WAIT_PIECE: Duration = Duration::from_millis(500);
 
 /// How retries wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +88,7 @@ pub struct Retrying<S> {
     inner: S,
     patience: Patience,
     jitter: Box<dyn Jitter>,
+    watch: Option<Box<dyn Watch>>,
     operations: AtomicU64,
     retries: AtomicU64,
 }
@@ -86,9 +110,17 @@ impl<S: Site> Retrying<S> {
             inner,
             patience,
             jitter: Box::new(jitter),
+            watch: None,
             operations,
             retries,
         }
+    }
+
+    /// Lets all operations share what they learn about the site.
+    #[must_use]
+    pub fn watched(mut self, watch: impl Watch + 'static) -> Self {
+        self.watch = Some(Box::new(watch));
+        self
     }
 
     /// Retries so far.
@@ -100,22 +132,56 @@ impl<S: Site> Retrying<S> {
     /// attempts it took.
     async fn persist<'a, T>(
         &self,
+        operation: Operation,
         act: impl Fn() -> BoxFuture<'a, Result<T, SiteError>> + Send + Sync,
     ) -> Result<(T, u32), SiteError> {
         self.operations.fetch_add(1, Ordering::Relaxed);
+        if self.watch.as_ref().is_some_and(|watch| !watch.may_begin()) {
+            let error = SiteError::new(self.inner.address(), operation, Failure::Unreachable);
+            return Err(error.because(io::Error::other("it has not answered for a while and is left alone")));
+        }
         let mut attempt = 1;
         loop {
+            let began = Instant::now();
             let outcome = act().await;
+            self.tell(began, outcome.as_ref().err());
             match outcome {
                 Ok(done) => return Ok((done, attempt)),
                 Err(error) if error.is_retryable() && attempt < ATTEMPTS_MAX && self.spend() => {
                     let wait = self.wait_before(attempt);
                     tracing::debug!(%error, attempt, wait_ms = wait.as_millis(), "trying again");
-                    tokio::time::sleep(wait).await;
+                    if !self.wait(wait).await {
+                        return Err(error);
+                    }
                     attempt += 1;
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    fn tell(&self, began: Instant, error: Option<&SiteError>) {
+        let Some(watch) = &self.watch else { return };
+        match error.map(SiteError::class) {
+            Some(Class::Unreachable | Class::Slow) => watch.failed(began),
+            // A refusal, a failure inside or half an answer come from a site that is there.
+            Some(_) | None => watch.answered(),
+        }
+    }
+
+    /// Waits; false when the site was given up meanwhile.
+    async fn wait(&self, wait: Duration) -> bool {
+        let given_up = || self.watch.as_ref().is_some_and(|watch| watch.is_down());
+        let until = Instant::now() + wait;
+        loop {
+            if given_up() {
+                return false;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            tokio::time::sleep(left.min(WAIT_PIECE)).await;
         }
     }
 
@@ -142,28 +208,44 @@ impl<S: Site> Retrying<S> {
 #[async_trait]
 impl<S: Site> Site for Retrying<S> {
     async fn put(&self, name: &ObjectName, body: Body, mode: PutMode) -> Result<Stored, SiteError> {
-        let (stored, attempts) = self.persist(|| self.inner.put(name, body.clone(), mode)).await?;
+        let (stored, attempts) = self
+            .persist(Operation::Put, || self.inner.put(name, body.clone(), mode))
+            .await?;
         Ok(if attempts == 1 { stored } else { Stored::Unknown })
     }
 
     async fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Bytes, SiteError> {
-        Ok(self.persist(|| self.inner.get(name, bytes_max)).await?.0)
+        Ok(self
+            .persist(Operation::Get, || self.inner.get(name, bytes_max))
+            .await?
+            .0)
     }
 
     async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, SiteError> {
-        Ok(self.persist(|| self.inner.get_range(name, range.clone())).await?.0)
+        Ok(self
+            .persist(Operation::GetRange, || self.inner.get_range(name, range.clone()))
+            .await?
+            .0)
     }
 
     async fn length(&self, name: &ObjectName) -> Result<u64, SiteError> {
-        Ok(self.persist(|| self.inner.length(name)).await?.0)
+        Ok(self.persist(Operation::Length, || self.inner.length(name)).await?.0)
     }
 
     async fn list(&self, prefix: &Prefix, entries_max: usize) -> Result<Listing, SiteError> {
-        Ok(self.persist(|| self.inner.list(prefix, entries_max)).await?.0)
+        Ok(self
+            .persist(Operation::List, || self.inner.list(prefix, entries_max))
+            .await?
+            .0)
     }
 
     async fn list_children(&self, prefix: &Prefix, entries_max: usize) -> Result<Children, SiteError> {
-        Ok(self.persist(|| self.inner.list_children(prefix, entries_max)).await?.0)
+        Ok(self
+            .persist(Operation::ListChildren, || {
+                self.inner.list_children(prefix, entries_max)
+            })
+            .await?
+            .0)
     }
 
     async fn flush(&self) -> Result<(), SiteError> {

@@ -75,6 +75,46 @@ async fn attempts_and_the_budget_of_a_run_are_limited() {
     assert_eq!(site.count(Operation::Length), 200 + 102);
 }
 
+/// Gives a site up at the sixth failure.
+#[derive(Clone, Default)]
+struct Sixth(Arc<std::sync::atomic::AtomicU32>);
+
+impl crate::layer::retrying::Watch for Sixth {
+    fn may_begin(&self) -> bool {
+        !self.is_down()
+    }
+
+    fn is_down(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::SeqCst) >= 6
+    }
+
+    fn answered(&self) {
+        self.0.store(0, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn failed(&self, _began: Instant) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn operations_share_that_a_site_is_down() {
+    let inner = simulated();
+    let site = retrying(&inner).watched(Sixth::default());
+    inner.inflict(When::any(), Fault::LostBefore);
+    let start = Instant::now();
+    let names: Vec<ObjectName> = (0..4).map(|number| name(&format!("a/{number}"))).collect();
+    let gets = names.iter().map(|name| site.get(name, 10));
+    for outcome in futures::future::join_all(gets).await {
+        assert_eq!(outcome.unwrap_err().class(), Class::Unreachable);
+    }
+    // Four first attempts, and as many second ones as it takes: nobody waits for an eighth.
+    assert!((6..=8).contains(&inner.count(Operation::Get)));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    let error = site.put(&name("b"), Body::default(), PutMode::Plain).await.unwrap_err();
+    assert_eq!((error.class(), inner.count(Operation::Put)), (Class::Unreachable, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_put_that_took_two_attempts_is_unknown() {
     let site = simulated();
@@ -148,6 +188,47 @@ async fn requests_in_flight_are_limited() {
     futures::future::join_all(names.iter().map(|n| limited.length(n))).await;
     // Ten requests of a second, three at a time.
     assert_eq!(start.elapsed(), Duration::from_secs(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_read_back_goes_before_puts_that_wait() {
+    let inner = simulated();
+    inner.disk().plant(&name("there"), bytes::Bytes::from_static(b"x"));
+    // Each operation takes a second, and one goes at a time.
+    inner.inflict(
+        When::any(),
+        Fault::Slow {
+            wait: Duration::from_secs(1),
+        },
+    );
+    let limits = Limits {
+        requests_in_flight_max: 1,
+        ..UNLIMITED
+    };
+    let site = Arc::new(Limited::new(inner.clone(), &limits));
+    let puts: Vec<_> = (0..8)
+        .map(|number| {
+            let site = Arc::clone(&site);
+            tokio::spawn(async move {
+                site.put(&name(&format!("a/{number}")), Body::default(), PutMode::Plain)
+                    .await
+                    .unwrap();
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let start = Instant::now();
+    for _ in 0..2 {
+        site.length(&name("there")).await.unwrap();
+    }
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    // One that stops waiting stands in nobody's way.
+    let cancelled = tokio::time::timeout(Duration::from_millis(10), site.length(&name("there"))).await;
+    assert!(cancelled.is_err());
+    for put in puts {
+        put.await.unwrap();
+    }
+    assert_eq!(inner.count(Operation::Put), 8);
 }
 
 #[tokio::test(start_paused = true)]

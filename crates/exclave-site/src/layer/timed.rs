@@ -108,6 +108,11 @@ impl<S: Site + Destroy> Destroy for Timed<S> {
             .await
             .map_err(|error| error.object(name))
     }
+
+    async fn sweep(&self) -> Result<u64, SiteError> {
+        // It looks at every name, as a listing does.
+        within(self.address(), Operation::Sweep, self.listing_max, self.inner.sweep()).await
+    }
 }
 
 #[async_trait]

@@ -284,6 +284,10 @@ impl Destroy for RemoteSite {
             Err(error) => Err(self.blame(Operation::Delete, &error).object(name)),
         }
     }
+
+    async fn sweep(&self) -> Result<u64, SiteError> {
+        Ok(0)
+    }
 }
 
 #[async_trait]

@@ -267,6 +267,7 @@ impl Stage {
             read_attempts: NonZeroU32::MIN.saturating_add(1),
             in_flight_bytes: IN_FLIGHT_BYTES_DEFAULT,
             create_only: BTreeSet::new(),
+            if_forgotten: exclave_engine::IfForgotten::Refuse,
         };
         let report = replicate(archive, &state, &catalog, request, &self.edge.surroundings).because(failed)?;
         self.edge.block_on(catalog.close());
