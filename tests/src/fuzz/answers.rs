@@ -43,7 +43,7 @@ const BYTES_MAX: u64 = 64 << 10;
 const ENTRY_BYTES_MIN: usize = 20;
 
 /// A site's kind.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Amazon's protocol.
     S3,
@@ -62,26 +62,34 @@ pub fn read(kind: Kind, bytes: &[u8]) -> bool {
     };
     let room = ready.iter().map(|answer| answer.body().len()).sum::<usize>() / ENTRY_BYTES_MIN;
     let requests_max = ready.len() + MORE_REQUESTS_MAX;
-    let ready = Arc::new(Ready {
-        answers: Mutex::new(ready),
-        requests: AtomicUsize::new(0),
-    });
+    let ready = Ready::new(ready);
+    let done = at(kind, &ready, async |site| act(site, &asked, room).await);
+    let requests = ready.requests.load(Ordering::Relaxed);
+    assert!(
+        requests <= requests_max,
+        "{requests} requests, at most {requests_max} expected"
+    );
+    done
+}
+
+/// Does something at a site that gives these answers.
+#[expect(clippy::panic, reason = "an address and settings of ours that make no site are a broken test")]
+fn at<T>(kind: Kind, ready: &Arc<Ready>, act: impl AsyncFnOnce(&dyn Everything) -> T) -> T {
     let (address, settings) = site(kind);
     let opened = SiteAddress::parse(&address)
         .ok()
-        .and_then(|address| open_answered(&address, &settings, Arc::<Ready>::clone(&ready)).ok());
+        .and_then(|address| open_answered(&address, &settings, Arc::<Ready>::clone(ready)).ok());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let (Some(site), Ok(runtime)) = (opened, runtime) else {
         panic!("no site of kind {kind:?}, or no runtime, can be had here");
     };
-    let done = runtime.block_on(act(&site, &asked, room));
-    let requests = ready.requests.load(Ordering::Relaxed);
-    assert!(
-        requests <= requests_max,
-        "{requests} requests for {requests_max} answers"
-    );
-    done
+    runtime.block_on(act(&site))
 }
+
+/// All that can be asked of a site.
+trait Everything: Site + Destroy + Retention {}
+
+impl<S: Site + Destroy + Retention> Everything for S {}
 
 /// Requests beyond the one that finds no answer: a range that fails for no clear reason asks for the length.
 const MORE_REQUESTS_MAX: usize = 2;
@@ -99,7 +107,7 @@ enum Asked {
     Lock,
 }
 
-async fn act<S: Site + Destroy + Retention>(site: &S, asked: &Asked, room: usize) -> bool {
+async fn act(site: &dyn Everything, asked: &Asked, room: usize) -> bool {
     let name = object();
     match asked {
         Asked::List(prefix) => match site.list(prefix, ENTRIES_MAX).await {
@@ -201,6 +209,15 @@ struct Ready {
     requests: AtomicUsize,
 }
 
+impl Ready {
+    fn new(answers: VecDeque<Response<Bytes>>) -> Arc<Self> {
+        Arc::new(Self {
+            answers: Mutex::new(answers),
+            requests: AtomicUsize::new(0),
+        })
+    }
+}
+
 impl fmt::Debug for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ready").finish_non_exhaustive()
@@ -284,5 +301,90 @@ fn line(bytes: &[u8]) -> (&[u8], &[u8]) {
             (line, rest.get(1..).unwrap_or_default())
         }
         None => (bytes, &[]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzz::seeds;
+
+    const KINDS: [(Kind, &str); 4] = [
+        (Kind::S3, "s3-answers"),
+        (Kind::Azure, "azure-answers"),
+        (Kind::Gcs, "gcs-answers"),
+        (Kind::WebDav, "webdav-answers"),
+    ];
+
+    /// What a store of each kind writes around a name below our prefix.
+    const NAMES: [&str; 4] = [
+        "<Key>exclave/",
+        "<Prefix>exclave/",
+        "<Name>exclave/",
+        "<D:href>/exclave/",
+    ];
+
+    #[test]
+    fn what_servers_listed_comes_out() {
+        for (kind, parser) in KINDS {
+            let mut named = 0;
+            for seed in seeds::answers(parser) {
+                let text = String::from_utf8_lossy(&seed).into_owned();
+                let (asked, ready) = parse(&seed).unwrap();
+                let ready = Ready::new(ready);
+                let found = at(kind, &ready, async |site| match &asked {
+                    Asked::List(prefix) => site.list(prefix, ENTRIES_MAX).await.map(|found| {
+                        assert_eq!(found.ignored, 0, "{text}");
+                        found.entries.len()
+                    }),
+                    Asked::Children(prefix) => site.list_children(prefix, ENTRIES_MAX).await.map(|found| {
+                        assert_eq!(found.ignored, 0, "{text}");
+                        found.entries.len() + found.prefixes.len()
+                    }),
+                    _ => Ok(0),
+                });
+                let names: usize = NAMES.iter().map(|name| text.matches(name).count()).sum();
+                // Of these, some are the directory or the prefix that was asked for.
+                assert!(found.as_ref().is_ok_and(|found| *found <= names), "{found:?}: {text}");
+                named += found.unwrap();
+            }
+            assert!(named >= 5, "{kind:?}: {named} names");
+        }
+    }
+
+    #[test]
+    fn what_servers_granted_is_success() {
+        for (kind, parser) in KINDS {
+            for seed in seeds::answers(parser) {
+                let text = String::from_utf8_lossy(&seed).into_owned();
+                let last = text.rsplit("HTTP/1.1 ").next().unwrap();
+                // A batch's answer ends in a status of its own.
+                let granted = last.starts_with('2');
+                assert!(!granted || read(kind, &seed), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_answers_are_a_refused_connection_and_nonsense_is_none() {
+        assert!(!read(Kind::S3, b"list \n"));
+        assert!(!read(Kind::S3, b"list"));
+        assert!(
+            parse(b"list runs/\nHTTP/1.1 200\n\n<a/>\n%%\nHTTP/1.1 503\n\n")
+                .unwrap()
+                .1
+                .len()
+                == 2
+        );
+        for nonsense in [
+            &b""[..],
+            b"sing\n",
+            b"list ..\n",
+            b"range 1\n",
+            b"get\nHTTP/1.1 20",
+            b"get\nHTTP/1.1 200\nx",
+        ] {
+            assert!(parse(nonsense).is_none(), "{nonsense:?}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use exclave_engine::journal::{Journal, JournalEntry};
 use exclave_model::{
     ChunkId, ChunkRef, Codec, Counts, ManifestRoot, Record, RunId, SealedHead, SignedObject, SourceKind,
@@ -76,10 +77,18 @@ pub fn vectors() -> Vec<Vector> {
         .collect()
 }
 
-/// What servers of a kind have answered, as `answers` reads it.
-fn answers(kind: &str) -> Vec<Vec<u8>> {
+/// What servers have answered, for a parser of answers.
+pub(super) fn answers(parser: &str) -> Vec<Vec<u8>> {
+    let kind = parser.trim_end_matches("-answers");
     let files = files(&folder("answers").join(kind), "txt").unwrap();
     files.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// Inputs that runs guided by coverage found worth keeping: a line of base64 for each.
+fn kept(parser: &str) -> Vec<Vec<u8>> {
+    let file = folder("corpus").join(format!("{parser}.txt"));
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().map(|line| STANDARD.decode(line).unwrap()).collect()
 }
 
 /// Pages of run tables, which the vectors keep several at a time.
@@ -188,7 +197,7 @@ pub fn seeds(parser: &str, vectors: &[Vector]) -> Vec<Vec<u8>> {
         "live-set" => seeds.push([1u64, 2, 3, 4].iter().flat_map(|number| number.to_be_bytes()).collect()),
         "journal" => seeds.push(a_journal()),
         "s3-answers" | "azure-answers" | "gcs-answers" | "webdav-answers" => {
-            seeds.extend(answers(parser.trim_end_matches("-answers")));
+            seeds.extend(answers(parser));
         }
         // The level of the root stands in front, as the raw length of a chunk does.
         "manifest" => seeds.iter_mut().for_each(|seed| seed.insert(0, 0)),
@@ -199,6 +208,7 @@ pub fn seeds(parser: &str, vectors: &[Vector]) -> Vec<Vec<u8>> {
         _ => {}
     }
     seeds.retain(|seed| seed.len() <= SEED_BYTES_MAX || parser == "shard");
+    seeds.extend(kept(parser));
     assert!(!seeds.is_empty(), "{parser} has no seeds");
     seeds
 }
