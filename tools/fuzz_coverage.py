@@ -97,6 +97,7 @@ def fuzz(program, parser, seeds, seconds):
     begun = datetime.datetime.now(datetime.timezone.utc)
     ended = run(program, parser, "-print_final_stats=1", f"-max_total_time={seconds}", f"-timeout={SECONDS_ONE_INPUT_MAX}",
                 f"-artifact_prefix={findings}/", "-print_funcs=0", *dictionary, corpus, seeds)
+    lasted = datetime.datetime.now(datetime.timezone.utc) - begun
     log = ended.stdout
     write(CACHE / "logs" / f"{parser}.log", log)
     shutil.rmtree(few, ignore_errors=True)
@@ -112,7 +113,7 @@ def fuzz(program, parser, seeds, seconds):
     return {
         "parser": parser,
         "began": begun.strftime("%Y-%m-%d %H:%M"),
-        "seconds": seconds,
+        "seconds": round(lasted.total_seconds()),
         "runs": number(r"stat::number_of_executed_units:\s+(\d+)", log),
         "first": int(next(iter(re.findall(r"INITED cov: (\d+)", log)), 0)),
         "edges": int(last[-1][0]) if last else 0,

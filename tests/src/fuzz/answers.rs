@@ -73,7 +73,10 @@ pub fn read(kind: Kind, bytes: &[u8]) -> bool {
 }
 
 /// Does something at a site that gives these answers.
-#[expect(clippy::panic, reason = "an address and settings of ours that make no site are a broken test")]
+#[expect(
+    clippy::panic,
+    reason = "an address and settings of ours that make no site are a broken test"
+)]
 fn at<T>(kind: Kind, ready: &Arc<Ready>, act: impl AsyncFnOnce(&dyn Everything) -> T) -> T {
     let (address, settings) = site(kind);
     let opened = SiteAddress::parse(&address)
