@@ -164,7 +164,7 @@ def report(parsers):
     lines = [
         "# Fuzzing guided by coverage",
         "",
-        "The machine was shared with other work, at the lowest priority here: no figure is a speed.",
+        "No figure is a speed: fuzzing shares its machine.",
         "",
         "| line | what |",
         "|---|---|",
