@@ -141,7 +141,7 @@ def write(folder, server):
             (status, tuple(sorted(name.lower() for name, _ in headers)), frozenset(re.findall(rb"<[\w:]+", content)))
             for status, headers, content in answers[:2]
         )
-        text = operation.encode() + b"\n" + b"\n%%\n".join(written(answer) for answer in answers[:4])
+        text = operation.encode() + b"\n" + b"\n%%\n".join(written(answer) for answer in answers[:8])
         if sort not in sorts or len(text) < len(sorts[sort]):
             sorts[sort] = text
     folder.mkdir(parents=True, exist_ok=True)
