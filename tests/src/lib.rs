@@ -5,4 +5,5 @@
 pub mod fuzz;
 pub mod scale;
 pub mod tree;
+pub mod vector;
 pub mod world;

@@ -11,6 +11,7 @@ use object_store::{ClientOptions, ObjectStore, RetryConfig, StaticCredentialProv
 
 use crate::contract::{Destroy, Site};
 use crate::error::{Failure, Operation};
+use crate::http::carrier::Answers;
 use crate::http::{BadTransport, Transport};
 use crate::layer::limited::{Limited, Limits};
 use crate::layer::timed::Timed;
@@ -24,7 +25,7 @@ use crate::{Credentials, FileSite, MemorySite, MemoryStore, Scheme, SiteAddress,
 ///
 /// A `memory://` site starts empty at each call; to share one, keep a [`MemoryStore`].
 pub fn open(address: &SiteAddress, settings: &SiteSettings) -> Result<Arc<dyn Site>, SiteError> {
-    Ok(match backend(address, settings)? {
+    Ok(match backend(address, &Way::network(settings))? {
         Backend::File(site) => guarded(site, settings),
         Backend::Memory(site) => guarded(site, settings),
         Backend::Remote(site) => guarded(site, settings),
@@ -34,7 +35,7 @@ pub fn open(address: &SiteAddress, settings: &SiteSettings) -> Result<Arc<dyn Si
 /// Opens the power to delete at a site, with whatever rights the credentials give. For probes and reapers only.
 pub fn open_destroy(address: &SiteAddress, settings: &SiteSettings) -> Result<Arc<dyn Destroy>, SiteError> {
     let operation_max = settings.operation_max.0;
-    Ok(match backend(address, settings)? {
+    Ok(match backend(address, &Way::network(settings))? {
         Backend::File(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
         Backend::Memory(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
         Backend::Remote(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
@@ -44,16 +45,53 @@ pub fn open_destroy(address: &SiteAddress, settings: &SiteSettings) -> Result<Ar
 /// Opens the power to ask a site what it keeps of overwritten and deleted objects. For probes only.
 pub fn open_retention(address: &SiteAddress, settings: &SiteSettings) -> Result<Arc<dyn Retention>, SiteError> {
     let operation_max = settings.operation_max.0;
-    Ok(match backend(address, settings)? {
+    Ok(match backend(address, &Way::network(settings))? {
         Backend::File(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
         Backend::Memory(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
         Backend::Remote(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
     })
 }
 
+/// Opens a site over the network whose server is answers that lie ready: for tests of what a site's code makes of them. No
+/// layer is around it, and nothing is ever sent. Other kinds of site are refused.
+pub fn open_answered(
+    address: &SiteAddress,
+    settings: &SiteSettings,
+    answers: Arc<dyn Answers>,
+) -> Result<impl Site + Destroy + Retention + use<>, SiteError> {
+    let answers = Some(answers);
+    match backend(address, &Way { settings, answers })? {
+        Backend::Remote(site) => Ok(site),
+        Backend::File(_) | Backend::Memory(_) => {
+            let what = "answers in place of a server".into();
+            Err(SiteError::new(address, Operation::Open, Failure::Unsupported { what }))
+        }
+    }
+}
+
 fn guarded<S: Site + 'static>(site: S, settings: &SiteSettings) -> Arc<dyn Site> {
     let timed = Timed::new(site, settings.operation_max.0, settings.listing_max.0);
     Arc::new(Limited::new(timed, &Limits::from(settings)))
+}
+
+/// A site's settings, and the answers that lie ready in place of its server's.
+struct Way<'a> {
+    settings: &'a SiteSettings,
+    answers: Option<Arc<dyn Answers>>,
+}
+
+impl<'a> Way<'a> {
+    fn network(settings: &'a SiteSettings) -> Self {
+        let answers = None;
+        Self { settings, answers }
+    }
+
+    fn transport(&self, endpoint: &str) -> Result<Transport, BadTransport> {
+        match &self.answers {
+            None => Transport::new(endpoint, self.settings),
+            Some(answers) => Transport::ready(endpoint, self.settings, Arc::clone(answers)),
+        }
+    }
 }
 
 enum Backend {
@@ -62,11 +100,11 @@ enum Backend {
     Remote(RemoteSite),
 }
 
-fn backend(address: &SiteAddress, settings: &SiteSettings) -> Result<Backend, SiteError> {
+fn backend(address: &SiteAddress, way: &Way<'_>) -> Result<Backend, SiteError> {
     let fail = |what: String| SiteError::new(address, Operation::Open, Failure::Unsupported { what });
     let remote = match address.scheme() {
         Scheme::File { .. } => {
-            let site = FileSite::new(address, settings.durability).map_err(|bad| fail(bad.to_string()))?;
+            let site = FileSite::new(address, way.settings.durability).map_err(|bad| fail(bad.to_string()))?;
             return Ok(Backend::File(site));
         }
         Scheme::Memory { .. } => {
@@ -75,10 +113,10 @@ fn backend(address: &SiteAddress, settings: &SiteSettings) -> Result<Backend, Si
                 MemoryStore::default(),
             )));
         }
-        Scheme::S3 { bucket, prefix } => s3(bucket, prefix, settings),
-        Scheme::Azure { container, prefix } => azure(container, prefix, settings),
-        Scheme::Gcs { bucket, prefix } => gcs(bucket, prefix, settings),
-        Scheme::WebDav { origin, prefix } => webdav(origin, prefix, settings),
+        Scheme::S3 { bucket, prefix } => s3(bucket, prefix, way),
+        Scheme::Azure { container, prefix } => azure(container, prefix, way),
+        Scheme::Gcs { bucket, prefix } => gcs(bucket, prefix, way),
+        Scheme::WebDav { origin, prefix } => webdav(origin, prefix, way),
     };
     let Remote {
         store,
@@ -133,11 +171,12 @@ enum BadStore {
     NoAccount,
 }
 
-fn s3(bucket: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, BadStore> {
+fn s3(bucket: &str, prefix: &str, way: &Way<'_>) -> Result<Remote, BadStore> {
+    let settings = way.settings;
     let region = settings.region.as_deref().unwrap_or("us-east-1");
     let vendor = format!("https://s3.{region}.amazonaws.com");
     let endpoint = settings.endpoint.as_deref().unwrap_or(&vendor);
-    let transport = Transport::new(endpoint, settings)?;
+    let transport = way.transport(endpoint)?;
     // An unsigned payload still travels authenticated by TLS, and a shard proves itself; signing would hash it again.
     // Without TLS the signature is all there is.
     let encrypted = transport.endpoint().scheme() == "https";
@@ -187,7 +226,8 @@ fn s3(bucket: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, Bad
     Ok(Remote::paged(store, prefix, transport, bucket))
 }
 
-fn azure(container: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, BadStore> {
+fn azure(container: &str, prefix: &str, way: &Way<'_>) -> Result<Remote, BadStore> {
+    let settings = way.settings;
     let vendor = |account: &str| format!("https://{account}.blob.core.windows.net");
     let (account, endpoint) = match (&settings.credentials, &settings.endpoint) {
         (Credentials::Azure { account, .. }, Some(endpoint)) => (account.clone(), endpoint.clone()),
@@ -196,7 +236,7 @@ fn azure(container: &str, prefix: &str, settings: &SiteSettings) -> Result<Remot
         (Credentials::Anonymous, None) => return Err(BadStore::NoAccount),
         (other, _) => return Err(mismatch(other, "Azure")),
     };
-    let transport = Transport::new(&endpoint, settings)?;
+    let transport = way.transport(&endpoint)?;
     let url = format!("{}/{container}", endpoint.trim_end_matches('/'));
     let builder = MicrosoftAzureBuilder::new()
         .with_endpoint(endpoint)
@@ -220,13 +260,14 @@ fn azure(container: &str, prefix: &str, settings: &SiteSettings) -> Result<Remot
     Ok(Remote::paged(store, prefix, transport, bucket))
 }
 
-fn gcs(bucket: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, BadStore> {
+fn gcs(bucket: &str, prefix: &str, way: &Way<'_>) -> Result<Remote, BadStore> {
+    let settings = way.settings;
     let endpoint = settings
         .endpoint
         .as_deref()
         .unwrap_or("https://storage.googleapis.com")
         .trim_end_matches('/');
-    let transport = Transport::new(endpoint, settings)?;
+    let transport = way.transport(endpoint)?;
     let builder = GoogleCloudStorageBuilder::new()
         .with_base_url(endpoint)
         .with_bucket_name(bucket)
@@ -252,12 +293,13 @@ fn gcs(bucket: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, Ba
 }
 
 /// The collection's path becomes a prefix: `object_store` lists paths from the host's root whatever its base URL.
-fn webdav(origin: &str, prefix: &str, settings: &SiteSettings) -> Result<Remote, BadStore> {
+fn webdav(origin: &str, prefix: &str, way: &Way<'_>) -> Result<Remote, BadStore> {
+    let settings = way.settings;
     match &settings.credentials {
         Credentials::Anonymous | Credentials::Basic { .. } | Credentials::Bearer { .. } => {}
         other => return Err(mismatch(other, "WebDAV")),
     }
-    let transport = Transport::new(origin, settings)?;
+    let transport = way.transport(origin)?;
     let store = HttpBuilder::new()
         .with_url(origin)
         .with_retry(no_retries())

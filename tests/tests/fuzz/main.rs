@@ -1,35 +1,28 @@
 //! Every parser, fed with nearly good bytes: none panics, none takes what it would not write, none needs more than its cap.
 //!
-//! Seeds are the bodies of `tests/vectors`, and where there are none, what our own writers write and what people do. Each input
-//! comes of one number, and a failure prints both.
+//! Each input comes of one number, and a failure prints both. Nothing here is guided by coverage; the package in `fuzz/` is.
 //! The whole process may not have more than 256 MiB of addresses on top of those it began with.
 
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a vector that can't be read is a broken test, and a failure names its input"
+    reason = "a limit that can't be set is a broken test, and a failure names its input"
 )]
 
-#[path = "../vectors/file.rs"]
-#[expect(dead_code, reason = "only layers and bodies are wanted here")]
-mod file;
 mod mutate; // nearly good inputs
-mod seeds; // good ones
 
-use std::{fs, num::NonZeroUsize, panic, path::Path};
+use std::{num::NonZeroUsize, panic};
 
 use exclave_tests::{
-    fuzz::{PARSERS, Parser},
+    fuzz::{
+        PARSERS, Parser, limit_addresses,
+        seeds::{seeds, vectors},
+    },
     scale,
 };
-use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::{
-    mutate::{Chance, mutate},
-    seeds::{seeds, vectors},
-};
+use crate::mutate::{Chance, mutate};
 
-const ADDRESS_BYTES_MAX: u64 = 256 << 20;
 const INPUTS_IN_EVERY_RUN: u64 = 40_000;
 const INPUTS_BY_NIGHT: NonZeroUsize = NonZeroUsize::new(4_000_000).unwrap();
 
@@ -45,26 +38,9 @@ fn feed(parser: &Parser, bytes: &[u8], which: &str) -> bool {
     })
 }
 
-/// Limits the addresses of this process; each test of this project has one of its own.
-fn limit_addresses() {
-    let pages: u64 = fs::read_to_string("/proc/self/statm")
-        .unwrap()
-        .split(' ')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
-    let most = pages * rustix::param::page_size() as u64 + ADDRESS_BYTES_MAX;
-    let limit = Rlimit {
-        current: Some(most),
-        maximum: Some(most),
-    };
-    setrlimit(Resource::As, limit).unwrap();
-}
-
 fn feed_all(inputs: u64) {
-    let vectors = vectors(&Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors"));
-    limit_addresses();
+    let vectors = vectors();
+    limit_addresses().unwrap();
     for parser in PARSERS {
         let seeds = seeds(parser.name, &vectors);
         // Large inputs, and those that touch a file, are slow; fewer of them do.
@@ -77,7 +53,7 @@ fn feed_all(inputs: u64) {
             .filter(|number| feed(parser, &input(*number, &seeds), &format!("input {number}")))
             .count();
         println!(
-            "{:13} {:3} seeds, {of_seeds:3} good; {inputs} inputs, {accepted} accepted",
+            "{:14} {:3} seeds, {of_seeds:3} good; {inputs} inputs, {accepted} accepted",
             parser.name,
             seeds.len()
         );

@@ -6,8 +6,9 @@ mod records; // everything that is CBOR, and key files
 mod shares; // split recovery keys
 
 use exclave_model::PublicKey;
+use exclave_tests::vector::{Vector, unhex};
 
-use crate::{file::Vector, kinds::Refused};
+use crate::kinds::Refused;
 
 pub use self::pages::NoSuchPage;
 
@@ -46,6 +47,6 @@ pub fn evaluate(vector: &Vector) -> Result<Option<Vec<u8>>, Refused> {
 fn public_keys(vector: &Vector) -> Vec<PublicKey> {
     let lines = vector.all("public-key").iter();
     lines
-        .map(|digits| PublicKey::from_bytes(crate::file::unhex(digits).try_into().unwrap()))
+        .map(|digits| PublicKey::from_bytes(unhex(digits).try_into().unwrap()))
         .collect()
 }

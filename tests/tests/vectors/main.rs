@@ -9,7 +9,6 @@
     reason = "a vector that does not say what its layer needs is a broken test"
 )]
 
-mod file; // one file's text
 mod kinds; // what each error is called
 mod layers; // how each layer is evaluated
 
@@ -19,7 +18,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{file::Vector, kinds::Refused};
+use exclave_tests::vector::{Vector, files};
+
+use crate::kinds::Refused;
 
 /// Files are added, never removed.
 const FILES_MIN: usize = 602;
@@ -29,9 +30,8 @@ fn folder() -> PathBuf {
 }
 
 fn vectors() -> BTreeMap<String, Vector> {
-    let files = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let files = files(&folder(), "vec").unwrap().into_iter();
     files
-        .filter(|path| path.extension().is_some_and(|extension| extension == "vec"))
         .map(|path| {
             let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
             let text = fs::read_to_string(&path).unwrap();

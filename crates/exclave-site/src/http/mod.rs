@@ -14,12 +14,15 @@
 //! - takes for a listing only what says that it is one, and no document type ([`listing`]);
 //! - remembers the site's clock, and signs a request again by it when the site refused the local one's ([`signature`]).
 //!
+//! Where a test asks for it, answers that lie ready take the network's place ([`carrier`]).
+//!
 //! A put that is refused for want of a checksum is sent again with one, and so are the later ones ([`digest`]).
 //!
 //! Two repairs on the way, for what `object_store` 0.14 can't bear: names in a listing that it would refuse are blanked, or one
 //! stray key would hide the whole page (see [`listing`]); `MKCOL` of a directory that another put has just made counts
 //! as made (RFC 4918 section 9.3.1: 405 says that it exists), and directories are made one after the other.
 
+pub(crate) mod carrier;
 mod digest;
 pub(crate) mod listing;
 pub(crate) mod pinned;
@@ -31,15 +34,18 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
 };
 use url::Url;
+use zeroize::Zeroizing;
 
+use self::carrier::{Answers, Carrier};
 use self::watch::{Outgoing, Progress, Watched};
 use crate::{Credentials, SiteSettings};
 
@@ -110,7 +116,9 @@ pub(crate) struct Transport(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    client: reqwest::Client,
+    carrier: Carrier,
+    /// What says who we are, where `object_store` doesn't sign.
+    authorization: Option<HeaderValue>,
     site: Url,
     credentials: Credentials,
     silence_max: Duration,
@@ -125,27 +133,24 @@ impl Transport {
     /// A transport to the origin of `endpoint`.
     pub(crate) fn new(endpoint: &str, settings: &SiteSettings) -> Result<Self, BadTransport> {
         let site = endpoint_url(endpoint, settings.allow_http)?;
-        let mut client = reqwest::Client::builder()
-            .user_agent(concat!("exclave/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .http1_only()
-            .connect_timeout(settings.connect_max.0);
-        if let Some(proxy) = &settings.proxy {
-            client = client.proxy(reqwest::Proxy::all(proxy)?);
-        }
-        let ca_pem = settings.ca_pem.as_deref();
-        if !settings.pin.is_empty() {
-            if site.scheme() != "https" {
-                return Err(BadTransport::PinWithoutTls(site));
-            }
-            client = client.tls_backend_preconfigured(pinned::config(&settings.pin, ca_pem)?);
-        } else if let Some(pem) = ca_pem {
-            client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem.as_bytes())?);
-        }
+        let carrier = Carrier::network(&site, settings)?;
+        Self::over(carrier, site, settings)
+    }
+
+    /// A transport whose server is answers that lie ready. Nothing leaves.
+    pub(crate) fn ready(
+        endpoint: &str,
+        settings: &SiteSettings,
+        answers: Arc<dyn Answers>,
+    ) -> Result<Self, BadTransport> {
+        let site = endpoint_url(endpoint, settings.allow_http)?;
+        Self::over(Carrier::Ready(answers), site, settings)
+    }
+
+    fn over(carrier: Carrier, site: Url, settings: &SiteSettings) -> Result<Self, BadTransport> {
         let inner = Inner {
-            client: client.build()?,
+            carrier,
+            authorization: authorization(&settings.credentials)?,
             site,
             credentials: settings.credentials.clone(),
             silence_max: settings.silence_max.0,
@@ -173,6 +178,24 @@ impl Transport {
     pub(crate) fn endpoint(&self) -> &Url {
         &self.0.site
     }
+}
+
+/// The header of credentials that aren't a signature's, hidden from logs.
+fn authorization(credentials: &Credentials) -> Result<Option<HeaderValue>, BadTransport> {
+    let text = match credentials {
+        Credentials::Basic { user, password } => {
+            let both = Zeroizing::new(format!("{user}:{}", password.expose()));
+            format!("Basic {}", STANDARD.encode(both.as_bytes()))
+        }
+        Credentials::Bearer { token } => format!("Bearer {}", token.expose()),
+        // `object_store` signs with these.
+        Credentials::Anonymous | Credentials::S3 { .. } | Credentials::Azure { .. } | Credentials::Gcs { .. } => {
+            return Ok(None);
+        }
+    };
+    let mut value = HeaderValue::from_bytes(Zeroizing::new(text).as_bytes())?;
+    value.set_sensitive(true);
+    Ok(Some(value))
 }
 
 /// Reads an endpoint; plain HTTP only where allowed or to this machine itself.
@@ -291,7 +314,7 @@ impl Inner {
         let progress = Progress::default();
         let request = self.prepare(request, &progress)?;
         let answer = tokio::select! {
-            answer = self.client.execute(request) => answer.map_err(from_reqwest)?,
+            answer = self.carrier.carry(request) => answer?,
             () = progress.stalled(self.silence_max) => return Err(refuse(Refused::Silence(self.silence_max))),
         };
         self.note_date(answer.headers());
@@ -345,19 +368,15 @@ impl Inner {
             let site = self.site.origin().ascii_serialization();
             return Err(refuse(Refused::Origin { origin, site }));
         }
-        let request = self.client.request(parts.method, url).headers(parts.headers);
-        let request = match &self.credentials {
-            Credentials::Basic { user, password } => request.basic_auth(user, Some(password.expose())),
-            Credentials::Bearer { token } => request.bearer_auth(token.expose()),
-            // `object_store` signs with these.
-            Credentials::Anonymous | Credentials::S3 { .. } | Credentials::Azure { .. } | Credentials::Gcs { .. } => {
-                request
-            }
-        };
-        request
-            .body(reqwest::Body::wrap(Outgoing::new(body, progress)))
-            .build()
-            .map_err(from_reqwest)
+        let mut request = reqwest::Request::new(parts.method, url);
+        *request.headers_mut() = parts.headers;
+        if let Some(authorization) = &self.authorization {
+            request
+                .headers_mut()
+                .insert(header::AUTHORIZATION, authorization.clone());
+        }
+        *request.body_mut() = Some(reqwest::Body::wrap(Outgoing::new(body, progress)));
+        Ok(request)
     }
 
     fn note_date(&self, headers: &HeaderMap) {

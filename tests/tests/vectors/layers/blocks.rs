@@ -11,12 +11,10 @@ use exclave_model::{
 };
 use exclave_seal::{ChunkHasher, Entropy, NoEntropy, RunKey};
 use exclave_stripe::{decode, read_alone, verify_shard};
+use exclave_tests::vector::Vector;
 
 use super::Outcome;
-use crate::{
-    file::Vector,
-    kinds::{Refused, need},
-};
+use crate::kinds::{Refused, need};
 
 pub fn context(vector: &Vector) -> Outcome {
     compare(vector, &read_context(&vector.body)?)?;

@@ -8,12 +8,10 @@ use exclave_model::{
     limit::{FILE_BYTES_MAX, PAGE_DEPTH_MAX},
     manifest::{Child, EXTENTS_LEVEL, Page},
 };
+use exclave_tests::vector::{Vector, unhex};
 
 use super::Outcome;
-use crate::{
-    file::{Vector, unhex},
-    kinds::{Refused, need},
-};
+use crate::kinds::{Refused, need};
 
 /// Pages below the one that is evaluated aren't there.
 #[derive(Debug, thiserror::Error)]

@@ -13,12 +13,10 @@ use exclave_seal::{
     secret::Secret,
     signer_of, verify_charter, verify_one_of,
 };
+use exclave_tests::vector::{Vector, unhex};
 
 use super::{Outcome, blocks::run_key, public_keys};
-use crate::{
-    file::{Vector, unhex},
-    kinds::{Refused, need},
-};
+use crate::kinds::{Refused, need};
 
 pub fn record(vector: &Vector) -> Outcome {
     let bytes = &vector.body;

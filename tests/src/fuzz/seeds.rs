@@ -1,14 +1,22 @@
-//! Good bytes for each parser to begin with.
+//! Good bytes for each parser to begin with: the bodies of `tests/vectors`, the answers of real servers in `tests/answers`,
+//! what was worth keeping of earlier runs in `tests/corpus`, and where there are none, what our own writers write and
+//! what people do.
 
-use std::{fs, path::Path};
+#![expect(clippy::unwrap_used, reason = "a seed that can't be read is a broken test")]
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
 use exclave_engine::journal::{Journal, JournalEntry};
 use exclave_model::{
     ChunkId, ChunkRef, Codec, Counts, ManifestRoot, Record, RunId, SealedHead, SignedObject, SourceKind,
     limit::RECORD_BYTES_MAX,
 };
 
-use crate::file::Vector;
+use crate::vector::{Vector, files};
 
 /// Longer bodies of vectors make slow inputs and teach nothing that short ones don't.
 const SEED_BYTES_MAX: usize = 64 << 10;
@@ -55,19 +63,32 @@ fn layers(parser: &str) -> (&'static [&'static str], bool) {
     }
 }
 
-/// All vectors of a folder, in order of their names.
-pub fn vectors(folder: &Path) -> Vec<Vector> {
-    let mut paths: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    paths.sort();
-    let files = paths
-        .iter()
-        .filter(|path| path.extension().is_some_and(|end| end == "vec"));
+/// A folder beside this package's sources.
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// All vectors, in order of their names.
+pub fn vectors() -> Vec<Vector> {
+    let files = files(&folder("vectors"), "vec").unwrap();
     files
+        .iter()
         .map(|path| Vector::parse(&fs::read_to_string(path).unwrap()).unwrap())
         .collect()
+}
+
+/// What servers have answered, for a parser of answers.
+pub(super) fn answers(parser: &str) -> Vec<Vec<u8>> {
+    let kind = parser.trim_end_matches("-answers");
+    let files = files(&folder("answers").join(kind), "txt").unwrap();
+    files.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// Inputs that runs guided by coverage found worth keeping: a line of base64 for each.
+fn kept(parser: &str) -> Vec<Vec<u8>> {
+    let file = folder("corpus").join(format!("{parser}.txt"));
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().map(|line| STANDARD.decode(line).unwrap()).collect()
 }
 
 /// Pages of run tables, which the vectors keep several at a time.
@@ -175,6 +196,9 @@ pub fn seeds(parser: &str, vectors: &[Vector]) -> Vec<Vec<u8>> {
         "runs" => seeds.extend(run_pages(vectors)),
         "live-set" => seeds.push([1u64, 2, 3, 4].iter().flat_map(|number| number.to_be_bytes()).collect()),
         "journal" => seeds.push(a_journal()),
+        "s3-answers" | "azure-answers" | "gcs-answers" | "webdav-answers" => {
+            seeds.extend(answers(parser));
+        }
         // The level of the root stands in front, as the raw length of a chunk does.
         "manifest" => seeds.iter_mut().for_each(|seed| seed.insert(0, 0)),
         // The header alone, too: it is of one length.
@@ -184,6 +208,7 @@ pub fn seeds(parser: &str, vectors: &[Vector]) -> Vec<Vec<u8>> {
         _ => {}
     }
     seeds.retain(|seed| seed.len() <= SEED_BYTES_MAX || parser == "shard");
+    seeds.extend(kept(parser));
     assert!(!seeds.is_empty(), "{parser} has no seeds");
     seeds
 }

@@ -1,10 +1,16 @@
 //! What reads bytes that others wrote, one function for each parser: any bytes in, no panic out.
 //!
+//! One table, [`PARSERS`], and seeds for each in [`seeds`]. Two drivers go through it: the test `fuzz`, which needs nothing
+//! but stable Rust and runs with every change, and the package in `fuzz/`, which libFuzzer guides by coverage.
+//!
 //! Parsers that a restore reaches only behind a signature, a key or a hash are called directly, past it. Where the
 //! written form is the only one, what was read is written again and must be the same bytes; elsewhere it must read
 //! again as the same value.
 
-use std::{collections::BTreeSet, fmt::Debug};
+pub mod answers; // what a server answers
+pub mod seeds; // good bytes to begin with
+
+use std::{collections::BTreeSet, fmt::Debug, fs, io};
 
 use exclave_dataset::{
     pack::Decompressor,
@@ -22,6 +28,12 @@ use exclave_model::{
 use exclave_seal::KeyFile;
 use exclave_site::{ByteCount, Pin, SiteAddress, SiteSettings, Span};
 use exclave_stripe::read_alone;
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use self::answers::Kind;
+
+/// What a process that reads any bytes may take of addresses, on top of those it began with.
+pub const ADDRESS_BYTES_MAX: u64 = 256 << 20;
 
 /// A parser under test.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +73,30 @@ pub const PARSERS: &[Parser] = &[
     parser("file-list", file_list),
     parser("exclude-rules", exclude_rules),
     parser("journal", journal_file),
+    parser("s3-answers", |bytes| answers::read(Kind::S3, bytes)),
+    parser("azure-answers", |bytes| answers::read(Kind::Azure, bytes)),
+    parser("gcs-answers", |bytes| answers::read(Kind::Gcs, bytes)),
+    parser("webdav-answers", |bytes| answers::read(Kind::WebDav, bytes)),
 ];
+
+/// The parser of that name.
+pub fn parser_named(name: &str) -> Option<&'static Parser> {
+    PARSERS.iter().find(|parser| parser.name == name)
+}
+
+/// Limits the addresses of this process to [`ADDRESS_BYTES_MAX`] more than it has: an allocation beyond that fails, which ends
+/// it. For good.
+pub fn limit_addresses() -> io::Result<()> {
+    let pages = fs::read_to_string("/proc/self/statm")?;
+    let pages = pages.split(' ').next().and_then(|pages| pages.parse::<u64>().ok());
+    let pages = pages.ok_or(io::ErrorKind::InvalidData)?;
+    let most = Some(pages * rustix::param::page_size() as u64 + ADDRESS_BYTES_MAX);
+    let limit = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    Ok(setrlimit(Resource::As, limit)?)
+}
 
 const fn parser(name: &'static str, read: fn(&[u8]) -> bool) -> Parser {
     Parser { name, read }

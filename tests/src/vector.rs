@@ -1,11 +1,27 @@
 //! A vector's text: header lines, an empty line, a body (see `tests/vectors/README.md`).
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a number or digits that can't be read are a broken test"
+)]
+
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+
+/// Files of a folder that end so, in order of their names.
+pub fn files(folder: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
+    let paths: io::Result<Vec<_>> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = paths?;
+    paths.retain(|path| path.extension().is_some_and(|end| end == extension));
+    paths.sort();
+    Ok(paths)
+}
 
 /// One file.
 pub struct Vector {
@@ -16,6 +32,7 @@ pub struct Vector {
 }
 
 impl Vector {
+    /// Reads a file's text; why not, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (header, body) = text.split_once("\n\n").ok_or("no empty line")?;
         let mut fields = BTreeMap::<String, Vec<String>>::new();
@@ -54,18 +71,22 @@ impl Vector {
         self.fields.get(key).map_or(&[], Vec::as_slice)
     }
 
+    /// The first value of a key.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.all(key).first().map(String::as_str)
     }
 
+    /// As a number.
     pub fn number(&self, key: &str) -> Option<u64> {
         self.text(key).map(|digits| digits.parse().unwrap())
     }
 
+    /// As bytes.
     pub fn bytes(&self, key: &str) -> Option<Vec<u8>> {
         self.text(key).map(unhex)
     }
 
+    /// As so many bytes.
     pub fn array<const N: usize>(&self, key: &str) -> Option<[u8; N]> {
         self.bytes(key).map(|bytes| bytes.try_into().unwrap())
     }
@@ -77,6 +98,7 @@ impl Vector {
     }
 }
 
+/// Bytes from their hex digits.
 pub fn unhex(digits: &str) -> Vec<u8> {
     assert!(digits.len().is_multiple_of(2), "an odd number of hex digits");
     let pairs = digits.as_bytes().chunks(2);
