@@ -35,6 +35,7 @@ NAME = re.compile(r"""charter/\d{8}\.(?P<charter>[0-9a-f]{16})
     | sites/[0-9a-f]{32}\.(?P<plate>[0-9a-f]{16})
     | runs/(?P<run>[0-9a-f]{32})/(?P<what>envelope|reuse|ledger|live|close)\.(?P<record>[0-9a-f]{16})
     | shards/(?P<shard_run>[0-9a-f]{32})/(?P<folder>\d{6})/(?P<ordinal>\d{10})\.(?P<index>\d{2})\.(?P<shard>[0-9a-f]{16})(\.(?P<attempt>[1-9]\d*))?
+    | grants/(?P<grant>[0-9a-f]{16})
     | heads/(?P<writer>[0-9a-f]{64})/(?P<incarnation>[0-9a-f]{32})/(?P<seq>\d{20})\.(?P<head>[0-9a-f]{16})""", re.VERBOSE)
 LEFTOVER = re.compile(r"~[0-9]+\.[0-9]+")     # section 2: no object's name has a ~
 
@@ -121,7 +122,7 @@ class Box:
             return False
         if form["shard"]:
             return name in self.shards or self.read_shard(name, form, data)
-        tag = next(t for t in (form["charter"], form["plate"], form["record"], form["head"]) if t)
+        tag = next(t for t in (form["charter"], form["plate"], form["record"], form["head"], form["grant"]) if t)
         if tag != digest.hex()[:16]:
             self.wrong(f"{name} has a tag that isn't its bytes'")
             return False
@@ -195,6 +196,11 @@ class Box:
                 continue
             if self.run_keys.setdefault(run, found.run_key) != found.run_key:
                 self.wrong(f"run {run.hex()} has two run keys")
+        for name in self.named("grants/.*"):
+            try:
+                rescue.read_grant(self.records[name], self.anchor, charters)
+            except Refused as why:
+                self.wrong(f"{name}: {why}")
         if len(set(self.run_keys.values())) != len(self.run_keys):
             self.wrong("two runs share a run key")
         for name in self.named(r"runs/.*/(reuse|close)\..*"):

@@ -317,6 +317,8 @@ CHARTER = table({0: U64, 1: U32, 2: ID32, 3: sint, 4: row(U32, array(KEY)), 5: a
 PLATE = table({0: U64, 1: ID32, 2: ID16})
 ENVELOPE = table({0: U64, 1: ID32, 2: ID16, 3: ID16, 4: U32, 5: U32, 6: U32, 7: U32, 8: ID32, 9: bstr(),
                   10: array(row(ID32, bstr(1120), bstr(48))), 11: ID16})
+GRANT = table({0: U64, 1: ID32, 2: U32, 3: bstr(1216), 4: array(ID32), 5: array(row(ID16, ID32, bstr(1120), bstr(48))),
+               6: sint, 7: sint}, [7])
 REUSE = table({0: U64, 1: ID32, 2: ID16, 3: array(row(ID16, LIVE), 0)})
 CLOSE = table({0: U64, 1: ID32, 2: ID16, 3: ID16})
 LEDGER = table({0: U64, 1: ID32, 2: ID16, 3: U32, 4: array(row(U32, array(ID16))),
@@ -891,7 +893,7 @@ def combine_shares(share_set: dict, good: list[bytes]) -> bytes:
 
 # ---- Section 14, step 1: the charter [section 8] ---------------------------------------------------------------------
 
-ADMINISTRATOR, COMPROMISED = 0, 1
+ADMINISTRATOR, RESTORER, COMPROMISED = 0, 1, 1
 
 
 class Charter(NamedTuple):
@@ -904,6 +906,10 @@ class Charter(NamedTuple):
     @property
     def roots(self) -> dict[bytes, bytes]:
         return {hash_of(key): key for key in self.value[4][1]}
+
+    @property
+    def restorers(self) -> dict[bytes, bytes]:
+        return {hash_of(key): key for role, key, _ in self.value.get(10, []) if role == RESTORER}
 
     @property
     def revoked(self) -> dict[bytes, tuple[int, list]]:
@@ -1101,6 +1107,10 @@ def all_writers(charters: dict[int, Charter]) -> dict[bytes, bytes]:
     return {key: public for charter in charters.values() for key, public in charter.writers.items()}
 
 
+def all_restorers(charters: dict[int, Charter]) -> dict[bytes, bytes]:
+    return {key: public for charter in charters.values() for key, public in charter.restorers.items()}
+
+
 def read_head(data: bytes, anchor: bytes, charters: dict[int, Charter]) -> Head:
     body, signer = open_signed(data, HEAD_CAP, "exclave head v1", all_writers(charters))
     value = record(body, HEAD)
@@ -1233,28 +1243,52 @@ class Envelope(NamedTuple):
     signer: bytes                                 # key id
 
 
-def envelope_info(anchor: bytes, run: bytes, recipient: bytes, commitment: bytes) -> bytes:
-    return b"".join(len(x).to_bytes(2) + x for x in (b"exclave envelope v1", anchor, run, recipient, commitment))
+def wrapping_info(kind: bytes, anchor: bytes, run: bytes, recipient: bytes, commitment: bytes) -> bytes:
+    return b"".join(len(x).to_bytes(2) + x for x in (kind, anchor, run, recipient, commitment))
+
+
+def read_grant(data: bytes, anchor: bytes, charters: dict[int, Charter]) -> dict:
+    """Run keys that a restorer gave to one recipient [section 18]."""
+    body, signer = open_signed(data, RECORD_CAP, "exclave grant v1", all_restorers(charters))
+    value = record(body, GRANT)
+    need(value[1] == anchor, "wrong-archive", "a grant of another archive")
+    need(len(value[4]) <= 256 and len(value[5]) <= 4096, "too-long", f"a grant of {len(value[4])} heads and {len(value[5])} runs")
+    ascending(value[4], "heads of a grant")
+    ascending((given[0] for given in value[5]), "runs of a grant")
+    need(value[2] in charters, "wrong-charter", f"it obeys charter version {value[2]}, which no site shows")
+    need(signer in charters[value[2]].restorers, "unknown-signer", f"{signer.hex()} was no restorer in charter version {value[2]}")
+    return value
+
+
+def granted_key(grants: list[dict], run: bytes, commitment: bytes) -> list | None:
+    """The first grant's line for a run."""
+    return next((given for grant in grants for given in grant[5] if given[:2] == [run, commitment]), None)
 
 
 def read_envelope(data: bytes, anchor: bytes, run: bytes, charters: dict[int, Charter], commitment: bytes | None,
-                  identity: XWing) -> Envelope:
-    """It is judged by the charter that it obeys. `commitment` is the run table's, when there is one."""
-    body, signer = open_signed(data, ENVELOPE_CAP, "exclave envelope v1", all_writers(charters))
+                  identity: XWing, grants: list[dict] = ()) -> Envelope:
+    """It is judged by the charter that it obeys. `commitment` is the run table's, when there is one; `grants` are those to us."""
+    body, signer = open_signed(data, ENVELOPE_CAP, "exclave envelope v1", all_writers(charters) | all_restorers(charters))
     value = record(body, ENVELOPE)
     need(value[1] == anchor, "wrong-archive", "an envelope of another archive")
     need(value[2] == run, "wrong-run", "an envelope of another run")
     need(value[5] in charters, "wrong-charter", f"it obeys charter version {value[5]}, which no site shows")
-    recipients = charters[value[5]].recipients
-    need((value[6], value[7]) in recipients, "wrong-charter",
+    charter = charters[value[5]]
+    # A restorer wraps a run anew for the set as it is; the run stays of the epoch under which it was sealed.
+    epoch, again = dict(charter.recipients.keys()).get(value[6], -1), signer in charter.restorers
+    need(value[7] <= epoch if again else value[7] == epoch, "wrong-charter",
          f"recipient set {value[6]}, epoch {value[7]} isn't in charter version {value[5]}")
-    need(signer in charters[value[5]].writers, "unknown-signer", f"{signer.hex()} was no writer in charter version {value[5]}")
+    need(again or signer in charter.writers, "unknown-signer", f"{signer.hex()} was no writer in charter version {value[5]}")
     stanzas = {s[0]: s for s in value[10]}
-    need([s[0] for s in value[10]] == recipients[value[6], value[7]], "bad-stanzas", "not the recipients of the set, in order")
+    need([s[0] for s in value[10]] == charter.recipients[value[6], epoch], "bad-stanzas", "not the recipients of the set, in order")
     need(commitment in (None, value[8]), "bad-commitment", "the run table and the envelope commit to different keys")
-    need(identity.id in stanzas, "not-a-recipient", "the envelope isn't for this identity")
-    _, enc, ciphertext = stanzas[identity.id]
-    run_key = identity.unseal(enc, ciphertext, envelope_info(anchor, run, identity.id, value[8]))
+    kind, granted = b"exclave envelope v1", None if identity.id in stanzas else granted_key(grants, run, value[8])
+    need(identity.id in stanzas or granted, "not-a-recipient", "neither the envelope nor a grant is for this identity")
+    if granted:
+        kind, (_, _, enc, ciphertext) = b"exclave grant v1", granted
+    else:
+        _, enc, ciphertext = stanzas[identity.id]
+    run_key = identity.unseal(enc, ciphertext, wrapping_info(kind, anchor, run, identity.id, value[8]))
     need(hmac.compare_digest(kdf("exclave 2026 run commitment v1", run_key), value[8]), "bad-commitment", "another run key")
     plain = open_box(run_key, 1, value[9])
     need(len(plain) == 256, "bad-length", f"a label box of {len(plain)} bytes")
@@ -1265,8 +1299,8 @@ def check_class(charter: Charter, value: dict, signer: bytes):
     """The envelope's class is in the charter that it obeys, wraps for that class's set, and its signer may write it."""
     sets = [c[8] for c in charter.value[8] if c[0] == value[4]]
     need(sets == [value[6]], "wrong-charter", f"class {value[4]} with recipient set {value[6]}")
-    classes = next(allowed for key, allowed in charter.value[5] if hash_of(key) == signer)
-    need(value[4] in classes, "unknown-signer", f"{signer.hex()} may not write class {value[4]}")
+    classes = next((allowed for key, allowed in charter.value[5] if hash_of(key) == signer), [])
+    need(signer in charter.restorers or value[4] in classes, "unknown-signer", f"{signer.hex()} may not write class {value[4]}")
 
 
 def check_label_tag(context: Context, envelope: Envelope):
@@ -1542,6 +1576,13 @@ class Archive:
                 self.ignored.append((name, why))
         self.heads, self.void, self.missing_pins = void_revoked(self.charters.newest, self.heads)
         self.forks = find_forks(self.heads)
+        self.grants: list[dict] = []                      # to our identity
+        for name, data in self.stores.matching("grants/*", RECORD_CAP):
+            try:
+                grant = read_grant(data, anchor, self.charters.by_number)
+                self.grants += [grant] if hash_of(grant[3]) == identity.id else []
+            except Refused as why:
+                self.ignored.append((name, why))
 
     def charter_alarms(self) -> list[str]:
         """What must not happen with honest people and honest sites."""
@@ -1561,6 +1602,8 @@ class Archive:
         if len(self.charters.versions) > 1:
             newest = self.charters.newest
             notes.append(f"going by charter version {newest.value[1]}, {newest.hash.hex()}, which follows version 1 step by step; records by the version that they obey")
+        if self.grants:
+            notes.append(f"{len(self.grants)} grants give run keys to this identity")
         return notes + [f"{len(heads)} heads of revoked writer {writer.hex()} are void: {', '.join(f'seq {h.seq}' for h in heads[:5])}"
                         for writer, heads in self.void.items()]
 
@@ -1578,7 +1621,7 @@ class Archive:
         if run not in self.run_keys:
             def reader(data):
                 charters = self.charters.by_number
-                found = read_envelope(data, self.anchor, run, charters, commitment, self.identity)
+                found = read_envelope(data, self.anchor, run, charters, commitment, self.identity, self.grants)
                 check_class(charters[found.value[5]], found.value, found.signer)
                 return found
             self.run_keys[run] = self.first_good(f"runs/{run.hex()}/envelope.*", ENVELOPE_CAP, reader, f"envelope of run {run.hex()}")
@@ -2054,7 +2097,7 @@ def command_restore(options) -> int:
     snapshot, stale = choose(archive, options)
     print(f"head {snapshot.head.hash.hex()} of {json.dumps(snapshot.sealed[1])}, finished {when(snapshot.sealed[4])}")
     result = restore(snapshot, options.to)
-    if result != 4 and (stale or snapshot.head.value[10]):
+    if result != 4 and (stale or snapshot.head.value[10] or archive.hidden):
         return 6
     return result or (3 if archive.forks or archive.charter_alarms() else 0)
 
