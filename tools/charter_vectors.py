@@ -213,12 +213,13 @@ def files(m, p):
 # ---- What obeys them -------------------------------------------------------------------------------------------------
 
 def obeyed(m, p):
-    """Version 2: writer 1 was stolen and writer 2 came; recipient 1 left and recipient 2 came; class 8 came."""
+    """Version 2: writer 1 was stolen and writer 2 came; recipient 1 left and recipient 2 came; class 8 came; a restorer came."""
+    restorer, auditor, other = p.members
     first = p.first
     (set_id, epoch, keys), cls = first[6][0], first[8][0]
     now = sorted([p.recipients[0], p.recipients[2]], key=lambda r: r.id)
     second = following(m, first, f5=[[p.w0.public, [7]], [p.w2.public, [7, 8]]], f6=[[set_id, epoch + 1, [r.public for r in now]]],
-                       f8=[cls, [8, *cls[1:]]], f12=[revocation(p.w1, COMPROMISED)])
+                       f8=[cls, [8, *cls[1:]]], f10=[[1, restorer.public, []], [2, auditor.public, []]], f12=[revocation(p.w1, COMPROMISED)])
     anchor, history = h(cbor(first)), [p.made(first), p.made(second)]
     commitment = forge.kdf("exclave 2026 run commitment v1", m.RUN_KEY)
 
@@ -243,6 +244,48 @@ def obeyed(m, p):
     case("no-more", "unknown-signer", "a writer that version 2 revokes signs an envelope of version 2", new, p.w1)
     case("class-not-yet", "wrong-charter", "a class that came with version 2, in an envelope of version 1", value, p.w0, f4=8)
     case("class-of-another", "unknown-signer", "a class that the writer may not write", new, p.w0, f4=8)
+    again = m.but(new, f7=epoch)
+    case("rewrapped", "success", "a restorer wraps a run of an older epoch for the set as it is", again, restorer, p.recipients[2])
+    case("rewrapped-epoch", "wrong-charter", "a restorer names an epoch that isn't there yet", new, restorer, f7=epoch + 2)
+    case("rewrapped-recipients", "bad-stanzas", "a restorer wraps for the set as it was", again, restorer, f10=stanzas(p.recipients[:2]))
+    case("rewrapped-not-yet", "unknown-signer", "a restorer that came with version 2 obeys version 1", value, restorer)
+    case("rewrapped-auditor", "unknown-signer", "an auditor wraps a run anew", new, auditor)
+    grants(m, p, history, anchor, commitment, restorer, auditor)
+
+
+def grants(m, p, history, anchor, commitment, restorer, auditor):
+    ally, other = p.recipients[1], p.recipients[0]
+
+    def sealed(run, kind=b"exclave grant v1", who=ally):
+        info = b"".join(len(x).to_bytes(2) + x for x in (kind, anchor, run, who.id, commitment))
+        both = forge.HPKE.encrypt(m.RUN_KEY, who.secret.public_key(), info=info)
+        return [run, commitment, both[:1120], both[1120:]]
+    heads = sorted(m.draw(f"granted {i}", 32) for i in range(2))
+    lines = sorted([sealed(m.RUN), sealed(m.OTHER_RUN)])
+    value = {0: 1, 1: anchor, 2: 2, 3: ally.public, 4: heads, 5: lines, 6: 1_750_100_000, 7: 1_750_200_000}
+
+    def case(name, expect, comment, sign=restorer, identity=ally, run=m.RUN, kind="exclave grant v1", **changes):
+        grant = signed(kind, cbor(m.but(value, **changes)), sign)
+        m.v(f"grant-{name}", "grant", expect, comment, cbor([history, grant]), m.RUN_KEY if expect == "success" else None,
+            anchor=anchor, run=run, identity=identity.seed)
+    case("good", "success", "two runs of two snapshots")
+    case("no-end", "success", "without an end", f7=None)
+    case("auditor", "unknown-signer", "signed by an auditor", auditor)
+    case("root", "unknown-signer", "signed by a root", p.r0)
+    case("not-yet", "unknown-signer", "it obeys version 1, which knows no restorer", f2=1)
+    case("version-3", "wrong-charter", "it obeys a version that nobody shows", f2=3)
+    case("type", "bad-signature", "signed as an exclave envelope v1", kind="exclave envelope v1")
+    case("other-archive", "wrong-archive", "a grant of another archive", f1=m.OTHER_ANCHOR)
+    case("no-heads", "bad-record", "no snapshots", f4=[])
+    case("no-runs", "bad-record", "no runs", f5=[])
+    case("heads-order", "bad-order", "the snapshots descend", f4=heads[::-1])
+    case("runs-order", "bad-order", "the runs descend", f5=lines[::-1])
+    case("heads-257", "too-long", "257 snapshots", f4=sorted(m.draw(f"granted {i}", 32) for i in range(257)))
+    case("other-recipient", "not-a-recipient", "an identity that nothing was given to", identity=other)
+    case("other-run", "not-found", "a run that isn't given", run=bytes(16))
+    case("info", "bad-tag", "the key is wrapped as an envelope's stanza is", f5=sorted([sealed(m.RUN, b"exclave envelope v1"), lines[1] if lines[0][0] == m.RUN else lines[0]]))
+    case("swapped", "bad-tag", "a run bears another run's wrapped key", f5=[[lines[0][0], *lines[1][1:]], [lines[1][0], *lines[0][1:]]])
+    case("unknown-field", "bad-record", "a field 8", f8=0)
 
 
 def revoked(m, p):

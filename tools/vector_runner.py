@@ -154,6 +154,19 @@ def obeyed(v: Vector):
     return envelope.run_key
 
 
+def grant(v: Vector):
+    objects, data = rescue.cbor(v.body)
+    anchor, run, identity = v.hex("anchor"), v.hex("run"), rescue.XWing(v.hex("identity"))
+    value = rescue.read_grant(data, anchor, history(objects, anchor).by_number)
+    need(rescue.hash_of(value[3]) == identity.id, "not-a-recipient", "a grant to somebody else")
+    given = next((line for line in value[5] if line[0] == run), None)
+    need(given, "not-found", "the run isn't given")
+    _, commitment, enc, ciphertext = given
+    run_key = identity.unseal(enc, ciphertext, rescue.wrapping_info(b"exclave grant v1", anchor, run, identity.id, commitment))
+    need(rescue.kdf("exclave 2026 run commitment v1", run_key) == commitment, "bad-commitment", "another run key")
+    return run_key
+
+
 def revoked(v: Vector):
     objects, heads = rescue.cbor(v.body)
     found, anchor = history(objects, v.hex("anchor")), v.hex("anchor")
@@ -233,7 +246,7 @@ def combine(v: Vector):
 
 
 LAYERS = {f.__name__: f for f in (context, stripe, directory, chunk, shard, code, record, signed, charter, charters,
-                                  charterfile, obeyed, revoked, envelope, ledger,
+                                  charterfile, obeyed, grant, revoked, envelope, ledger,
                                   head, chain, runs, manifest, keyfile, shareset, sharetext, wrappedshare,
                                   combine)}
 

@@ -20,6 +20,7 @@ pub fn evaluate(vector: &Vector) -> Result<Option<Vec<u8>>, Refused> {
     match vector.text("layer").unwrap() {
         "envelope" => return records::envelope(vector).map(|()| None),
         "obeyed" => return charters::obeyed(vector).map(|()| None),
+        "grant" => return charters::grant(vector).map(|()| None),
         "keyfile" => return records::keyfile(vector).map(|()| None),
         "sharetext" => return shares::text(vector).map(|()| None),
         "wrappedshare" => return shares::wrapped(vector).map(|()| None),

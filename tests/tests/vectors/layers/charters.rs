@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use exclave_engine::archive::history;
 use exclave_model::{
-    Act, Anchor, CharterFile, Charters, Envelope, Head, PublicKey, RecordHash, RunId, SignedObject,
+    Act, Anchor, Charter, CharterFile, Charters, Envelope, Grant, Head, KeyId, PublicKey, RecordHash, Role, RunId,
+    SignedObject,
     limit::{ENVELOPE_BYTES_MAX, HEAD_BYTES_MAX, RECORD_BYTES_MAX},
 };
 use exclave_plan::heads::{HeadFact, pinned};
@@ -54,23 +55,45 @@ pub fn file(vector: &Vector) -> Outcome {
     Ok(file.charters.iter().flat_map(SignedObject::to_bytes).collect())
 }
 
-/// Whoever was a writer in some version.
-fn writers(charters: &Charters) -> impl Iterator<Item = &PublicKey> {
-    let writers = charters.iter().flat_map(|charter| &charter.writers);
-    writers.map(|writer| &writer.key)
+/// Whoever had one of these roles in some version.
+fn people<'c>(charters: &'c Charters, roles: &'static [Role]) -> impl Iterator<Item = &'c PublicKey> {
+    let people = charters.iter().flat_map(Charter::keys);
+    people.filter(move |(role, _)| roles.contains(role)).map(|(_, key)| key)
 }
 
 pub fn obeyed(vector: &Vector) -> Result<(), Refused> {
     let (objects, bytes): (Vec<ByteVec>, ByteVec) = minicbor::decode(&vector.body).unwrap();
     let charters = read_history(&objects, anchor(vector))?;
     let object = SignedObject::from_bytes(&bytes, ENVELOPE_BYTES_MAX)?;
-    let (envelope, signer) = verify_one_of::<Envelope>(&object, writers(&charters))?;
+    let (envelope, signer) = verify_one_of::<Envelope>(&object, people(&charters, &[Role::Writer, Role::Restorer]))?;
     envelope.check_place(anchor(vector), RunId::from_bytes(vector.array("run").unwrap()))?;
     envelope.check_charter(charters.obeyed(envelope.charter_version)?, signer)?;
-    let identity = RecoveryIdentity::from_seed(Secret::new(vector.array("identity").unwrap()));
-    let run_key = identity.unwrap(&envelope)?;
+    let run_key = identity(vector).unwrap(&envelope)?;
     open_label(&run_key, &envelope.label)?;
     Ok(())
+}
+
+pub fn grant(vector: &Vector) -> Result<(), Refused> {
+    let (objects, bytes): (Vec<ByteVec>, ByteVec) = minicbor::decode(&vector.body).unwrap();
+    let (anchor, identity) = (anchor(vector), identity(vector));
+    let charters = read_history(&objects, anchor)?;
+    let object = SignedObject::from_bytes(&bytes, RECORD_BYTES_MAX)?;
+    let (grant, signer) = verify_one_of::<Grant>(&object, people(&charters, &[Role::Restorer]))?;
+    need(grant.anchor == anchor, "wrong-archive")?;
+    need_role(charters.obeyed(grant.charter_version)?, signer, Act::Grant)?;
+    need(grant.recipient.id() == identity.public().id(), "not-a-recipient")?;
+    let granted = grant.run(RunId::from_bytes(vector.array("run").unwrap()));
+    identity.unwrap_granted(&anchor, granted.ok_or(Refused("not-found"))?)?;
+    Ok(())
+}
+
+/// For readers it is all one whether a signer has another role or none.
+fn need_role(charter: &Charter, signer: KeyId, act: Act) -> Result<(), Refused> {
+    need(charter.permit(signer, act).is_ok(), "unknown-signer")
+}
+
+fn identity(vector: &Vector) -> RecoveryIdentity {
+    RecoveryIdentity::from_seed(Secret::new(vector.array("identity").unwrap()))
 }
 
 pub fn revoked(vector: &Vector) -> Outcome {
@@ -90,9 +113,9 @@ pub fn revoked(vector: &Vector) -> Outcome {
 
 fn read_head(bytes: &[u8], anchor: Anchor, charters: &Charters) -> Result<HeadFact, Refused> {
     let object = SignedObject::from_bytes(bytes, HEAD_BYTES_MAX)?;
-    let (head, signer) = verify_one_of::<Head>(&object, writers(charters))?;
+    let (head, signer) = verify_one_of::<Head>(&object, people(charters, &[Role::Writer]))?;
     need(head.anchor == anchor, "wrong-archive")?;
     need(head.writer == signer, "unknown-signer")?;
-    charters.obeyed(head.charter_version)?.permit(signer, Act::Commit)?;
+    need_role(charters.obeyed(head.charter_version)?, signer, Act::Commit)?;
     Ok(HeadFact::of(object.record_hash(), &head, []))
 }
