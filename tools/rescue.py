@@ -1077,7 +1077,7 @@ def read_charter_file(data: bytes) -> tuple[list[bytes], list[bytes]]:
     """Charters and plates as people carry them; nothing in it is verified yet."""
     need(len(data) <= CHARTER_FILE_CAP, "too-long", f"a charter file of {len(data)} bytes")
     value = cbor(data)
-    need(type(value) is list and value and type(value[0]) is int, "bad-record", "not a charter file")
+    need(type(value) is list and len(value) == 3 and type(value[0]) is int, "bad-record", "not a charter file")
     need(value[0] == 1, "bad-version", f"version {value[0]} of a charter file")
     row(U64, array(bstr()), array(bstr(), 0))(value)
     return value[1], value[2]
