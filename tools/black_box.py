@@ -11,6 +11,7 @@ there and doesn't verify is a violation, not a stranger's rubbish.
 
 What is checked, in FORMAT.md's sections
   - every object's name has a form of section 2, and its tag is that of its bytes; names once seen stay, with their bytes;
+  - every charter follows the one before it, and nobody signed two of one version (8);
   - every signed record verifies; no two heads have one place in a chain, and each names the one before it (7, 11);
   - every head's run and all it refers to have their envelope, ledger parts and run table pages at a quorum of the sites;
   - every stripe that a head needs has as many verified shards as the head says, and never fewer than k;
@@ -34,6 +35,7 @@ NAME = re.compile(r"""charter/\d{8}\.(?P<charter>[0-9a-f]{16})
     | sites/[0-9a-f]{32}\.(?P<plate>[0-9a-f]{16})
     | runs/(?P<run>[0-9a-f]{32})/(?P<what>envelope|reuse|ledger|live|close)\.(?P<record>[0-9a-f]{16})
     | shards/(?P<shard_run>[0-9a-f]{32})/(?P<folder>\d{6})/(?P<ordinal>\d{10})\.(?P<index>\d{2})\.(?P<shard>[0-9a-f]{16})(\.(?P<attempt>[1-9]\d*))?
+    | grants/(?P<grant>[0-9a-f]{16})
     | heads/(?P<writer>[0-9a-f]{64})/(?P<incarnation>[0-9a-f]{32})/(?P<seq>\d{20})\.(?P<head>[0-9a-f]{16})""", re.VERBOSE)
 LEFTOVER = re.compile(r"~[0-9]+\.[0-9]+")     # section 2: no object's name has a ~
 
@@ -67,6 +69,7 @@ class Box:
         self.violations = []
         self.leftover_bytes = 0
         fresh = self.scan()
+        self.read_charters(fresh)
         self.read_heads(fresh)
         self.read_envelopes()
         self.check_chains()
@@ -119,7 +122,7 @@ class Box:
             return False
         if form["shard"]:
             return name in self.shards or self.read_shard(name, form, data)
-        tag = next(t for t in (form["charter"], form["plate"], form["record"], form["head"]) if t)
+        tag = next(t for t in (form["charter"], form["plate"], form["record"], form["head"], form["grant"]) if t)
         if tag != digest.hex()[:16]:
             self.wrong(f"{name} has a tag that isn't its bytes'")
             return False
@@ -148,17 +151,30 @@ class Box:
 
     # Records
 
-    @functools.cached_property
-    def charter(self) -> rescue.Charter:
-        return rescue.read_charter(self.records[self.named(r"charter/.*")[0]], self.anchor)
+    @property
+    def charters(self) -> rescue.Charters:
+        return self.history(tuple(self.named(r"charter/.*")))
+
+    @functools.lru_cache(maxsize=2)
+    def history(self, names: tuple[str, ...]) -> rescue.Charters:
+        return rescue.read_history([(name, self.records[name]) for name in names], self.anchor)
+
+    def read_charters(self, fresh: list[str]):
+        """Each is one version of one history, and no other lies beside it."""
+        if not any(name.startswith("charter/") for name in fresh):
+            return
+        for name, why in self.charters.refused:
+            self.wrong(f"{name}: {why}")
+        if self.charters.fork:
+            self.wrong(f"CHARTER FORK: {len(self.charters.fork)} versions {self.charters.newest.value[1] + 1}")
 
     def read_heads(self, fresh: list[str]):
-        charter = self.charter
+        charters = self.charters.by_number
         for name in fresh:
             if not name.startswith("heads/"):
                 continue
             try:
-                head = rescue.read_head(self.records[name], self.anchor, charter.writers)
+                head = rescue.read_head(self.records[name], self.anchor, charters)
             except Refused as why:
                 self.wrong(f"{name}: {why}")
                 continue
@@ -169,23 +185,28 @@ class Box:
             self.head_names.setdefault(head.hash, name)
 
     def read_envelopes(self):
-        charter = self.charter
+        charters = self.charters.by_number
         for name in self.named(r"runs/.*/envelope\..*"):
             run = bytes.fromhex(name.split("/")[1])
             try:
-                found = rescue.read_envelope(self.records[name], self.anchor, run, charter.writers, charter.recipients, None, self.identity)
-                rescue.check_class(charter, found.value, found.signer)
+                found = rescue.read_envelope(self.records[name], self.anchor, run, charters, None, self.identity)
+                rescue.check_class(charters[found.value[5]], found.value, found.signer)
             except Refused as why:
                 self.wrong(f"{name}: {why}")
                 continue
             if self.run_keys.setdefault(run, found.run_key) != found.run_key:
                 self.wrong(f"run {run.hex()} has two run keys")
+        for name in self.named("grants/.*"):
+            try:
+                rescue.read_grant(self.records[name], self.anchor, charters)
+            except Refused as why:
+                self.wrong(f"{name}: {why}")
         if len(set(self.run_keys.values())) != len(self.run_keys):
             self.wrong("two runs share a run key")
         for name in self.named(r"runs/.*/(reuse|close)\..*"):
             kind, shape = ("exclave reuse v1", rescue.REUSE) if "/reuse." in name else ("exclave close v1", rescue.CLOSE)
             try:
-                body, _ = rescue.open_signed(self.records[name], rescue.RECORD_CAP, kind, charter.writers)
+                body, _ = rescue.open_signed(self.records[name], rescue.RECORD_CAP, kind, rescue.all_writers(charters))
                 value = rescue.record(body, shape)
                 if value[1] != self.anchor or value[2].hex() != name.split("/")[1]:
                     self.wrong(f"{name} belongs elsewhere")
@@ -288,7 +309,7 @@ class Box:
 
     def quorum(self, envelope: dict) -> tuple[int, int]:
         """(sites of a layout, sites that hold what a committed head needs) of the run's class."""
-        _, _, k, parity, _, liars, _, _, _ = next(c for c in self.charter.value[8] if c[0] == envelope[4])
+        _, _, k, parity, _, liars, _, _, _ = next(c for c in self.charters.by_number[envelope[5]].value[8] if c[0] == envelope[4])
         n = k + parity
         return n, max(n - k + liars + 1, -(-(n + liars + 1) // 2))
 

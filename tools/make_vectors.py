@@ -14,6 +14,7 @@ from pathlib import Path
 import zstandard
 from blake3 import blake3
 
+import charter_vectors
 import forge
 import share_vectors
 import vector_runner
@@ -468,6 +469,8 @@ def envelopes():
     case("charter-version", "wrong-charter", "charter version 2", dict(f5=2))
     case("set", "wrong-charter", "a recipient set that isn't there", dict(f6=4))
     case("epoch", "wrong-charter", "another crypto epoch", dict(f7=2))
+    case("later-charter", "success", "charter version 2, which is the one that is known", dict(f5=2), output=RUN_KEY, charter_version=2)
+    case("earlier-charter", "wrong-charter", "charter version 1, where version 2 is known", charter_version=2)
     case("stranger", "unknown-signer", "signed by a key that isn't a writer", sign=STRANGER)
     case("unknown-field", "bad-record", "a field 12", dict(f12=0))
     case("version", "bad-version", "version 2", dict(f0=2))
@@ -564,6 +567,8 @@ def heads():
     case("other-writer", "unknown-signer", "signed by another writer than the one it names", sign=W1)
     case("stranger", "unknown-signer", "signed by a key that isn't a writer", dict(f3=STRANGER.id), sign=STRANGER)
     case("charter-version", "wrong-charter", "charter version 2", dict(f8=2))
+    case("later-charter", "success", "charter version 2, which is the one that is known", dict(f8=2), charter_version=2)
+    case("earlier-charter", "wrong-charter", "charter version 1, where version 2 is known", charter_version=2)
     case("state", "bad-record", "state 2", dict(f10=2))
     case("no-pages", "bad-record", "no run table", dict(f13=[]))
     case("pages-16", "success", "16 pages of the run table", dict(f13=[draw(f"page {i}", 32) for i in range(16)]))
@@ -811,6 +816,7 @@ def main(names: list[str]) -> int:
                   run_tables, manifests, key_files):
         group()
     share_vectors.share_sets(v, f)
+    charter_vectors.vectors(sys.modules[__name__])
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, source in VECTORS.items():
         path = FOLDER / f"{name}.vec"

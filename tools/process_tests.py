@@ -7,7 +7,8 @@ Each of these came out of kill_rounds.py or of a promise in the README, and is p
 stops or kills the program at a given call, and so nothing depends on how fast it is.
 """
 
-import argparse, json, os, pty, random, re, resource, select, shutil, signal, sqlite3, subprocess, sys, tempfile, time, unittest
+import argparse, contextlib, io, json, os, pty, random, re, resource, select, shutil, signal, sqlite3, subprocess, sys, tempfile, time, unittest
+import unittest.mock
 from pathlib import Path
 
 import black_box
@@ -122,6 +123,118 @@ class Interrupts(Alone):
             time.sleep(0.01)
         os.kill(pid, signal.SIGKILL)
         self.fail(f"the dataset's command, process {pid}, outlived the program")
+
+
+class Charters(Alone):
+    """Charters that the program changed, read by the decoder that was written from FORMAT.md."""
+
+    def change(self, draft: str, *roots: str):
+        """Signs a draft and puts it at the sites; the decoder believes the file first."""
+        for place, root in enumerate(roots):
+            signed = draft if place == 0 else draft.replace(".toml", f".v{self.version}.charter")
+            self.expect(0, "charter", "sign", signed, "--root", root)
+            code, out, err = self.decoder("charter", str(self.world.folder / draft.replace(".toml", f".v{self.version}.charter")))
+            self.assertEqual((code, f"version {self.version}, created " in out), (0 if place == len(roots) - 1 else 3, True), out + err)
+        published = json.loads(self.expect(0, "charter", "publish", draft.replace(".toml", f".v{self.version}.charter")).out)
+        self.assertIn(f"digest {published['digest']}", out)
+        self.version += 1
+
+    version = 2
+
+    def expect(self, code: int, *words: str):
+        done = self.world.run(*words)
+        self.assertEqual(done.code, code, done.last_words())
+        return done
+
+    def decoder(self, *words: str) -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), unittest.mock.patch.dict(os.environ, EXCLAVE_PASSPHRASE=PASSPHRASE):
+            code = rescue.main(list(words))
+        return code, out.getvalue(), err.getvalue()
+
+    def comes_back(self, *words: str, code: int = 0) -> str:
+        """By the decoder, without any one site; what it said of it."""
+        for gone in self.world.sites:
+            target = self.world.folder / "rescued"
+            sites = [str(path) for name, path in self.world.sites.items() if name != gone]
+            found, out, err = self.decoder("restore", "--identity", str(self.world.folder / "recovery.key"), "--site", *sites, "--to", str(target), *words)
+            self.assertEqual((found, "LOST" in out), (code, False), out + err)
+            self.assertEqual(tree_of(target), self.world.sources["deeds"].snapshot(), gone)
+            shutil.rmtree(target)
+        return err
+
+    def heads(self) -> tuple[dict[bytes, rescue.Head], str]:
+        archive = self.box.archive()
+        return archive.heads, "\n".join(archive.charter_notes() + archive.charter_alarms())
+
+    def test_two_roots_sign_a_change_and_a_hidden_version_is_noticed(self):
+        self.commits("deeds")
+        for name in ("second", "third"):
+            self.expect(0, "key", "generate", "--role", "root", "--out", f"{name}.key", "--public", f"{name}.pub")
+        self.expect(0, "charter", "new", "--out", "more.toml")
+        draft = self.world.folder / "more.toml"
+        text = draft.read_text()
+        self.assertIn("[roots]\nthreshold = 1\nkeys = [", text)
+        draft.write_text(text.replace("[roots]\nthreshold = 1\nkeys = [", '[roots]\nthreshold = 2\nkeys = ["second.pub", "third.pub", '))
+        self.change("more.toml", "exclave-root.key", "second.key")
+        self.world.sources["deeds"].change()
+        self.commits("deeds")
+        self.assertIn("going by charter version 2", self.comes_back())
+        self.whole("deeds")
+        for site in self.world.sites.values():
+            for path in site.glob("*/charter/00000002.*"):
+                path.rename(path.parent.parent / path.name)
+        older = self.world.sources["deeds"].snapshot
+        self.assertEqual(len(self.heads()[0]), 1)
+        self.assertIn("HIDDEN CHARTER: a head obeys charter version 2, and the sites show version 1", self.heads()[1])
+        code, _, err = self.decoder("restore", "--identity", str(self.world.folder / "recovery.key"), "--site", *map(str, self.world.sites.values()),
+                                    "--to", str(self.world.folder / "hidden"))
+        self.assertEqual((code, "HIDDEN CHARTER" in err, tree_of(self.world.folder / "hidden") == older()), (6, True, False), err)
+
+    def test_a_stolen_writer_is_replaced_and_the_thiefs_heads_are_void(self):
+        self.commits("deeds")
+        good = json.loads(self.expect(0, "snapshots", "--identity", "recovery.key").out.splitlines()[0])
+        shutil.copytree(self.world.state, self.world.folder / "theirs")
+        settings = (self.world.folder / "exclave.toml").read_text()
+        (self.world.folder / "theirs.toml").write_text(settings.replace(str(self.world.state), str(self.world.folder / "theirs")))
+        self.world.sources["deeds"].write("theirs", b"a deed that nobody signed", 0o644)
+        self.assertEqual(self.world.run("--config", "theirs.toml", "--json", "replicate", "--name", "deeds").code, 0)
+        self.world.sources["deeds"].forget("theirs")
+        thiefs = self.heads()[0].keys() - {bytes.fromhex(good["snapshot"])}
+        self.assertEqual(len(thiefs), 1)
+
+        self.expect(0, "key", "generate", "--role", "writer", "--out", "heir.key", "--public", "heir.pub")
+        self.expect(0, "charter", "new", "--out", "heir.toml", "--revoke", good["writer"], "--accept", good["snapshot"], "--writer", "heir.pub")
+        self.change("heir.toml", "exclave-root.key")
+        self.expect(0, "key", "install", "heir.key")
+        said = self.commits("deeds")
+        heads, notes = self.heads()
+        self.assertEqual(heads.keys(), {bytes.fromhex(good["snapshot"]), bytes.fromhex(said["head"])})
+        self.assertIn(f"1 heads of revoked writer {good['writer']} are void: seq 1", notes)
+        archive = self.box.archive()
+        runs = {name: set(rescue.Snapshot(archive, heads[bytes.fromhex(name)]).runs) for name in (good["snapshot"], said["head"])}
+        self.assertEqual(runs[good["snapshot"]] & runs[said["head"]], set(), "the epoch ended: nothing older is referred to")
+        self.assertIn("are void", self.comes_back())
+        code, _, err = self.decoder("restore", "--identity", str(self.world.folder / "recovery.key"), "--site", *map(str, self.world.sites.values()),
+                                    "--to", str(self.world.folder / "stolen"), "--head", thiefs.pop().hex())
+        self.assertEqual((code, "not-found" in err), (4, True), err)
+
+    def test_a_site_joins(self):
+        self.commits("deeds")
+        embassy = self.world.folder / "sites" / "embassy"
+        embassy.mkdir()
+        with open(self.world.folder / "exclave.toml", "a") as file:
+            file.write(f'[[site]]\nname = "embassy"\naddress = "file://{embassy}"\nhosting = "embassy"\n')
+        self.expect(0, "charter", "new", "--out", "site.toml")
+        self.change("site.toml", "exclave-root.key")
+        self.world.sites["embassy"] = embassy
+        self.addCleanup(self.world.sites.pop, "embassy")     # no file system of its own
+        self.box.folders.append(embassy)
+        self.world.sources["deeds"].change()
+        self.commits("deeds")
+        self.assertIn("going by charter version 2", self.comes_back())
+        heads, _ = self.heads()
+        self.assertEqual({head.value[8] for head in heads.values()}, {1, 2})
 
 
 class AtOnce(Alone):

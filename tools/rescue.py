@@ -11,8 +11,10 @@ What you need
     or enough of the shares that it was split into [section 17], as files, words or digits, and the share set.
 
 How a restore goes [section 14]; each step refuses what the one before doesn't vouch for
-  1. The charter: the record whose BLAKE3 hash is the anchor. It names the writers and the recipients.
-  2. The heads: one signed record per snapshot. A head counts when a writer of the charter signed it, twice over.
+  1. The charter: version 1 is the record whose BLAKE3 hash is the anchor; later versions follow it by signatures and the
+     law of succession [section 8]. Each names the writers and the recipients of its time, and the newest whom to disbelieve.
+  2. The heads: one signed record per snapshot. A head counts when a writer of the charter that it obeys signed it, twice
+     over, and no revocation voids it.
   3. The newest head of a dataset: its run table (by hash), its run's envelope; our key opens the envelope and gives the
      run key; the run key opens the head's sealed part: the name, the times, the dataset secret, the manifest's root.
   4. The ledgers (by hash): for each stripe its context and the hash of each of its n shards.
@@ -65,6 +67,8 @@ KINDS = {
     "wrong-stripe": "belongs to another stripe of the run",
     "wrong-index": "another shard of the stripe",
     "wrong-charter": "refers to a charter version, recipient set or epoch that isn't there",
+    "broken-chain": "a charter that names another charter as the version before it",
+    "bad-succession": "a charter that changes what its predecessor doesn't let it change",
     "bad-stanzas": "an envelope's stanzas aren't exactly the recipients of its set, in order",
     "not-a-recipient": "no stanza of the envelope is for this identity",
     "bad-commitment": "the key, or the label, isn't the one that was committed to",
@@ -82,7 +86,7 @@ KINDS = {
     "bad-level": "a manifest page of another level than its reference says",
     "bad-extents": "extents that overlap, leave the file, don't add up or differ within a link group",
     "ledger-conflict": "two ledger parts describe one stripe differently",
-    "fork": "two valid heads of one writer, incarnation and seq with different records",
+    "fork": "two valid heads of one writer, incarnation and seq with different records, or two valid charters of one version",
     "bad-keyfile": "not a key file of section 13, or a wrapped share of section 17",
     "too-costly": "a key file that asks for more work than the caps allow",
     "bad-passphrase": "the passphrase doesn't open the key file",
@@ -103,6 +107,7 @@ KINDS = {
 }
 KIB, MIB, GROUP, SEGMENT, TAG = 1024, 1 << 20, 65536, 65520, 16
 CHUNK_CAP, STRIPE_CAP, HEAD_CAP, ENVELOPE_CAP, RECORD_CAP = 4 * MIB, 1 << 30, 16 * KIB, 48 * KIB, 16 * MIB
+CHARTER_FILE_CAP = 4 * RECORD_CAP
 
 
 class Refused(Exception):
@@ -306,10 +311,14 @@ LIVE, REF = array(U64, 0), row(U32, U32, U32, U32, U32, uint(1), ID32)
 SITE = table({0: ID16, 1: text, 2: uint(4), 3: uint(3), 4: text, 5: text, 6: text, 7: array(text), 8: text}, range(4, 9))
 CLASS = row(U32, U8, U8, U8, U8, U8, U32, uint(1), U32)
 CHARTER = table({0: U64, 1: U32, 2: ID32, 3: sint, 4: row(U32, array(KEY)), 5: array(row(KEY, array(U32))),
-                 6: array(row(U32, U32, array(bstr(1216)))), 7: array(SITE), 8: array(CLASS), 9: ID16}, [2])
+                 6: array(row(U32, U32, array(bstr(1216)))), 7: array(SITE), 8: array(CLASS), 9: ID16,
+                 10: array(row(uint(6), KEY, array(U32, 0))), 11: array(row(uint(1), U32, array(KEY))),
+                 12: array(row(ID32, uint(1), array(row(ID16, U64, ID32), 0)))}, [2, 10, 11, 12])
 PLATE = table({0: U64, 1: ID32, 2: ID16})
 ENVELOPE = table({0: U64, 1: ID32, 2: ID16, 3: ID16, 4: U32, 5: U32, 6: U32, 7: U32, 8: ID32, 9: bstr(),
                   10: array(row(ID32, bstr(1120), bstr(48))), 11: ID16})
+GRANT = table({0: U64, 1: ID32, 2: U32, 3: bstr(1216), 4: array(ID32), 5: array(row(ID16, ID32, bstr(1120), bstr(48))),
+               6: sint, 7: sint}, [7])
 REUSE = table({0: U64, 1: ID32, 2: ID16, 3: array(row(ID16, LIVE), 0)})
 CLOSE = table({0: U64, 1: ID32, 2: ID16, 3: ID16})
 LEDGER = table({0: U64, 1: ID32, 2: ID16, 3: U32, 4: array(row(U32, array(ID16))),
@@ -882,39 +891,196 @@ def combine_shares(share_set: dict, good: list[bytes]) -> bytes:
     return seed
 
 
-# ---- Section 14, step 1: the charter ---------------------------------------------------------------------------------
+# ---- Section 14, step 1: the charter [section 8] ---------------------------------------------------------------------
+
+ADMINISTRATOR, RESTORER, COMPROMISED = 0, 1, 1
+
 
 class Charter(NamedTuple):
-    anchor: bytes
+    """One version."""
+    hash: bytes                                   # of its record; version 1's is the anchor
     writers: dict[bytes, bytes]                   # key id: public key
     recipients: dict[tuple[int, int], list[bytes]]  # (set id, crypto epoch): recipient ids, ascending
     value: dict
 
+    @property
+    def roots(self) -> dict[bytes, bytes]:
+        return {hash_of(key): key for key in self.value[4][1]}
 
-def read_charter(data: bytes, anchor: bytes | None) -> Charter:
-    body, signatures = split_signed(data, RECORD_CAP)
-    need(anchor is None or hash_of(body) == anchor, "wrong-archive", "not the charter that the anchor names")
+    @property
+    def restorers(self) -> dict[bytes, bytes]:
+        return {hash_of(key): key for role, key, _ in self.value.get(10, []) if role == RESTORER}
+
+    @property
+    def revoked(self) -> dict[bytes, tuple[int, list]]:
+        """Key id: reason, pins."""
+        return {key: (reason, pins) for key, reason, pins in self.value.get(12, [])}
+
+
+def charter_of(body: bytes) -> Charter:
+    """What a charter must be, looked at alone."""
     value = record(body, CHARTER)
-    need(value[1] == 1, "bad-version", f"charter version {value[1]}")
-    need(2 not in value, "bad-record", "charter version 1 has no predecessor")
-    threshold, roots = value[4]
-    need(1 <= threshold <= len(roots), "bad-record", f"a threshold of {threshold} among {len(roots)} roots")
+    need(value[1] >= 1, "bad-version", "charter versions begin with 1")
+    need(value[1] > 1 or 2 not in value, "bad-record", "charter version 1 has no predecessor")
+    need(value[1] == 1 or 2 in value, "bad-version", f"charter version {value[1]} doesn't name the version before it")
+    authorities, members = value.get(11, []), value.get(10, [])
+    for threshold, keys, what in (*((*value[4], "roots"),), *((t, keys, "an authority") for _, t, keys in authorities)):
+        need(1 <= threshold <= len(keys), "bad-record", f"a threshold of {threshold} among {len(keys)} keys of {what}")
     for _, code, k, parity, losses, liars, payload, _, _ in value[8]:
         need(code == 1, "bad-suite", f"code {code}")
         check_geometry(k, payload)
         need(k + parity <= 32 and k + losses + liars <= k + parity and liars < k, "bad-geometry", f"class with {k}+{parity}")
-    for names, what in ((roots, "roots"), ([w[0] for w in value[5]], "writers"), ([s[0] for s in value[6]], "sets"),
-                        ([s[0] for s in value[7]], "sites"), ([c[0] for c in value[8]], "classes"),
+    for names, what in (([s[0] for s in value[6]], "sets"), ([s[0] for s in value[7]], "sites"), ([s[1] for s in value[7]], "sites' names"),
+                        ([c[0] for c in value[8]], "classes"), ([a[0] for a in authorities], "authorities"),
                         *((s[2], "recipients of one set") for s in value[6])):
         need(len(set(names)) == len(names), "bad-record", f"two {what} of one id")
     for site in value[7]:
         need(re.fullmatch(r"[a-z0-9-]{1,40}", site[1]), "bad-record", "a site's name")
     need({c[8] for c in value[8]} <= {s[0] for s in value[6]}, "bad-record", "a class without its recipient set")
     need(all(len(s[2]) <= 32 for s in value[6]), "too-long", "more than 32 recipients in a set")
-    verify_signatures("exclave charter v1", body, signatures, {hash_of(key): key for key in roots})
-    need(len(signatures) >= threshold, "missing-signature", f"{len(signatures)} of {threshold} root signatures")
+    keys = value[4][1] + [w[0] for w in value[5]] + [m[1] for m in members] + [key for a in authorities for key in a[2]]
+    need(len(set(keys)) == len(keys), "bad-record", "a key has two roles, or one twice")
+    for role, _, classes in members:
+        need((role == ADMINISTRATOR) == bool(classes), "bad-record", f"a member of role {role} with {len(classes)} classes")
+        need(len(set(classes)) == len(classes), "bad-record", "a class stands twice with a member")
+    revocations = value.get(12, [])
+    ascending((r[0] for r in revocations), "revoked keys")
+    for _, _, pins in revocations:
+        ascending((pin[0] for pin in pins), "incarnations of pins")
+    need(not {hash_of(key) for key in keys} & {r[0] for r in revocations}, "bad-record", "a revoked key still has a role")
     sets = {(s[0], s[1]): sorted(hash_of(key) for key in s[2]) for s in value[6]}
     return Charter(hash_of(body), {hash_of(w[0]): w[0] for w in value[5]}, sets, value)
+
+
+def read_charter(data: bytes, anchor: bytes | None) -> Charter:
+    """Version 1: its hash is the anchor, and its own roots signed it."""
+    body, signatures = split_signed(data, RECORD_CAP)
+    need(anchor is None or hash_of(body) == anchor, "wrong-archive", "not the charter that the anchor names")
+    charter = charter_of(body)
+    need(charter.value[1] == 1, "bad-version", f"charter version {charter.value[1]}")
+    verify_signatures("exclave charter v1", body, signatures, charter.roots)
+    enough_roots(charter, [s[0] for s in signatures])
+    return charter
+
+
+def enough_roots(charter: Charter, signers: list[bytes]):
+    signed, threshold = len(charter.roots.keys() & set(signers)), charter.value[4][0]
+    need(signed >= threshold, "missing-signature", f"{signed} of {threshold} signatures by roots of version {charter.value[1]}")
+
+
+class Charters:
+    """The versions that were found, from 1 on. History ends before a fork."""
+
+    def __init__(self, first: Charter):
+        self.versions = [first]
+        self.fork: list[bytes] = []                       # hashes of the records that dispute the next place
+        self.refused: list[tuple[str, Refused]] = []      # what was found and follows nothing
+
+    @property
+    def newest(self) -> Charter:
+        return self.versions[-1]
+
+    @property
+    def by_number(self) -> dict[int, Charter]:
+        return {charter.value[1]: charter for charter in self.versions}
+
+
+def proposed_charter(data: bytes, history: Charters) -> tuple[Charter, list[bytes]]:
+    """What may follow the newest version, and which roots of the two have signed it so far."""
+    body, signatures = split_signed(data, RECORD_CAP)
+    charter = charter_of(body)
+    check_succession(charter, history)
+    verify_signatures("exclave charter v1", body, signatures, history.newest.roots | charter.roots)
+    return charter, [s[0] for s in signatures]
+
+
+def read_next_charter(data: bytes, history: Charters) -> Charter:
+    charter, signers = proposed_charter(data, history)
+    enough_roots(history.newest, signers)
+    enough_roots(charter, signers)
+    return charter
+
+
+def check_succession(new: Charter, history: Charters):
+    """The law of succession: what the next version may change."""
+    old, number = history.newest, history.newest.value[1]
+    need(new.value[1] == number + 1, "bad-version", f"charter version {new.value[1]} doesn't follow version {number}")
+    need(new.value[2] == old.hash, "broken-chain", f"it follows another version {number} than {old.hash.hex()}")
+
+    def law(condition, message: str):
+        need(condition, "bad-succession", message)
+    for before, after, role in ((old.roots, new.roots, "root"), (old.writers, new.writers, "writer")):
+        for key in before.keys() - after.keys():
+            law(key in new.revoked, f"{role} {key.hex()} is gone, and not revoked")
+    for key in old.revoked:
+        law(key in new.revoked, f"the revocation of {key.hex()} was taken back")
+    classes = {c[0]: c for c in new.value[8]}
+    for c in old.value[8]:
+        law(c[0] in classes, f"class {c[0]} is gone")
+        kept = [(x[1], x[2], x[3], x[6], x[8]) for x in (c, classes[c[0]])]
+        law(kept[0] == kept[1], f"class {c[0]} has another code, payload length or recipient set")
+    epochs, sets = {s[0]: s[1] for s in old.value[6]}, {s[0]: s for s in new.value[6]}
+    for name, epoch, keys in old.value[6]:
+        law(name in sets, f"recipient set {name} is gone")
+        law(sets[name][1] >= epoch, f"the crypto epoch of recipient set {name} fell")
+        law(sets[name][1] > epoch or set(keys) <= set(sets[name][2]), f"a recipient left set {name} within its crypto epoch")
+    stolen = {key for key, (reason, _) in new.revoked.items() if reason == COMPROMISED}
+    for key in stolen - {key for key, (reason, _) in old.revoked.items() if reason == COMPROMISED}:
+        for name in {c[8] for c in old.value[8] if c[0] in last_classes(key, history)}:
+            law(sets[name][1] > epochs[name], f"writer {key.hex()} was compromised, and the crypto epoch of set {name} stays")
+
+
+def last_classes(key: bytes, history: Charters) -> list[int]:
+    """The classes of a writer, in the last version that had it as one."""
+    for charter in reversed(history.versions):
+        if key in charter.writers:
+            return next(classes for public, classes in charter.value[5] if hash_of(public) == key)
+    return []
+
+
+def read_history(objects: list[tuple[str, bytes]], anchor: bytes) -> Charters:
+    """Whatever (name, object) pairs show together: from the anchor on, as far as nobody disputes it."""
+    first, why = None, Refused("not-found", "no charter at any site")
+    for _, data in objects:
+        try:
+            first = read_charter(data, anchor)
+            break
+        except Refused as error:
+            if error.kind != "wrong-archive" or why.kind == "not-found":
+                why = error
+    if first is None:
+        raise why
+    history = Charters(first)
+    while True:
+        found = {}
+        for _, data in objects:
+            try:
+                charter = read_next_charter(data, history)
+                found[charter.hash] = charter
+            except Refused:
+                pass
+        if len(found) != 1:
+            history.fork = sorted(found)
+            break
+        history.versions += found.values()
+    known = {charter.hash for charter in history.versions} | set(history.fork)
+    for name, data in objects:
+        try:
+            if hash_of(split_signed(data, RECORD_CAP)[0]) not in known:
+                read_next_charter(data, history)
+        except Refused as error:
+            history.refused.append((name, error))
+    return history
+
+
+def read_charter_file(data: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Charters and plates as people carry them; nothing in it is verified yet."""
+    need(len(data) <= CHARTER_FILE_CAP, "too-long", f"a charter file of {len(data)} bytes")
+    value = cbor(data)
+    need(type(value) is list and len(value) == 3 and type(value[0]) is int, "bad-record", "not a charter file")
+    need(value[0] == 1, "bad-version", f"version {value[0]} of a charter file")
+    row(U64, array(bstr()), array(bstr(), 0))(value)
+    return value[1], value[2]
 
 
 # ---- Step 2: heads -------------------------------------------------------------------------------------------------
@@ -928,18 +1094,64 @@ class Head(NamedTuple):
     value: dict
 
 
-def read_head(data: bytes, anchor: bytes, writers: dict[bytes, bytes]) -> Head:
-    body, signer = open_signed(data, HEAD_CAP, "exclave head v1", writers)
+class HiddenCharter(Refused):
+    """A head that obeys a charter version that isn't there. Who signed it was a writer once, and maybe is no more."""
+
+    def __init__(self, version: int, signer: bytes):
+        super().__init__("wrong-charter", f"it obeys charter version {version}, which no site shows")
+        self.version, self.signer = version, signer
+
+
+def all_writers(charters: dict[int, Charter]) -> dict[bytes, bytes]:
+    """Whoever was a writer in some version."""
+    return {key: public for charter in charters.values() for key, public in charter.writers.items()}
+
+
+def all_restorers(charters: dict[int, Charter]) -> dict[bytes, bytes]:
+    return {key: public for charter in charters.values() for key, public in charter.restorers.items()}
+
+
+def read_head(data: bytes, anchor: bytes, charters: dict[int, Charter]) -> Head:
+    body, signer = open_signed(data, HEAD_CAP, "exclave head v1", all_writers(charters))
     value = record(body, HEAD)
     need(value[1] == anchor, "wrong-archive", "a head of another archive")
     need(value[3] == signer, "unknown-signer", "signed by another writer than the one it names")
     need((6 in value) == (value[5] > 0), "bad-record", "a previous head is named by every head but the first")
     need(len(value[7]) <= 64 and len(value[13]) <= 16, "too-long", f"{len(value[7])} tips, {len(value[13])} run table pages")
     ascending(value[7], "tips")
-    need(value[8] == 1, "wrong-charter", f"charter version {value[8]}")
+    if value[8] not in charters:
+        raise HiddenCharter(value[8], signer)
+    need(signer in charters[value[8]].writers, "unknown-signer", f"{signer.hex()} was no writer in charter version {value[8]}")
     need(value[14] and len(value[14]) % 1024 == 0, "bad-length", f"a sealed part of {len(value[14])} bytes")
     parents = value[7] + ([value[6]] if 6 in value else [])
     return Head(hash_of(body), value[2], (value[3], value[4]), value[5], parents, value)
+
+
+def pinned(writer: bytes, pins: list, heads: dict[bytes, Head]) -> tuple[set[bytes], list]:
+    """Heads of a revoked writer that count, and pins that hold nothing since their head isn't there."""
+    counted, missing = set(), []
+    for incarnation, seq, digest in pins:
+        head = heads.get(digest)
+        if head is None or (head.chain, head.seq) != ((writer, incarnation), seq):
+            missing.append((incarnation, seq, digest))
+            continue
+        while head is not None and head.hash not in counted:
+            counted.add(head.hash)
+            before = heads.get(head.value.get(6))
+            head = before if before and before.chain == head.chain and before.seq < head.seq else None
+    return counted, missing
+
+
+def void_revoked(newest: Charter, heads: dict[bytes, Head]) -> tuple[dict[bytes, Head], dict[bytes, list[Head]], list]:
+    """The heads that count; by revoked writer, those that are void; (writer, pin) for pins without their head."""
+    counting, void, missing = dict(heads), {}, []
+    for writer, (_, pins) in newest.revoked.items():
+        kept, lost = pinned(writer, pins, heads)
+        missing += [(writer, pin) for pin in lost]
+        for head in heads.values():
+            if head.chain[0] == writer and head.hash not in kept:
+                void.setdefault(writer, []).append(counting.pop(head.hash))
+    return counting, void, missing
 
 
 def find_forks(heads: dict[bytes, Head]) -> list[tuple[Head, Head]]:
@@ -1031,25 +1243,52 @@ class Envelope(NamedTuple):
     signer: bytes                                 # key id
 
 
-def envelope_info(anchor: bytes, run: bytes, recipient: bytes, commitment: bytes) -> bytes:
-    return b"".join(len(x).to_bytes(2) + x for x in (b"exclave envelope v1", anchor, run, recipient, commitment))
+def wrapping_info(kind: bytes, anchor: bytes, run: bytes, recipient: bytes, commitment: bytes) -> bytes:
+    return b"".join(len(x).to_bytes(2) + x for x in (kind, anchor, run, recipient, commitment))
 
 
-def read_envelope(data: bytes, anchor: bytes, run: bytes, writers: dict, recipients: dict, commitment: bytes | None,
-                  identity: XWing) -> Envelope:
-    """`commitment` is the run table's, when there is one."""
-    body, signer = open_signed(data, ENVELOPE_CAP, "exclave envelope v1", writers)
+def read_grant(data: bytes, anchor: bytes, charters: dict[int, Charter]) -> dict:
+    """Run keys that a restorer gave to one recipient [section 18]."""
+    body, signer = open_signed(data, RECORD_CAP, "exclave grant v1", all_restorers(charters))
+    value = record(body, GRANT)
+    need(value[1] == anchor, "wrong-archive", "a grant of another archive")
+    need(len(value[4]) <= 256 and len(value[5]) <= 4096, "too-long", f"a grant of {len(value[4])} heads and {len(value[5])} runs")
+    ascending(value[4], "heads of a grant")
+    ascending((given[0] for given in value[5]), "runs of a grant")
+    need(value[2] in charters, "wrong-charter", f"it obeys charter version {value[2]}, which no site shows")
+    need(signer in charters[value[2]].restorers, "unknown-signer", f"{signer.hex()} was no restorer in charter version {value[2]}")
+    return value
+
+
+def granted_key(grants: list[dict], run: bytes, commitment: bytes) -> list | None:
+    """The first grant's line for a run."""
+    return next((given for grant in grants for given in grant[5] if given[:2] == [run, commitment]), None)
+
+
+def read_envelope(data: bytes, anchor: bytes, run: bytes, charters: dict[int, Charter], commitment: bytes | None,
+                  identity: XWing, grants: list[dict] = ()) -> Envelope:
+    """It is judged by the charter that it obeys. `commitment` is the run table's, when there is one; `grants` are those to us."""
+    body, signer = open_signed(data, ENVELOPE_CAP, "exclave envelope v1", all_writers(charters) | all_restorers(charters))
     value = record(body, ENVELOPE)
     need(value[1] == anchor, "wrong-archive", "an envelope of another archive")
     need(value[2] == run, "wrong-run", "an envelope of another run")
-    need(value[5] == 1 and (value[6], value[7]) in recipients, "wrong-charter",
-         f"charter version {value[5]}, recipient set {value[6]}, epoch {value[7]}")
+    need(value[5] in charters, "wrong-charter", f"it obeys charter version {value[5]}, which no site shows")
+    charter = charters[value[5]]
+    # A restorer wraps a run anew for the set as it is; the run stays of the epoch under which it was sealed.
+    epoch, again = dict(charter.recipients.keys()).get(value[6], -1), signer in charter.restorers
+    need(value[7] <= epoch if again else value[7] == epoch, "wrong-charter",
+         f"recipient set {value[6]}, epoch {value[7]} isn't in charter version {value[5]}")
+    need(again or signer in charter.writers, "unknown-signer", f"{signer.hex()} was no writer in charter version {value[5]}")
     stanzas = {s[0]: s for s in value[10]}
-    need([s[0] for s in value[10]] == recipients[value[6], value[7]], "bad-stanzas", "not the recipients of the set, in order")
+    need([s[0] for s in value[10]] == charter.recipients[value[6], epoch], "bad-stanzas", "not the recipients of the set, in order")
     need(commitment in (None, value[8]), "bad-commitment", "the run table and the envelope commit to different keys")
-    need(identity.id in stanzas, "not-a-recipient", "the envelope isn't for this identity")
-    _, enc, ciphertext = stanzas[identity.id]
-    run_key = identity.unseal(enc, ciphertext, envelope_info(anchor, run, identity.id, value[8]))
+    kind, granted = b"exclave envelope v1", None if identity.id in stanzas else granted_key(grants, run, value[8])
+    need(identity.id in stanzas or granted, "not-a-recipient", "neither the envelope nor a grant is for this identity")
+    if granted:
+        kind, (_, _, enc, ciphertext) = b"exclave grant v1", granted
+    else:
+        _, enc, ciphertext = stanzas[identity.id]
+    run_key = identity.unseal(enc, ciphertext, wrapping_info(kind, anchor, run, identity.id, value[8]))
     need(hmac.compare_digest(kdf("exclave 2026 run commitment v1", run_key), value[8]), "bad-commitment", "another run key")
     plain = open_box(run_key, 1, value[9])
     need(len(plain) == 256, "bad-length", f"a label box of {len(plain)} bytes")
@@ -1057,11 +1296,11 @@ def read_envelope(data: bytes, anchor: bytes, run: bytes, writers: dict, recipie
 
 
 def check_class(charter: Charter, value: dict, signer: bytes):
-    """The envelope's class is the charter's, wraps for that class's set, and is one that the signer may write."""
+    """The envelope's class is in the charter that it obeys, wraps for that class's set, and its signer may write it."""
     sets = [c[8] for c in charter.value[8] if c[0] == value[4]]
     need(sets == [value[6]], "wrong-charter", f"class {value[4]} with recipient set {value[6]}")
-    classes = next(allowed for key, allowed in charter.value[5] if hash_of(key) == signer)
-    need(value[4] in classes, "unknown-signer", f"{signer.hex()} may not write class {value[4]}")
+    classes = next((allowed for key, allowed in charter.value[5] if hash_of(key) == signer), [])
+    need(signer in charter.restorers or value[4] in classes, "unknown-signer", f"{signer.hex()} may not write class {value[4]}")
 
 
 def check_label_tag(context: Context, envelope: Envelope):
@@ -1319,17 +1558,54 @@ class Archive:
 
     def __init__(self, folders: list[str], anchor: bytes, identity: XWing):
         self.stores, self.anchor, self.identity = Stores(folders, anchor), anchor, identity
-        self.charter = self.first_good("charter/00000001.*", RECORD_CAP, lambda data: read_charter(data, anchor), "charter")
+        self.charters = read_history(list(self.stores.matching("charter/*", RECORD_CAP)), anchor)
         self.run_keys: dict[bytes, Envelope] = {}
         self.heads: dict[bytes, Head] = {}
-        self.ignored: list[tuple[str, Refused]] = []
+        self.ignored: list[tuple[str, Refused]] = list(self.charters.refused)
+        self.hidden = 0                                   # the highest charter version that a head obeys and no site shows
         for name, data in self.stores.matching("heads/*/*/*", HEAD_CAP):
             try:
-                head = read_head(data, anchor, self.charter.writers)
+                head = read_head(data, anchor, self.charters.by_number)
                 self.heads[head.hash] = head
+            except HiddenCharter as why:
+                self.ignored.append((name, why))
+                # Whoever was a writer once can claim any version. One who still is has no reason to.
+                if why.signer in self.charters.newest.writers:
+                    self.hidden = max(self.hidden, why.version)
             except Refused as why:
                 self.ignored.append((name, why))
+        self.heads, self.void, self.missing_pins = void_revoked(self.charters.newest, self.heads)
         self.forks = find_forks(self.heads)
+        self.grants: list[dict] = []                      # to our identity
+        for name, data in self.stores.matching("grants/*", RECORD_CAP):
+            try:
+                grant = read_grant(data, anchor, self.charters.by_number)
+                self.grants += [grant] if hash_of(grant[3]) == identity.id else []
+            except Refused as why:
+                self.ignored.append((name, why))
+
+    def charter_alarms(self) -> list[str]:
+        """What must not happen with honest people and honest sites."""
+        newest = self.charters.newest.value[1]
+        alarms = []
+        if self.charters.fork:
+            alarms.append(f"CHARTER FORK: enough roots signed {len(self.charters.fork)} different versions {newest + 1}: "
+                          + ", ".join(digest.hex() for digest in self.charters.fork) + f"; going by version {newest}")
+        if self.hidden:
+            alarms.append(f"HIDDEN CHARTER: a head obeys charter version {self.hidden}, and the sites show version {newest} at most; bring more sites")
+        return alarms + [f"LOST PIN: the head {pin[2].hex()} of seq {pin[1]}, the last that counts of revoked writer {writer.hex()}, is shown by no site"
+                         for writer, pin in self.missing_pins]
+
+    def charter_notes(self) -> list[str]:
+        """What was made of charters that aren't the first alone."""
+        notes = []
+        if len(self.charters.versions) > 1:
+            newest = self.charters.newest
+            notes.append(f"going by charter version {newest.value[1]}, {newest.hash.hex()}, which follows version 1 step by step; records by the version that they obey")
+        if self.grants:
+            notes.append(f"{len(self.grants)} grants give run keys to this identity")
+        return notes + [f"{len(heads)} heads of revoked writer {writer.hex()} are void: {', '.join(f'seq {h.seq}' for h in heads[:5])}"
+                        for writer, heads in self.void.items()]
 
     def first_good(self, pattern: str, cap: int, reader, what: str):
         """The first object that the reader accepts; else why the last was refused."""
@@ -1344,8 +1620,9 @@ class Archive:
     def run_key(self, run: bytes, commitment: bytes | None) -> Envelope:
         if run not in self.run_keys:
             def reader(data):
-                found = read_envelope(data, self.anchor, run, self.charter.writers, self.charter.recipients, commitment, self.identity)
-                check_class(self.charter, found.value, found.signer)
+                charters = self.charters.by_number
+                found = read_envelope(data, self.anchor, run, charters, commitment, self.identity, self.grants)
+                check_class(charters[found.value[5]], found.value, found.signer)
                 return found
             self.run_keys[run] = self.first_good(f"runs/{run.hex()}/envelope.*", ENVELOPE_CAP, reader, f"envelope of run {run.hex()}")
         envelope = self.run_keys[run]
@@ -1741,6 +2018,8 @@ def open_archive(options) -> Archive:
     archive = Archive(options.site, anchor, identity)
     for name, why in archive.ignored:
         note(f"ignored {name}: {why}")
+    for line in archive.charter_notes() + archive.charter_alarms():
+        note(line)
     for a, b in archive.forks:
         note(f"FORK: writer {a.chain[0].hex()} signed two heads of seq {a.seq}: {a.hash.hex()} and {b.hash.hex()}")
     return archive
@@ -1767,7 +2046,7 @@ def command_heads(options) -> int:
             result = 3
     if not archive.heads:
         raise Refused("not-found", "no valid head at any site")
-    return 3 if archive.forks else result
+    return 3 if archive.forks or archive.charter_alarms() else result
 
 
 def candidates(archive: Archive, dataset: bytes):
@@ -1818,9 +2097,9 @@ def command_restore(options) -> int:
     snapshot, stale = choose(archive, options)
     print(f"head {snapshot.head.hash.hex()} of {json.dumps(snapshot.sealed[1])}, finished {when(snapshot.sealed[4])}")
     result = restore(snapshot, options.to)
-    if result != 4 and (stale or snapshot.head.value[10]):
+    if result != 4 and (stale or snapshot.head.value[10] or archive.hidden):
         return 6
-    return result or (3 if archive.forks else 0)
+    return result or (3 if archive.forks or archive.charter_alarms() else 0)
 
 
 def command_stripe(options) -> int:
@@ -1871,6 +2150,54 @@ def command_inspect(options) -> int:
     return 0
 
 
+def command_charter(options) -> int:
+    """A charter file: each version, who signed it, what becomes of it. 3 when signatures or plates are missing."""
+    data = Path(options.file).read_bytes()
+    objects, plates = read_charter_file(data)
+    first = read_charter(objects[0], options.archive)
+    history, complete = Charters(first), True
+    print(f"archive {first.hash.hex()}" + ("" if options.archive else ", as the file itself says; compare it, or give --archive"))
+    print_version(first, [s[0] for s in split_signed(objects[0], RECORD_CAP)[1]], None)
+    for data in objects[1:]:
+        need(complete, "missing-signature", "a version follows one that isn't signed by enough roots")
+        charter, signers = proposed_charter(data, history)
+        complete = print_version(charter, signers, history.newest)
+        if complete:
+            history.versions.append(charter)
+    keys = {key: public for version in history.versions + [charter_of(split_signed(objects[-1], RECORD_CAP)[0])]
+            for key, public in version.roots.items() if key not in history.newest.revoked}
+    good = True
+    for data in plates:
+        try:
+            value = read_plate(data, keys)
+            need(value[1] == first.hash, "wrong-archive", "a plate of another archive")
+            print(f"plate for site {value[2].hex()}")
+        except Refused as why:
+            good = False
+            print(f"plate refused: {why}")
+    return 0 if complete and good else 3
+
+
+def read_plate(data: bytes, roots: dict[bytes, bytes]) -> dict:
+    body, _ = open_signed(data, RECORD_CAP, "exclave site v1", roots)
+    return record(body, PLATE)
+
+
+def print_version(charter: Charter, signers: list[bytes], before: Charter | None) -> bool:
+    """One version's lines; whether enough roots signed it."""
+    print(f"version {charter.value[1]}, created {when(charter.value[3])}, digest {charter.hash.hex()}")
+    complete = True
+    for version in (before, charter) if before else (charter,):
+        number, (threshold, keys) = version.value[1], version.value[4]
+        there = [key for key in signers if key in version.roots]
+        complete &= len(there) >= threshold
+        print(f"    {len(there)} of {len(keys)} roots of version {number} signed, {threshold} must" + "".join(f"\n        {key.hex()}" for key in there))
+    for key, (reason, pins) in charter.revoked.items():
+        print(f"    revoked {key.hex()}, {'compromised' if reason == COMPROMISED else 'retired'}, {len(pins)} pins")
+    print("    " + ("holds" if complete else "follows by the law of succession; signatures are missing still"))
+    return complete
+
+
 def command_vector(options) -> int:
     """Evaluate one file of tests/vectors and print the outcome; 0 when it is the one the file expects."""
     import vector_runner
@@ -1910,6 +2237,10 @@ def main(arguments=None) -> int:
     sub.add_argument("run", metavar="RUN", type=digits(16))
     sub.add_argument("ordinal", metavar="ORDINAL", type=int)
     sub.set_defaults(run_command=command_stripe)
+    sub = commands.add_parser("charter", help="print and judge a charter file")
+    sub.add_argument("file", metavar="FILE")
+    sub.add_argument("--archive", metavar="HEX", type=digits(32), help="the archive's anchor")
+    sub.set_defaults(run_command=command_charter)
     for name, command, what in (("inspect", command_inspect, "print a shard's header"), ("vector", command_vector, "evaluate a test vector")):
         sub = commands.add_parser(name, help=what)
         sub.add_argument("file", metavar="FILE")

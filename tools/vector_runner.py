@@ -45,6 +45,10 @@ class Vector:
         keys = [bytes.fromhex(v) for v in self.all("public-key")]
         return {rescue.hash_of(key): key for key in keys}
 
+    def charters(self, recipients=None) -> dict[int, rescue.Charter]:
+        """A charter of which only the writers and recipients are known."""
+        return {self.number("charter-version") or 1: rescue.Charter(b"", self.writers(), recipients or {}, {})}
+
 
 def same(found, expected, kind: str):
     need(expected is None or found == expected, kind, f"{found!r} where {expected!r} was expected")
@@ -117,14 +121,67 @@ def signed(v: Vector):
 
 
 def charter(v: Vector):
-    return rescue.read_charter(v.body, v.hex("anchor")).anchor
+    return rescue.read_charter(v.body, v.hex("anchor")).hash
+
+
+def history(objects: list[bytes], anchor: bytes) -> rescue.Charters:
+    """Every object has its place in it."""
+    for data in objects:
+        rescue.split_signed(data, rescue.RECORD_CAP)
+    found = rescue.read_history([("", data) for data in objects], anchor)
+    need(not found.fork, "fork", "two versions of one number")
+    for _, why in found.refused:
+        raise why
+    return found
+
+
+def charters(v: Vector):
+    return history(rescue.cbor(v.body), v.hex("anchor")).newest.hash
+
+
+def charterfile(v: Vector):
+    objects, plates = rescue.read_charter_file(v.body)
+    for data in objects + plates:
+        rescue.split_signed(data, rescue.RECORD_CAP)
+    return b"".join(objects)
+
+
+def obeyed(v: Vector):
+    objects, data = rescue.cbor(v.body)
+    found, anchor = history(objects, v.hex("anchor")).by_number, v.hex("anchor")
+    envelope = rescue.read_envelope(data, anchor, v.hex("run"), found, None, rescue.XWing(v.hex("identity")))
+    rescue.check_class(found[envelope.value[5]], envelope.value, envelope.signer)
+    return envelope.run_key
+
+
+def grant(v: Vector):
+    objects, data = rescue.cbor(v.body)
+    anchor, run, identity = v.hex("anchor"), v.hex("run"), rescue.XWing(v.hex("identity"))
+    value = rescue.read_grant(data, anchor, history(objects, anchor).by_number)
+    need(rescue.hash_of(value[3]) == identity.id, "not-a-recipient", "a grant to somebody else")
+    given = next((line for line in value[5] if line[0] == run), None)
+    need(given, "not-found", "the run isn't given")
+    _, commitment, enc, ciphertext = given
+    run_key = identity.unseal(enc, ciphertext, rescue.wrapping_info(b"exclave grant v1", anchor, run, identity.id, commitment))
+    need(rescue.kdf("exclave 2026 run commitment v1", run_key) == commitment, "bad-commitment", "another run key")
+    return run_key
+
+
+def revoked(v: Vector):
+    objects, heads = rescue.cbor(v.body)
+    found, anchor = history(objects, v.hex("anchor")), v.hex("anchor")
+    heads = [rescue.read_head(data, anchor, found.by_number) for data in heads]
+    counting, _, missing = rescue.void_revoked(found.newest, {h.hash: h for h in heads})
+    need(not missing, "not-found", "the head of a pin")
+    need(not rescue.find_forks(counting), "fork", "two heads of one seq")
+    return b"".join(sorted(counting))
 
 
 def envelope(v: Vector):
     set_id, epoch = map(int, v.text("recipient-set").split(","))
     recipients = {(set_id, epoch): [bytes.fromhex(r) for r in v.text("recipients").split(",")]}
     identity = rescue.XWing(v.hex("identity"))
-    return rescue.read_envelope(v.body, v.hex("anchor"), v.hex("run"), v.writers(), recipients, v.hex("run-commitment"), identity).run_key
+    return rescue.read_envelope(v.body, v.hex("anchor"), v.hex("run"), v.charters(recipients), v.hex("run-commitment"), identity).run_key
 
 
 def ledger(v: Vector):
@@ -133,12 +190,12 @@ def ledger(v: Vector):
 
 
 def head(v: Vector):
-    found, run_key = rescue.read_head(v.body, v.hex("anchor"), v.writers()), v.hex("run-key")
+    found, run_key = rescue.read_head(v.body, v.hex("anchor"), v.charters()), v.hex("run-key")
     return found.hash if run_key is None else rescue.read_sealed_head(run_key, found.value[14])[10]
 
 
 def chain(v: Vector):
-    heads = [rescue.read_head(data, v.hex("anchor"), v.writers()) for data in rescue.cbor(v.body)]
+    heads = [rescue.read_head(data, v.hex("anchor"), v.charters()) for data in rescue.cbor(v.body)]
     heads = {h.hash: h for h in heads}
     need(not rescue.find_forks(heads), "fork", "two heads of one seq")
     return b"".join(sorted(h.hash for h in rescue.newest(heads, v.hex("dataset"))))
@@ -188,7 +245,8 @@ def combine(v: Vector):
     return rescue.combine_shares(share_set, good)
 
 
-LAYERS = {f.__name__: f for f in (context, stripe, directory, chunk, shard, code, record, signed, charter, envelope, ledger,
+LAYERS = {f.__name__: f for f in (context, stripe, directory, chunk, shard, code, record, signed, charter, charters,
+                                  charterfile, obeyed, grant, revoked, envelope, ledger,
                                   head, chain, runs, manifest, keyfile, shareset, sharetext, wrappedshare,
                                   combine)}
 

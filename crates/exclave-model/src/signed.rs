@@ -145,7 +145,7 @@ impl SignedObject {
 const KIND: &str = "signed record";
 
 /// The version in front of an array of three.
-fn version(bytes: &[u8]) -> Option<Int> {
+pub(crate) fn version(bytes: &[u8]) -> Option<Int> {
     let mut decoder = Decoder::new(bytes);
     (decoder.array().ok()?? == 3).then(|| decoder.int().ok())?
 }

@@ -1,6 +1,7 @@
 //! How each layer is evaluated: the calls that a restore makes, in the order of the README.
 
 mod blocks; // contexts, stripes, chunks, shards, the code
+mod charters; // charters that follow each other, and what obeys them
 mod pages; // the manifest
 mod records; // everything that is CBOR, and key files
 mod shares; // split recovery keys
@@ -19,6 +20,8 @@ type Outcome = Result<Vec<u8>, Refused>;
 pub fn evaluate(vector: &Vector) -> Result<Option<Vec<u8>>, Refused> {
     match vector.text("layer").unwrap() {
         "envelope" => return records::envelope(vector).map(|()| None),
+        "obeyed" => return charters::obeyed(vector).map(|()| None),
+        "grant" => return charters::grant(vector).map(|()| None),
         "keyfile" => return records::keyfile(vector).map(|()| None),
         "sharetext" => return shares::text(vector).map(|()| None),
         "wrappedshare" => return shares::wrapped(vector).map(|()| None),
@@ -32,6 +35,9 @@ pub fn evaluate(vector: &Vector) -> Result<Option<Vec<u8>>, Refused> {
         "record" => records::record(vector),
         "signed" => records::signed(vector),
         "charter" => records::charter(vector),
+        "charters" => charters::charters(vector),
+        "charterfile" => charters::file(vector),
+        "revoked" => charters::revoked(vector),
         "ledger" => records::ledger(vector),
         "head" => records::head(vector),
         "chain" => records::chain(vector),

@@ -6,8 +6,8 @@ use minicbor::{Decode, Decoder, Encode, bytes::ByteVec};
 use crate::{
     cbor,
     limit::RECORD_BYTES_MAX,
-    signed::SignedObject,
-    wire::{RecordError, Rule, Version1, encode, refusal},
+    signed::{SignedObject, version},
+    wire::{RecordError, Rule, Version1, check_version, encode, refusal},
 };
 
 /// Longest charter file: a few versions of the longest charter.
@@ -47,6 +47,7 @@ impl CharterFile {
             });
         }
         cbor::check(bytes).map_err(|source| RecordError::NotCanonical { kind: KIND, source })?;
+        check_version(KIND, version(bytes))?;
         let wire = Wire::decode(&mut Decoder::new(bytes), &mut ()).map_err(|source| refusal(KIND, source))?;
         if encode(&wire) != bytes {
             return Err(RecordError::Surplus { kind: KIND });

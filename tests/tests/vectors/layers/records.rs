@@ -49,7 +49,7 @@ pub fn signed(vector: &Vector) -> Outcome {
     Ok(object.record_bytes().to_vec())
 }
 
-fn anchor(vector: &Vector) -> Anchor {
+pub fn anchor(vector: &Vector) -> Anchor {
     Anchor::from_bytes(vector.array("anchor").unwrap())
 }
 
@@ -68,7 +68,7 @@ pub fn envelope(vector: &Vector) -> Result<(), Refused> {
     let set = vector.text("recipient-set").unwrap().split_once(',').unwrap();
     let recipients = vector.text("recipients").unwrap().split(',');
     envelope.check_set(
-        1,
+        charter_version(vector),
         (set.0.parse().unwrap(), set.1.parse().unwrap()),
         recipients.map(|id| RecipientId::from_bytes(unhex(id).try_into().unwrap())),
     )?;
@@ -88,17 +88,23 @@ pub fn ledger(vector: &Vector) -> Outcome {
     Ok(vector.body.clone())
 }
 
-fn read_head(bytes: &[u8], anchor: Anchor, writers: &[PublicKey]) -> Result<(RecordHash, Head), Refused> {
+/// The one version that is known.
+fn charter_version(vector: &Vector) -> u32 {
+    let number = vector.number("charter-version").unwrap_or(1);
+    number.try_into().unwrap()
+}
+
+fn read_head(bytes: &[u8], vector: &Vector, writers: &[PublicKey]) -> Result<(RecordHash, Head), Refused> {
     let object = SignedObject::from_bytes(bytes, HEAD_BYTES_MAX)?;
     let (head, signer) = verify_one_of::<Head>(&object, writers)?;
-    need(head.anchor == anchor, "wrong-archive")?;
+    need(head.anchor == anchor(vector), "wrong-archive")?;
     need(head.writer == signer, "unknown-signer")?;
-    need(head.charter_version == 1, "wrong-charter")?;
+    need(head.charter_version == charter_version(vector), "wrong-charter")?;
     Ok((object.record_hash(), head))
 }
 
 pub fn head(vector: &Vector) -> Outcome {
-    let (hash, head) = read_head(&vector.body, anchor(vector), &public_keys(vector))?;
+    let (hash, head) = read_head(&vector.body, vector, &public_keys(vector))?;
     if vector.text("run-key").is_none() {
         return Ok(hash.as_bytes().to_vec());
     }
@@ -113,21 +119,27 @@ fn several(vector: &Vector) -> Vec<Vec<u8>> {
 }
 
 pub fn chain(vector: &Vector) -> Outcome {
-    let (anchor, writers) = (anchor(vector), public_keys(vector));
+    let writers = public_keys(vector);
     let facts = several(vector)
         .iter()
-        .map(|bytes| read_head(bytes, anchor, &writers).map(|(hash, head)| HeadFact::of(hash, &head, [])))
+        .map(|bytes| read_head(bytes, vector, &writers).map(|(hash, head)| HeadFact::of(hash, &head, [])))
         .collect::<Result<Vec<_>, _>>()?;
+    let heads = without_forks(facts)?;
+    let dataset = DatasetId::from_bytes(vector.array("dataset").unwrap());
+    let mut newest: Vec<RecordHash> = heads.newest(dataset).iter().map(|head| head.hash).collect();
+    newest.sort_unstable();
+    Ok(newest.iter().flat_map(|hash| *hash.as_bytes()).collect())
+}
+
+/// Heads of which no two stand in one place.
+pub fn without_forks(facts: Vec<HeadFact>) -> Result<Heads, Refused> {
     let heads = Heads::new(facts);
     let forked = heads
         .findings()
         .iter()
         .any(|finding| matches!(finding, Finding::Fork { .. }));
     need(!forked, "fork")?;
-    let dataset = DatasetId::from_bytes(vector.array("dataset").unwrap());
-    let mut newest: Vec<RecordHash> = heads.newest(dataset).iter().map(|head| head.hash).collect();
-    newest.sort_unstable();
-    Ok(newest.iter().flat_map(|hash| *hash.as_bytes()).collect())
+    Ok(heads)
 }
 
 pub fn runs(vector: &Vector) -> Outcome {
