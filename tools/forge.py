@@ -117,6 +117,85 @@ def keyfile(kind: str, public: bytes, secret: bytes, passphrase: bytes, salt: by
     return "\n".join(lines).encode()
 
 
+# ---- Shares ----------------------------------------------------------------------------------------------------------
+
+def aes_mul(a: int, b: int) -> int:
+    """GF(2^8) / 0x11B by powers of the generator 3, so that it is another way than rescue.py's."""
+    if not a or not b:
+        return 0
+    return AES_POWERS[(AES_POWERS.index(a) + AES_POWERS.index(b)) % 255]
+
+
+AES_POWERS = [1]
+while len(AES_POWERS) < 255:
+    last = AES_POWERS[-1]
+    AES_POWERS.append(last ^ (last << 1 ^ (0x11B if last >> 7 else 0)))
+
+
+def shamir(secret: bytes, coefficients: list[bytes], x: int) -> bytes:
+    """The polynomial with these coefficients, the secret first, at x: power by power."""
+    value, power = bytearray(secret), 1
+    for coefficient in coefficients:
+        power = aes_mul(power, x)
+        value = bytearray(a ^ aes_mul(power, b) for a, b in zip(value, coefficient))
+    return bytes(value)
+
+
+def share_header(set_id: bytes, epoch: int, needed: int, groups: int, group: int, x: int, t: int, m: int) -> bytes:
+    return b"\1" + set_id + epoch.to_bytes(4) + bytes([(needed - 1) * 16 + groups - 1, group * 16 + x - 1, (t - 1) * 16 + m - 1])
+
+
+def share_set(draw: Draw, recipient, shape: list[tuple[str, int, list[tuple[str, int]]]], needed: int, epoch: int = 0,
+              set_id: bytes | None = None) -> tuple[dict, list[list[bytes]]]:
+    """A set over groups (name, t, [(name, body)]), and the shares of each group."""
+    set_id = set_id or draw("share set", 8)
+    seed, count = recipient.seed, len(shape)
+    outer = [draw(f"outer {epoch} {i}", 32) for i in range(1, needed)]
+    groups, shares = [], []
+    for at, (name, t, people) in enumerate(shape):
+        secret = seed if count == 1 else shamir(seed, outer, at + 1)
+        inner = [draw(f"inner {epoch} {at} {i}", 32) for i in range(1, t)]
+        header = [share_header(set_id, epoch, needed, count, at, x, t, len(people)) for x in range(1, len(people) + 1)]
+        mine = [head + shamir(secret, inner, x) for x, head in enumerate(header, 1)]
+        committed = kdf("exclave 2026 group commitment v1", header[0][:14] + bytes([at]) + secret)
+        custodians = [[who, body, kdf("exclave 2026 share commitment v1", share)] for (who, body), share in zip(people, mine)]
+        groups.append([name, t, committed, custodians])
+        shares.append(mine)
+    return {0: 1, 1: set_id, 2: epoch, 3: recipient.id, 4: needed, 5: groups}, shares
+
+
+def wrapped_share(share: bytes, to, info: bytes = b"exclave share v1") -> bytes:
+    info = b"".join(len(field).to_bytes(2) + field for field in (info, to.id))
+    sealed = HPKE.encrypt(share, to.secret.public_key(), info=info)
+    return (f'format = "exclave wrapped share v1"\nto = "{to.id.hex()}"\nenc = "{sealed[:1120].hex()}"\n'
+            f'ciphertext = "{sealed[1120:].hex()}"\n').encode()
+
+
+def share_words(share: bytes, words: list[str], change=lambda numbers: numbers) -> str:
+    bits = "".join(f"{byte:08b}" for byte in share) + "0"
+    numbers = change([int(bits[at:at + 11], 2) for at in range(0, 385, 11)])
+    lines = []
+    for line in range(7):
+        ours = numbers[line * 5:line * 5 + 5]
+        check = 0
+        for power, value in enumerate([line + 1, *ours]):
+            for _ in range(6 - power):
+                value = value << 1 ^ (0b100000000101 if value >> 10 else 0)
+            check ^= value
+        lines.append(" ".join(words[n] for n in [*ours, check]))
+    return "\n".join(lines) + "\n"
+
+
+def share_digits(share: bytes) -> str:
+    numbers = [int.from_bytes(share[at:at + 2]) for at in range(0, 48, 2)]
+    lines = []
+    for line in range(6):
+        ours = numbers[line * 4:line * 4 + 4]
+        check = sum(value * 3**(5 - power) for power, value in enumerate([line + 1, *ours])) % 65537
+        lines.append(" ".join(f"{n:05}" for n in [*ours, check]))
+    return "\n".join(lines) + "\n"
+
+
 # ---- Stripes, shards, code -------------------------------------------------------------------------------------------
 
 def context(anchor: bytes, run: bytes, ordinal: int, salt: bytes, label_tag: bytes, k: int, payload: int = GROUP) -> bytes:

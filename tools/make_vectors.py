@@ -15,6 +15,7 @@ import zstandard
 from blake3 import blake3
 
 import forge
+import share_vectors
 import vector_runner
 from forge import Raw, cbor, h, kdf, signed
 
@@ -809,6 +810,7 @@ def main(names: list[str]) -> int:
     for group in (contexts, stripes, directories, chunks, shards, codes, records, signatures, charters, envelopes, ledgers, heads, chains,
                   run_tables, manifests, key_files):
         group()
+    share_vectors.share_sets(v, f)
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, source in VECTORS.items():
         path = FOLDER / f"{name}.vec"

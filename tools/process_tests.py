@@ -7,7 +7,7 @@ Each of these came out of kill_rounds.py or of a promise in the README, and is p
 stops or kills the program at a given call, and so nothing depends on how fast it is.
 """
 
-import argparse, json, os, random, re, resource, shutil, signal, sqlite3, subprocess, sys, tempfile, time, unittest
+import argparse, json, os, pty, random, re, resource, select, shutil, signal, sqlite3, subprocess, sys, tempfile, time, unittest
 from pathlib import Path
 
 import black_box
@@ -337,6 +337,63 @@ class Limits(Alone):
         done = self.world.run(*words, "--replace")
         self.assertEqual(done.code, 0, done.last_words())
         self.assertEqual(tree_of(target), self.world.sources["deeds"].snapshot())
+
+
+CUSTODIANS = """
+[[group]]
+name = "custodians"
+threshold = 2
+custodian = [{ name = "First", kind = "national" }, { name = "Second", kind = "allied" }, { name = "Third", kind = "international" }]
+"""
+
+
+class Ceremony(Alone):
+    """Shares that are typed at a terminal."""
+
+    def test_a_line_that_is_typed_wrongly_is_typed_again_and_nothing_is_shown(self):
+        self.commits("deeds")
+        (self.world.folder / "custodians.toml").write_text(CUSTODIANS)
+        done = self.world.run("key", "split", "--identity", "recovery.key", "--custodians", "custodians.toml", "--out", "shares")
+        self.assertEqual(done.code, 0, done.last_words())
+        first, second = (self.text(f"shares/1-{x}-{name}.share", form) for x, name, form in ((1, "first", "words"), (3, "third", "digits")))
+        wrong, unknown = " ".join([*first[1].split()[:4], *first[1].split()[:3:-1]]), " ".join(["exclave", *first[1].split()[1:]])
+        typed = [first[0], wrong, unknown, "", *first[1:], *second[:2], second[3], *second[2:]]
+        words = ["key", "combine", "--set", "shares/shares.set", "--share", "-", "--share", "-"]
+        code, seen = self.at_a_terminal(words, typed)
+        self.assertEqual(code, 0, seen)
+        recipient = json.loads(self.world.run("key", "show", "recovery.key").out)["recipient"]
+        self.assertIn(recipient, seen)
+        for told in ("line 2: its check does not fit", "line 2, word 1: not a word of the list", "Share 2, line 3 of 6", "line 3: its check does not fit"):
+            self.assertIn(told, seen)
+        for line in (*first, *second):
+            self.assertNotIn(line, seen)
+
+    def text(self, share: str, form: str) -> list[str]:
+        done = subprocess.run([self.binary, "key", "show", share, "--as", form], cwd=self.world.folder, capture_output=True, text=True,
+                              env={"EXCLAVE_PASSPHRASE": PASSPHRASE})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout.splitlines()
+
+    def at_a_terminal(self, words: list[str], typed: list[str]) -> tuple[int, str]:
+        """The exit code and all that stood on the terminal. Each line is typed when it is asked for."""
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.chdir(self.world.folder)
+            os.execve(self.binary, [str(self.binary), *words], {"TERM": "dumb"})
+        seen, asked = "", 0
+        while select.select([terminal], [], [], HALF_A_MINUTE)[0]:
+            try:
+                seen += os.read(terminal, 65536).decode()
+            except OSError:
+                break       # the terminal is closed
+            if seen.count(": ") > asked and seen.endswith(": ") and typed:
+                asked = seen.count(": ")
+                time.sleep(0.05)    # until it has switched the echo off
+                os.write(terminal, typed.pop(0).encode() + b"\n")
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.close(terminal)
+        self.assertEqual(typed, [], seen)
+        return code, seen
 
 
 def main() -> int:

@@ -7,7 +7,8 @@ brackets below, as in [section 9], are FORMAT.md's. It is meant to be read. If i
 What you need
   - Python 3.11 or later, and from PyPI: cryptography (50 or later), blake3, zstandard.
   - As many of the sites' stores as you can get, each copied or mounted as a folder: DIR/<archive>/charter/..., and so on.
-  - A recovery key file [section 13], its passphrase, and the anchor of the archive when the key file doesn't hold it.
+  - A recovery key file [section 13], its passphrase, and the anchor of the archive when the key file doesn't hold it;
+    or enough of the shares that it was split into [section 17], as files, words or digits, and the share set.
 
 How a restore goes [section 14]; each step refuses what the one before doesn't vouch for
   1. The charter: the record whose BLAKE3 hash is the anchor. It names the writers and the recipients.
@@ -82,12 +83,23 @@ KINDS = {
     "bad-extents": "extents that overlap, leave the file, don't add up or differ within a link group",
     "ledger-conflict": "two ledger parts describe one stripe differently",
     "fork": "two valid heads of one writer, incarnation and seq with different records",
-    "bad-keyfile": "not a key file of section 13",
+    "bad-keyfile": "not a key file of section 13, or a wrapped share of section 17",
     "too-costly": "a key file that asks for more work than the caps allow",
     "bad-passphrase": "the passphrase doesn't open the key file",
     "wrong-key": "a public key that doesn't belong to the secret",
     "not-found": "no site has an object with the name or hash that is needed",
     "too-few-shards": "fewer than k good shards of a stripe are left",
+    "bad-threshold": "thresholds, counts or a place that fit no share set",
+    "bad-custodian": "a body that may not hold a share",
+    "bad-word": "a word that isn't in the list, or a group that isn't five digits up to 65,535",
+    "bad-check": "a line of a share whose check doesn't fit",
+    "foreign-share": "a share of another set",
+    "old-share": "a share of an earlier split",
+    "new-share": "a share of a later split than the set",
+    "wrong-share": "a share with a place or thresholds that the set doesn't give it",
+    "altered-share": "not the share that was given to this custodian",
+    "repeated-share": "a share that was given before",
+    "too-few-shares": "fewer good shares than the thresholds ask for",
 }
 KIB, MIB, GROUP, SEGMENT, TAG = 1024, 1 << 20, 65536, 65520, 16
 CHUNK_CAP, STRIPE_CAP, HEAD_CAP, ENVELOPE_CAP, RECORD_CAP = 4 * MIB, 1 << 30, 16 * KIB, 48 * KIB, 16 * MIB
@@ -621,18 +633,23 @@ def read_keyfile(data: bytes, passphrase) -> KeyFile:
         raise Refused("bad-keyfile", str(error)) from None
     need(top.get("format") == "exclave key file v1", "bad-keyfile", "not an exclave key file v1")
     kind, sealed = top.get("kind"), top.get("sealed")
-    need(kind in ("recovery", "root", "writer"), "bad-keyfile", f"kind {kind!r}")
+    need(kind in ("recovery", "root", "writer", "share", "ceremony"), "bad-keyfile", f"kind {kind!r}")
     need(top.keys() <= {"format", "kind", "public", "archive", "sealed", "secret"}, "bad-keyfile", "unknown key")
     need(("secret" in top) != ("sealed" in top), "bad-keyfile", "either a secret or a sealed secret belongs in it")
     need(kind == "writer" or sealed is not None, "bad-keyfile", f"a {kind} key that isn't sealed")
-    public = unhex(top, "public", 1216 if kind == "recovery" else 1984)
+    public = unhex(top, "public", {"recovery": 1216, "ceremony": 1216, "share": 48}.get(kind, 1984))
     archive = unhex(top, "archive", 32) if "archive" in top else None
-    size = 32 if kind == "recovery" else 64
+    size = 64 if kind in ("root", "writer") else 32
+    if kind == "share":
+        try:
+            check_header(public)
+        except Refused as why:
+            raise Refused("bad-keyfile", why.message) from None
     if sealed is None:
         secret = unhex(top, "secret", size)
     else:
         secret = unseal_secret(sealed, kind, size, passphrase)
-    need(public_of(kind, secret) == public, "wrong-key", "the public key doesn't belong to the secret")
+    need(public_of(kind, secret, public) == public, "wrong-key", "the public key doesn't belong to the secret")
     return KeyFile(kind, public, archive, secret)
 
 
@@ -658,11 +675,211 @@ def unseal_secret(sealed, kind: str, size: int, passphrase) -> bytes:
         raise Refused("bad-passphrase", "the passphrase doesn't open this key file") from None
 
 
-def public_of(kind: str, secret: bytes) -> bytes:
-    if kind == "recovery":
+def public_of(kind: str, secret: bytes, public: bytes) -> bytes:
+    if kind in ("recovery", "ceremony"):
         return XWing(secret).public
+    if kind == "share":
+        return public[:16] + share_commitment(public[:16] + secret)
     ed = ed25519.Ed25519PrivateKey.from_private_bytes(secret[:32]).public_key().public_bytes_raw()
     return ed + mldsa.MLDSA65PrivateKey.from_seed_bytes(secret[32:]).public_key().public_bytes_raw()
+
+
+# ---- Section 17: shares ----------------------------------------------------------------------------------------------
+
+SHARE_SET = table({0: U64, 1: bstr(8), 2: U32, 3: ID32, 4: U8, 5: array(row(text, U8, ID32, array(row(text, uint(4), ID32))))})
+SHARE, SHARE_SET_CAP, PLACES = 48, 64 * KIB, 16
+WORDS_IN_A_LINE, GROUPS_IN_A_LINE, LINES_OF_WORDS, LINES_OF_DIGITS = 6, 5, 7, 6
+
+
+def read_share_set(data: bytes) -> dict:
+    need(len(data) <= SHARE_SET_CAP, "too-long", f"a share set of {len(data)} bytes")
+    value = record(data, SHARE_SET)
+    groups = value[5]
+    for many in (groups, *(custodians for _, _, _, custodians in groups)):
+        need(len(many) <= PLACES, "too-long", f"{len(many)} groups or custodians")
+    least = 1 if len(groups) == 1 else 2
+    need(least <= value[4] <= len(groups), "bad-threshold", f"{value[4]} of {len(groups)} groups")
+    for name, threshold, _, custodians in groups:
+        need(2 <= threshold <= len(custodians), "bad-threshold", f"{threshold} of {len(custodians)} {name}")
+    names = [group[0] for group in groups]
+    people = [custodian for group in groups for custodian in group[3]]
+    for name in names + [custodian[0] for custodian in people]:
+        control = any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name)
+        need(1 <= len(name.encode()) <= 80 and not control, "bad-record", f"the name {name!r}")
+    need(len(set(names)) == len(names), "bad-record", "two groups have one name")
+    need(len({custodian[0] for custodian in people}) == len(people), "bad-record", "two custodians have one name")
+    for name, body, _ in people:
+        need(body < 3, "bad-custodian", f"{name} is a hyperscale or non-allied body")
+    return value
+
+
+def check_header(share: bytes):
+    """The first 16 bytes of a share."""
+    need(share[0] == 1, "bad-version", f"version {share[0]} of a share")
+    (needed, groups), (group, x), (threshold, custodians) = ((byte >> 4, byte & 15) for byte in share[13:16])
+    # All but the group's position are written less one.
+    good = needed <= groups and (groups == 0 or needed > 0) and group <= groups and 1 <= threshold <= custodians and x <= custodians
+    need(good, "bad-threshold", "thresholds or a place that fit no share set")
+
+
+def share_commitment(share: bytes) -> bytes:
+    return kdf("exclave 2026 share commitment v1", share)
+
+
+def place_of(share: bytes) -> tuple[int, int]:
+    """Position of the group, from 0, and x, from 1."""
+    return share[14] >> 4, (share[14] & 15) + 1
+
+
+def words_check(line: int, values) -> int:
+    """Digits of a polynomial in GF(2^11) modulo x^11 + x^2 + 1, at x: the line's number, the words, zero."""
+    total = line
+    for value in (*values, 0):
+        total = (total << 1 & 0x7FF) ^ (0x005 if total >> 10 else 0) ^ value
+    return total
+
+
+def digits_check(line: int, values) -> int:
+    """The same with numbers in base 3 modulo the prime 65,537."""
+    total = line
+    for value in (*values, 0):
+        total = (total * 3 + value) % 65537
+    return total
+
+
+def read_share_text(source: str) -> bytes:
+    """Words or digits; how lines are broken means nothing."""
+    source = source.strip()
+    need(source, "bad-length", "an empty share")
+    if source[0] in "0123456789":
+        source = "".join(source.split())
+        parts = [source[at:at + 5] for at in range(0, len(source), 5)]
+        width, lines, bits, check = GROUPS_IN_A_LINE, LINES_OF_DIGITS, 16, digits_check
+    else:
+        parts = source.split()
+        width, lines, bits, check = WORDS_IN_A_LINE, LINES_OF_WORDS, 11, words_check
+    number = 0
+    for line in range(1, max(lines, -(-len(parts) // width)) + 1):
+        ours = parts[(line - 1) * width:line * width]
+        need(line <= lines, "bad-length", "the share is complete, and more follows")
+        need(ours, "bad-length", f"the share ends after {line - 1} lines")
+        need(len(ours) == width, "bad-length", f"line {line}: it has {len(ours)} words or groups instead of {width}")
+        values = [read_part(part, line, at + 1, width, bits) for at, part in enumerate(ours)]
+        need(check(line, values[:-1]) == values[-1], "bad-check", f"line {line}: a word or group is wrong, or two changed places")
+        for value in values[:-1]:
+            number = number << bits | value
+    surplus = lines * (width - 1) * bits - SHARE * 8
+    need(number & ((1 << surplus) - 1) == 0, "bad-padding", "the last line doesn't end as a share does")
+    share = (number >> surplus).to_bytes(SHARE)
+    check_header(share)
+    return share
+
+
+def read_part(part: str, line: int, at: int, width: int, bits: int) -> int:
+    if bits == 16:
+        good = re.fullmatch("[0-9]{5}", part) and int(part) <= (65536 if at == width else 65535)
+        need(good, "bad-word", f"line {line}, group {at}: a group is five digits, at most 65535")
+        return int(part)
+    for value, word in enumerate(word_list()):
+        if part.lower() in (word, word[:4] if len(part) == 4 else word):
+            return value
+    raise Refused("bad-word", f"line {line}, word {at}: not a word of the list")
+
+
+def open_wrapped_share(data: bytes, ceremony: XWing) -> bytes:
+    """A share that came by wire."""
+    try:
+        top = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Refused("bad-keyfile", str(error)) from None
+    known = len(data) <= 64 * KIB and top.keys() == {"format", "to", "enc", "ciphertext"} and top["format"] == "exclave wrapped share v1"
+    need(known, "bad-keyfile", "not an exclave wrapped share v1")
+    to, enc, ciphertext = unhex(top, "to", 32), unhex(top, "enc", 1120), unhex(top, "ciphertext", SHARE + TAG)
+    need(to == ceremony.id, "not-a-recipient", f"wrapped for key {to.hex()}")
+    info = b"".join(len(field).to_bytes(2) + field for field in (b"exclave share v1", to))
+    share = ceremony.unseal(enc, ciphertext, info)
+    check_header(share)
+    return share
+
+
+def word_list() -> list[str]:
+    words = WORDS.split()
+    digest = hashlib.sha256("".join(word + "\n" for word in words).encode()).hexdigest()
+    if digest != "2f5eed53a4727b4bf8880d8f3f199efc90e58503646d9ff8eff3a2ed3b24dbda":
+        raise Failed("the word list in this file was changed")
+    return words
+
+
+def check_shares(share_set: dict, shares: list[bytes]) -> tuple[list[bytes], list[Refused]]:
+    """The good shares, and what is wrong with the others: each is looked at alone, and none is tried out."""
+    good, findings = [], []
+    for share in shares:
+        try:
+            check_share(share_set, share, good)
+            good.append(share)
+        except Refused as why:
+            findings.append(why)
+    return good, findings
+
+
+def check_share(share_set: dict, share: bytes, before: list[bytes]):
+    (group, x), groups, epoch = place_of(share), share_set[5], int.from_bytes(share[9:13])
+    need(share[1:9] == share_set[1], "foreign-share", f"share {x} of group {group + 1} of another set, {share[1:9].hex()}")
+    there = group < len(groups) and x <= len(groups[group][3])
+    whose = f"the share of {groups[group][3][x - 1][0]}" if there else f"share {x} of group {group + 1}"
+    need(epoch >= share_set[2], "old-share", f"{whose}: of epoch {epoch}, the key was split anew in epoch {share_set[2]}")
+    need(epoch <= share_set[2], "new-share", f"{whose}: of epoch {epoch}, the set is only of epoch {share_set[2]}")
+    need(there and share[:16] == header_of(share_set, group, x), "wrong-share", f"{whose}: other thresholds, or no such place")
+    fits = hmac.compare_digest(share_commitment(share), groups[group][3][x - 1][2])
+    need(fits, "altered-share", f"{whose}: not the share that was given out")
+    need(share[14] not in [other[14] for other in before], "repeated-share", f"{whose}: given before")
+
+
+def header_of(share_set: dict, group: int, x: int) -> bytes:
+    _, threshold, _, custodians = share_set[5][group]
+    return (b"\1" + share_set[1] + share_set[2].to_bytes(4)
+            + bytes([share_set[4] - 1 << 4 | len(share_set[5]) - 1, group << 4 | x - 1, threshold - 1 << 4 | len(custodians) - 1]))
+
+
+def aes_field_mul(a: int, b: int) -> int:
+    """GF(2^8) modulo 0x11B, the field of AES; the erasure code has another."""
+    product = 0
+    for bit in range(8):
+        product ^= (b >> bit & 1) * a
+        a = a << 1 ^ (0x11B if a >> 7 else 0)
+    return product
+
+
+def interpolate(points: list[tuple[int, bytes]]) -> bytes:
+    """The value at 0 of the polynomial through the points, byte by byte."""
+    secret = bytes(32)
+    for i, (x, value) in enumerate(points):
+        weight = 1
+        for j, (other, _) in enumerate(points):
+            if i != j:
+                inverse = next(b for b in range(256) if aes_field_mul(b, other ^ x) == 1)
+                weight = aes_field_mul(weight, aes_field_mul(other, inverse))
+        secret = bytes(a ^ aes_field_mul(weight, b) for a, b in zip(secret, value))
+    return secret
+
+
+def combine_shares(share_set: dict, good: list[bytes]) -> bytes:
+    """The recovery key's seed, from shares that were checked."""
+    secrets, lacks = [], []
+    for at, (name, threshold, commitment, _) in enumerate(share_set[5]):
+        ours = sorted((place_of(share)[1], share) for share in good if place_of(share)[0] == at)
+        lacks.append(f"{name}: {len(ours)} of the {threshold} needed")
+        if len(ours) >= threshold and len(secrets) < share_set[4]:
+            secret = interpolate([(x, share[16:]) for x, share in ours[:threshold]])
+            found = kdf("exclave 2026 group commitment v1", ours[0][1][:14] + bytes([at]) + secret)
+            secrets.append((at + 1, secret, hmac.compare_digest(found, commitment), name))
+    need(len(secrets) == share_set[4], "too-few-shares", f"{share_set[4]} of {len(lacks)} groups are needed; " + "; ".join(lacks))
+    for _, _, fits, name in secrets:
+        need(fits, "bad-commitment", f"the shares of {name} don't give what the set commits to")
+    seed = secrets[0][1] if len(share_set[5]) == 1 else interpolate([(x, secret) for x, secret, _, _ in secrets])
+    found = XWing(seed).id
+    need(found == share_set[3], "wrong-key", f"the shares give recipient {found.hex()}, not {share_set[3].hex()}")
+    return seed
 
 
 # ---- Section 14, step 1: the charter ---------------------------------------------------------------------------------
@@ -1414,12 +1631,10 @@ def note(message: str):
     print("rescue: " + "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in message), file=sys.stderr)
 
 
-def passphrase_from(options):
-    def ask() -> bytes:
-        if options.passphrase_file:
-            return read_some(options.passphrase_file, "passphrase file").split(b"\n")[0].removesuffix(b"\r")
-        return os.environb.get(b"EXCLAVE_PASSPHRASE") or from_terminal(options.identity)
-    return ask
+def passphrase_of(options, key: str) -> bytes:
+    if options.passphrase_file:
+        return read_some(options.passphrase_file, "passphrase file").split(b"\n")[0].removesuffix(b"\r")
+    return os.environb.get(b"EXCLAVE_PASSPHRASE") or from_terminal(key)
 
 
 def from_terminal(key: str) -> bytes:
@@ -1441,9 +1656,63 @@ def read_some(path: str, what: str) -> bytes:
         raise Usage(f"the {what} {path} can't be read: {error.strerror}") from None
 
 
+def open_shares(options) -> tuple[XWing, bytes | None]:
+    """The key that the shares give, and the archive when a share file names it."""
+    if not options.set:
+        raise Usage("--share needs the share set: --set FILE")
+    try:
+        share_set = read_share_set(read_some(options.set, "share set"))
+    except Refused as why:
+        raise Usage(f"{options.set} is no share set: {why}") from None
+    shares, archive = [], None
+    typed = sys.stdin.read(64 * KIB).split() if "-" in options.share and not sys.stdin.isatty() else None
+    for name in options.share:
+        try:
+            data = b"" if name == "-" else read_some(name, "share")
+            if name == "-" and typed is None:
+                shares.append(type_share())
+            elif name == "-":
+                # The text of one share follows that of the one before.
+                count = 42 if typed and not typed[0][0].isdigit() else LINES_OF_DIGITS * GROUPS_IN_A_LINE
+                shares.append(read_share_text(" ".join(typed[:count])))
+                del typed[:count]
+            elif b"exclave wrapped share" in data:
+                if not options.ceremony_key:
+                    raise Usage(f"{name} is wrapped for a ceremony; give its key: --ceremony-key FILE")
+                key = read_keyfile(read_some(options.ceremony_key, "key file"), lambda: passphrase_of(options, options.ceremony_key))
+                need(key.kind == "ceremony", "bad-keyfile", f"a {key.kind} key, not a ceremony's")
+                shares.append(open_wrapped_share(data, XWing(key.secret)))
+            elif b"exclave key file" in data:
+                key = read_keyfile(data, lambda: passphrase_of(options, name))
+                need(key.kind == "share", "bad-keyfile", f"a {key.kind} key, not a share")
+                shares.append(key.public[:16] + key.secret)
+                archive = archive or key.archive
+            else:
+                shares.append(read_share_text(data.decode("utf-8", "replace")))
+        except Refused as why:
+            raise Refused(why.kind, f"the share {name}: {why.message}") from None
+    good, findings = check_shares(share_set, shares)
+    for why in findings:
+        note(str(why))
+    return XWing(combine_shares(share_set, good)), archive
+
+
+def type_share() -> bytes:
+    """Line by line and hidden; a line that isn't good is asked for again."""
+    lines: list[str] = []
+    while True:
+        lines.append(getpass.getpass(f"Line {len(lines) + 1} of the share: "))
+        try:
+            return read_share_text("\n".join(lines))
+        except Refused as why:
+            if why.message != f"the share ends after {len(lines)} lines":
+                note(why.message)
+                lines.pop()
+
+
 def open_identity(options) -> KeyFile:
     try:
-        key = read_keyfile(read_some(options.identity, "key file"), passphrase_from(options))
+        key = read_keyfile(read_some(options.identity, "key file"), lambda: passphrase_of(options, options.identity))
     except Refused as why:
         if why.kind in ("bad-keyfile", "too-costly", "too-long"):
             raise Usage(f"{options.identity} is no key file: {why.message}") from None
@@ -1461,11 +1730,15 @@ def open_archive(options) -> Archive:
             refuse_what_is_there(options.to)
         except OSError as error:
             raise Failed(f"nothing can be restored to {options.to}: {error.strerror}") from None
-    key = open_identity(options)
-    anchor = options.anchor or key.archive
+    if options.share:
+        identity, named = open_shares(options)
+    else:
+        key = open_identity(options)
+        identity, named = XWing(key.secret), key.archive
+    anchor = options.anchor or named
     if anchor is None:
         raise Usage("the key file names no archive; give --anchor, 64 hex digits")
-    archive = Archive(options.site, anchor, XWing(key.secret))
+    archive = Archive(options.site, anchor, identity)
     for name, why in archive.ignored:
         note(f"ignored {name}: {why}")
     for a, b in archive.forks:
@@ -1620,7 +1893,11 @@ def main(arguments=None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     keyed = argparse.ArgumentParser(add_help=False)
     keyed.add_argument("--site", nargs="+", action="extend", required=True, metavar="DIR", help="one site's store")
-    keyed.add_argument("--identity", required=True, metavar="KEY", help="recovery key file")
+    opened = keyed.add_mutually_exclusive_group(required=True)
+    opened.add_argument("--identity", metavar="KEY", help="recovery key file")
+    opened.add_argument("--share", action="append", metavar="FILE", help="a share of it, once for each: a file, or - for its text")
+    keyed.add_argument("--set", metavar="FILE", help="the share set")
+    keyed.add_argument("--ceremony-key", metavar="KEY", help="the key file that opens shares which came by wire")
     keyed.add_argument("--anchor", metavar="HEX", type=digits(32), help="the archive's anchor, when the key file doesn't hold it")
     keyed.add_argument("--passphrase-file", metavar="FILE")
     commands.add_parser("heads", parents=[keyed], help="list snapshots").set_defaults(run_command=command_heads)
@@ -1644,7 +1921,7 @@ def main(arguments=None) -> int:
         return result
     except Refused as why:
         note(str(why))
-        return 4 if why.kind in ("not-found", "too-few-shards") else 5
+        return 4 if why.kind in ("not-found", "too-few-shards", "too-few-shares") else 5
     except Usage as error:
         note(str(error))
         return 2
@@ -1659,6 +1936,100 @@ def main(arguments=None) -> int:
     except (Failed, OSError) as error:
         note(str(error))
         return 1
+
+
+# BIP-39's English list [section 17]; word_list() checks it.
+WORDS = """
+abandon ability able about above absent absorb abstract absurd abuse access accident account accuse achieve acid acoustic acquire across act action
+actor actress actual adapt add addict address adjust admit adult advance advice aerobic affair afford afraid again age agent agree ahead aim air
+airport aisle alarm album alcohol alert alien all alley allow almost alone alpha already also alter always amateur amazing among amount amused analyst
+anchor ancient anger angle angry animal ankle announce annual another answer antenna antique anxiety any apart apology appear apple approve april arch
+arctic area arena argue arm armed armor army around arrange arrest arrive arrow art artefact artist artwork ask aspect assault asset assist assume
+asthma athlete atom attack attend attitude attract auction audit august aunt author auto autumn average avocado avoid awake aware away awesome awful
+awkward axis baby bachelor bacon badge bag balance balcony ball bamboo banana banner bar barely bargain barrel base basic basket battle beach bean
+beauty because become beef before begin behave behind believe below belt bench benefit best betray better between beyond bicycle bid bike bind biology
+bird birth bitter black blade blame blanket blast bleak bless blind blood blossom blouse blue blur blush board boat body boil bomb bone bonus book
+boost border boring borrow boss bottom bounce box boy bracket brain brand brass brave bread breeze brick bridge brief bright bring brisk broccoli
+broken bronze broom brother brown brush bubble buddy budget buffalo build bulb bulk bullet bundle bunker burden burger burst bus business busy butter
+buyer buzz cabbage cabin cable cactus cage cake call calm camera camp can canal cancel candy cannon canoe canvas canyon capable capital captain car
+carbon card cargo carpet carry cart case cash casino castle casual cat catalog catch category cattle caught cause caution cave ceiling celery cement
+census century cereal certain chair chalk champion change chaos chapter charge chase chat cheap check cheese chef cherry chest chicken chief child
+chimney choice choose chronic chuckle chunk churn cigar cinnamon circle citizen city civil claim clap clarify claw clay clean clerk clever click
+client cliff climb clinic clip clock clog close cloth cloud clown club clump cluster clutch coach coast coconut code coffee coil coin collect color
+column combine come comfort comic common company concert conduct confirm congress connect consider control convince cook cool copper copy coral core
+corn correct cost cotton couch country couple course cousin cover coyote crack cradle craft cram crane crash crater crawl crazy cream credit creek
+crew cricket crime crisp critic crop cross crouch crowd crucial cruel cruise crumble crunch crush cry crystal cube culture cup cupboard curious
+current curtain curve cushion custom cute cycle dad damage damp dance danger daring dash daughter dawn day deal debate debris decade december decide
+decline decorate decrease deer defense define defy degree delay deliver demand demise denial dentist deny depart depend deposit depth deputy derive
+describe desert design desk despair destroy detail detect develop device devote diagram dial diamond diary dice diesel diet differ digital dignity
+dilemma dinner dinosaur direct dirt disagree discover disease dish dismiss disorder display distance divert divide divorce dizzy doctor document dog
+doll dolphin domain donate donkey donor door dose double dove draft dragon drama drastic draw dream dress drift drill drink drip drive drop drum dry
+duck dumb dune during dust dutch duty dwarf dynamic eager eagle early earn earth easily east easy echo ecology economy edge edit educate effort egg
+eight either elbow elder electric elegant element elephant elevator elite else embark embody embrace emerge emotion employ empower empty enable enact
+end endless endorse enemy energy enforce engage engine enhance enjoy enlist enough enrich enroll ensure enter entire entry envelope episode equal
+equip era erase erode erosion error erupt escape essay essence estate eternal ethics evidence evil evoke evolve exact example excess exchange excite
+exclude excuse execute exercise exhaust exhibit exile exist exit exotic expand expect expire explain expose express extend extra eye eyebrow fabric
+face faculty fade faint faith fall false fame family famous fan fancy fantasy farm fashion fat fatal father fatigue fault favorite feature february
+federal fee feed feel female fence festival fetch fever few fiber fiction field figure file film filter final find fine finger finish fire firm first
+fiscal fish fit fitness fix flag flame flash flat flavor flee flight flip float flock floor flower fluid flush fly foam focus fog foil fold follow
+food foot force forest forget fork fortune forum forward fossil foster found fox fragile frame frequent fresh friend fringe frog front frost frown
+frozen fruit fuel fun funny furnace fury future gadget gain galaxy gallery game gap garage garbage garden garlic garment gas gasp gate gather gauge
+gaze general genius genre gentle genuine gesture ghost giant gift giggle ginger giraffe girl give glad glance glare glass glide glimpse globe gloom
+glory glove glow glue goat goddess gold good goose gorilla gospel gossip govern gown grab grace grain grant grape grass gravity great green grid grief
+grit grocery group grow grunt guard guess guide guilt guitar gun gym habit hair half hammer hamster hand happy harbor hard harsh harvest hat have hawk
+hazard head health heart heavy hedgehog height hello helmet help hen hero hidden high hill hint hip hire history hobby hockey hold hole holiday hollow
+home honey hood hope horn horror horse hospital host hotel hour hover hub huge human humble humor hundred hungry hunt hurdle hurry hurt husband hybrid
+ice icon idea identify idle ignore ill illegal illness image imitate immense immune impact impose improve impulse inch include income increase index
+indicate indoor industry infant inflict inform inhale inherit initial inject injury inmate inner innocent input inquiry insane insect inside inspire
+install intact interest into invest invite involve iron island isolate issue item ivory jacket jaguar jar jazz jealous jeans jelly jewel job join joke
+journey joy judge juice jump jungle junior junk just kangaroo keen keep ketchup key kick kid kidney kind kingdom kiss kit kitchen kite kitten kiwi
+knee knife knock know lab label labor ladder lady lake lamp language laptop large later latin laugh laundry lava law lawn lawsuit layer lazy leader
+leaf learn leave lecture left leg legal legend leisure lemon lend length lens leopard lesson letter level liar liberty library license life lift light
+like limb limit link lion liquid list little live lizard load loan lobster local lock logic lonely long loop lottery loud lounge love loyal lucky
+luggage lumber lunar lunch luxury lyrics machine mad magic magnet maid mail main major make mammal man manage mandate mango mansion manual maple
+marble march margin marine market marriage mask mass master match material math matrix matter maximum maze meadow mean measure meat mechanic medal
+media melody melt member memory mention menu mercy merge merit merry mesh message metal method middle midnight milk million mimic mind minimum minor
+minute miracle mirror misery miss mistake mix mixed mixture mobile model modify mom moment monitor monkey monster month moon moral more morning
+mosquito mother motion motor mountain mouse move movie much muffin mule multiply muscle museum mushroom music must mutual myself mystery myth naive
+name napkin narrow nasty nation nature near neck need negative neglect neither nephew nerve nest net network neutral never news next nice night noble
+noise nominee noodle normal north nose notable note nothing notice novel now nuclear number nurse nut oak obey object oblige obscure observe obtain
+obvious occur ocean october odor off offer office often oil okay old olive olympic omit once one onion online only open opera opinion oppose option
+orange orbit orchard order ordinary organ orient original orphan ostrich other outdoor outer output outside oval oven over own owner oxygen oyster
+ozone pact paddle page pair palace palm panda panel panic panther paper parade parent park parrot party pass patch path patient patrol pattern pause
+pave payment peace peanut pear peasant pelican pen penalty pencil people pepper perfect permit person pet phone photo phrase physical piano picnic
+picture piece pig pigeon pill pilot pink pioneer pipe pistol pitch pizza place planet plastic plate play please pledge pluck plug plunge poem poet
+point polar pole police pond pony pool popular portion position possible post potato pottery poverty powder power practice praise predict prefer
+prepare present pretty prevent price pride primary print priority prison private prize problem process produce profit program project promote proof
+property prosper protect proud provide public pudding pull pulp pulse pumpkin punch pupil puppy purchase purity purpose purse push put puzzle pyramid
+quality quantum quarter question quick quit quiz quote rabbit raccoon race rack radar radio rail rain raise rally ramp ranch random range rapid rare
+rate rather raven raw razor ready real reason rebel rebuild recall receive recipe record recycle reduce reflect reform refuse region regret regular
+reject relax release relief rely remain remember remind remove render renew rent reopen repair repeat replace report require rescue resemble resist
+resource response result retire retreat return reunion reveal review reward rhythm rib ribbon rice rich ride ridge rifle right rigid ring riot ripple
+risk ritual rival river road roast robot robust rocket romance roof rookie room rose rotate rough round route royal rubber rude rug rule run runway
+rural sad saddle sadness safe sail salad salmon salon salt salute same sample sand satisfy satoshi sauce sausage save say scale scan scare scatter
+scene scheme school science scissors scorpion scout scrap screen script scrub sea search season seat second secret section security seed seek segment
+select sell seminar senior sense sentence series service session settle setup seven shadow shaft shallow share shed shell sheriff shield shift shine
+ship shiver shock shoe shoot shop short shoulder shove shrimp shrug shuffle shy sibling sick side siege sight sign silent silk silly silver similar
+simple since sing siren sister situate six size skate sketch ski skill skin skirt skull slab slam sleep slender slice slide slight slim slogan slot
+slow slush small smart smile smoke smooth snack snake snap sniff snow soap soccer social sock soda soft solar soldier solid solution solve someone
+song soon sorry sort soul sound soup source south space spare spatial spawn speak special speed spell spend sphere spice spider spike spin spirit
+split spoil sponsor spoon sport spot spray spread spring spy square squeeze squirrel stable stadium staff stage stairs stamp stand start state stay
+steak steel stem step stereo stick still sting stock stomach stone stool story stove strategy street strike strong struggle student stuff stumble
+style subject submit subway success such sudden suffer sugar suggest suit summer sun sunny sunset super supply supreme sure surface surge surprise
+surround survey suspect sustain swallow swamp swap swarm swear sweet swift swim swing switch sword symbol symptom syrup system table tackle tag tail
+talent talk tank tape target task taste tattoo taxi teach team tell ten tenant tennis tent term test text thank that theme then theory there they
+thing this thought three thrive throw thumb thunder ticket tide tiger tilt timber time tiny tip tired tissue title toast tobacco today toddler toe
+together toilet token tomato tomorrow tone tongue tonight tool tooth top topic topple torch tornado tortoise toss total tourist toward tower town toy
+track trade traffic tragic train transfer trap trash travel tray treat tree trend trial tribe trick trigger trim trip trophy trouble truck true truly
+trumpet trust truth try tube tuition tumble tuna tunnel turkey turn turtle twelve twenty twice twin twist two type typical ugly umbrella unable
+unaware uncle uncover under undo unfair unfold unhappy uniform unique unit universe unknown unlock until unusual unveil update upgrade uphold upon
+upper upset urban urge usage use used useful useless usual utility vacant vacuum vague valid valley valve van vanish vapor various vast vault vehicle
+velvet vendor venture venue verb verify version very vessel veteran viable vibrant vicious victory video view village vintage violin virtual virus
+visa visit visual vital vivid vocal voice void volcano volume vote voyage wage wagon wait walk wall walnut want warfare warm warrior wash wasp waste
+water wave way wealth weapon wear weasel weather web wedding weekend weird welcome west wet whale what wheat wheel when where whip whisper wide width
+wife wild will win window wine wing wink winner winter wire wisdom wise wish witness wolf woman wonder wood wool word work world worry worth wrap
+wreck wrestle wrist write wrong yard year yellow you young youth zebra zero zone zoo
+"""
 
 
 if __name__ == "__main__":

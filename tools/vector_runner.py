@@ -164,8 +164,33 @@ def keyfile(v: Vector):
     return rescue.read_keyfile(v.body, lambda: passphrase).secret
 
 
+def shareset(v: Vector):
+    rescue.read_share_set(v.body)
+    return v.body
+
+
+def sharetext(v: Vector):
+    return rescue.read_share_text(v.body.decode("utf-8", "replace"))
+
+
+def wrappedshare(v: Vector):
+    return rescue.open_wrapped_share(v.body, rescue.XWing(v.hex("ceremony")))
+
+
+def combine(v: Vector):
+    share_set = rescue.read_share_set(v.hex("share-set"))
+    texts = rescue.cbor(v.body)
+    rescue.array(rescue.text, 0)(texts)
+    shares = [rescue.read_share_text(text) for text in texts]
+    good, findings = rescue.check_shares(share_set, shares)
+    for why in findings:
+        raise why
+    return rescue.combine_shares(share_set, good)
+
+
 LAYERS = {f.__name__: f for f in (context, stripe, directory, chunk, shard, code, record, signed, charter, envelope, ledger,
-                                  head, chain, runs, manifest, keyfile)}
+                                  head, chain, runs, manifest, keyfile, shareset, sharetext, wrappedshare,
+                                  combine)}
 
 
 def run(path: Path) -> tuple[str, str]:

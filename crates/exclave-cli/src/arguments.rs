@@ -105,6 +105,30 @@ impl PassphraseArguments {
     }
 }
 
+/// What opens an archive.
+#[derive(Debug, Clone, Args)]
+pub struct IdentityArguments {
+    /// Open with the recovery identity in FILE
+    #[arg(long, value_name = "FILE", conflicts_with = "share")]
+    pub identity: Option<PathBuf>,
+    /// Open with custodians' shares of it, in memory only; once for each: a share file, its text, or - to type it
+    #[arg(long, value_name = "FILE")]
+    pub share: Vec<String>,
+    /// The share set that the shares belong to
+    #[arg(long, value_name = "FILE", requires = "share")]
+    pub set: Option<PathBuf>,
+    /// Open shares that came by wire with this ceremony's key (`exclave key request`)
+    #[arg(long, value_name = "FILE", requires = "share")]
+    pub ceremony_key: Option<PathBuf>,
+}
+
+impl IdentityArguments {
+    /// True when the command line names nothing that opens.
+    pub fn is_empty(&self) -> bool {
+        self.identity.is_none() && self.share.is_empty()
+    }
+}
+
 /// Which sites are asked.
 #[derive(Debug, Clone, Args)]
 pub struct SiteArguments {

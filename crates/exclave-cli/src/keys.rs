@@ -6,12 +6,16 @@ use std::{
 };
 
 use exclave_model::{Anchor, Role};
-use exclave_seal::{KeyFile, KeyKind, Passphrase, RecoveryIdentity, SigningKey, key_file::Cost};
+use exclave_seal::{
+    KeyFile, KeyKind, Passphrase, RecoveryIdentity, Share, SigningKey, key_file::Cost, share::CeremonyKey,
+};
 
 use crate::{
+    arguments::IdentityArguments,
+    command::World,
     environment::Environment,
     error::{Context as _, Trouble},
-    private_file,
+    private_file, shares,
 };
 
 /// The variable that holds a passphrase. For tests and automation: other processes of this user can read it.
@@ -137,6 +141,78 @@ pub fn set_archive(path: &Path, anchor: Anchor) -> Result<(), Trouble> {
     private_file::replace(path, text.as_bytes(), "key file")
 }
 
+/// Opens a custodian's share.
+pub fn open_share(
+    file: &KeyFile,
+    shown: &str,
+    passphrases: &PassphraseSource,
+    environment: &Environment,
+) -> Result<Share, Trouble> {
+    let opened = match file.is_sealed() {
+        true => file.open_share(Some(&passphrases.existing(shown, environment)?)),
+        false => file.open_share(None),
+    };
+    opened.because(|| Trouble::new(crate::exit::Exit::Refused, format!("{shown} can't be opened")))
+}
+
+/// Opens the one-time key of a ceremony.
+pub fn open_ceremony(
+    path: &Path,
+    passphrases: &PassphraseSource,
+    environment: &Environment,
+) -> Result<CeremonyKey, Trouble> {
+    let file = read(path)?;
+    let shown = path.display().to_string();
+    // Its kind first, so that nobody types a passphrase in vain.
+    file.ceremony_request()
+        .because(|| Trouble::usage(format!("{shown} is no ceremony's key")))?;
+    let opened = match file.is_sealed() {
+        true => file.open_ceremony(Some(&passphrases.existing(&shown, environment)?)),
+        false => file.open_ceremony(None),
+    };
+    opened.because(|| Trouble::new(crate::exit::Exit::Refused, format!("{shown} can't be opened")))
+}
+
+/// A recovery identity that is open, in memory.
+pub struct Opened {
+    /// The identity.
+    pub identity: RecoveryIdentity,
+    /// The archive that its file, or a share's, names.
+    pub archive: Option<Anchor>,
+    /// What it came from.
+    pub from: String,
+}
+
+/// Opens what the command line names: an identity file (of the configuration, when none is given), or shares of an
+/// identity, which are combined in memory. `None` when nothing is named.
+pub fn open(
+    arguments: &IdentityArguments,
+    configured: Option<&Path>,
+    passphrases: &PassphraseSource,
+    world: &World,
+) -> Result<Option<Opened>, Trouble> {
+    if !arguments.share.is_empty() {
+        let set = shares::set_for(arguments.set.as_deref())?;
+        let (identity, archive) = shares::combine(arguments, &set, passphrases, world)?;
+        let from = "the shares".to_owned();
+        return Ok(Some(Opened {
+            identity,
+            archive,
+            from,
+        }));
+    }
+    let Some(path) = arguments.identity.as_deref().or(configured) else {
+        return Ok(None);
+    };
+    let (identity, archive) = open_recovery(path, passphrases, &world.environment)?;
+    let from = path.display().to_string();
+    Ok(Some(Opened {
+        identity,
+        archive,
+        from,
+    }))
+}
+
 /// Opens a recovery identity; says which archive it belongs to.
 pub fn open_recovery(
     path: &Path,
@@ -147,7 +223,7 @@ pub fn open_recovery(
     let shown = path.display().to_string();
     let opened = match key.kind() {
         KeyKind::Recovery if key.is_sealed() => key.open_recovery(Some(&passphrases.existing(&shown, environment)?)),
-        KeyKind::Recovery | KeyKind::Signing(_) => key.open_recovery(None),
+        KeyKind::Recovery | KeyKind::Signing(_) | KeyKind::Share | KeyKind::Ceremony => key.open_recovery(None),
     };
     let identity = opened.because(|| Trouble::new(crate::exit::Exit::Refused, format!("{shown} can't be opened")))?;
     Ok((identity, key.archive()))

@@ -1,18 +1,20 @@
 //! The `exclave` command: everything around the engine that people and scripts touch.
 //!
 //! In the order a call takes: [`arguments`] say what is wanted, [`environment`] and [`config`] what holds here,
-//! [`keys`], [`credentials`] and [`sites`] open what is needed, [`surroundings`] hands the engine clock, randomness and
+//! [`keys`], [`shares`], [`credentials`] and [`sites`] open what is needed, [`surroundings`] hands the engine clock, randomness and
 //! threads, [`command`] has one file for each verb, [`progress`] draws while it works, and [`output`], [`error`] and
 //! [`exit`] say how it went.
 //!
 //! **Architecture Invariant:** clock, randomness and environment enter the program in this crate only.
 //!
-//! **Architecture Invariant:** no secret is taken from a command line, and none is printed.
+//! **Architecture Invariant:** no secret is taken from a command line, and none is printed but a custodian's own share, on
+//! demand ([`card`]).
 
 #![forbid(unsafe_code)]
 
 mod agent;
 mod arguments;
+mod card;
 mod clock;
 mod command;
 mod config;
@@ -31,6 +33,7 @@ mod private_file;
 mod probed;
 mod progress;
 mod reader;
+mod shares;
 mod sites;
 mod surroundings;
 

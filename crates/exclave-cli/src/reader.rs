@@ -1,6 +1,6 @@
 //! Opens an archive to read it: sites, charter, heads, identity, snapshots. Needs no configuration and no agent.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use clap::Args;
 use exclave_engine::{
@@ -16,7 +16,7 @@ use exclave_site::Site;
 
 use crate::{
     agent::open_archive,
-    arguments::{PassphraseArguments, SiteArguments},
+    arguments::{IdentityArguments, PassphraseArguments, SiteArguments},
     clock,
     command::World,
     config::SiteConfig,
@@ -31,9 +31,8 @@ use crate::{
 /// Whose archive, opened with what.
 #[derive(Debug, Args)]
 pub struct ReaderArguments {
-    /// Open with the recovery identity in FILE
-    #[arg(long, value_name = "FILE")]
-    identity: Option<PathBuf>,
+    #[command(flatten)]
+    identity: IdentityArguments,
     #[command(flatten)]
     sites: SiteArguments,
     /// Pretend that these sites are lost: nothing is asked of them
@@ -124,21 +123,22 @@ impl Reader {
     pub fn open(arguments: &ReaderArguments, world: &World) -> Result<Self, Trouble> {
         surroundings::self_tests()?;
         let config = world.config()?;
-        let path = arguments
-            .identity
-            .as_ref()
-            .or(config.identity.as_ref())
-            .ok_or_else(|| {
-                Trouble::usage("a recovery identity is needed")
-                    .hint("give --identity FILE; an agent can't read what it wrote")
-            })?;
+        let needed = || {
+            Trouble::usage("a recovery identity is needed")
+                .hint("give --identity FILE, or custodians' shares; an agent can't read what it wrote")
+        };
+        if arguments.identity.is_empty() && config.identity.is_none() {
+            return Err(needed());
+        }
         let mut chosen = sites::choose(&arguments.sites.wanted(), &config)?;
         lose(&arguments.without, &mut chosen)?;
         let open = sites::open_all(chosen, &world.environment)?;
         // The passphrase comes last: nobody should type it for a command that can't be.
-        let (identity, bound) = keys::open_recovery(path, &arguments.passphrase.source(), &world.environment)?;
-        let anchor = arguments.archive.or(bound).or(config.archive).ok_or_else(|| {
-            Trouble::usage(format!("{} does not say which archive it belongs to", path.display()))
+        let passphrases = arguments.passphrase.source();
+        let opened = keys::open(&arguments.identity, config.identity.as_deref(), &passphrases, world)?;
+        let opened = opened.ok_or_else(needed)?;
+        let anchor = arguments.archive.or(opened.archive).or(config.archive).ok_or_else(|| {
+            Trouble::usage(format!("nothing says which archive {} opens", opened.from))
                 .hint("give --archive HEX: `init` printed it, and exclave.toml and custodians' cards carry it")
         })?;
         let edge = Edge::start(config.threads)?;
@@ -156,7 +156,7 @@ impl Reader {
             edge,
             archive,
             survey,
-            identity,
+            identity: opened.identity,
         })
     }
 

@@ -160,6 +160,10 @@ define_id! {
     Incarnation, 16, "an incarnation"
 }
 define_id! {
+    /// Names a share set. Eight random bytes: it tells an owner's sets apart and protects nothing, and people type it.
+    ShareSetId, 8, "a share set id"
+}
+define_id! {
     /// Binds a label to a run without showing it.
     LabelTag, 16, "a label tag"
 }

@@ -11,6 +11,7 @@ pub mod buffer;
 pub mod cbor;
 pub mod charter;
 pub mod context;
+pub mod custody;
 pub mod directory;
 pub mod envelope;
 pub mod geometry;
@@ -34,6 +35,7 @@ pub use self::{
         Purpose, ReadBack, RecipientKey, RecipientSet, Revocation, Role, Roots, SitePlate, SiteRecord, Writer,
     },
     context::{PayloadLength, ShardHeader, StripeContext},
+    custody::{Body, Custodian, CustodianGroup, Place, ShareSet},
     directory::{ChunkKind, Codec, Directory},
     envelope::{Close, Envelope, ReuseClaim, RunStripes, Stanza},
     geometry::{BadGeometry, Code, Geometry},
@@ -41,7 +43,7 @@ pub use self::{
     head::{Counts, Head, ManifestRoot, RunEntry, RunPage, SealedHead, SnapshotState, SourceKind},
     id::{
         Anchor, BadId, ChunkId, Commitment, DatasetId, Incarnation, KeyId, LabelTag, PayloadHash, RecipientId,
-        RecordHash, RunId, SiteId, hex, unhex,
+        RecordHash, RunId, ShareSetId, SiteId, hex, unhex,
     },
     ledger::{LayoutFrom, LedgerPart, StripeRecord},
     live_set::LiveSet,

@@ -111,11 +111,7 @@ impl RecoveryIdentity {
         if enc.len() != STANZA_ENC_BYTES || ciphertext.len() != STANZA_CIPHERTEXT_BYTES {
             return Err(refused());
         }
-        let private = private_key(&self.seed).ok_or_else(refused)?;
-        let enc = <XWing as Kem>::EncappedKey::from_bytes(enc).map_err(|_| refused())?;
-        let mut context = hpke::setup_receiver::<AesGcm256, HkdfSha256, XWing>(&OpModeR::Base, &private, &enc, info)
-            .map_err(|_| refused())?;
-        let plain = Zeroizing::new(context.open(ciphertext, b"").map_err(|_| refused())?);
+        let plain = self.hpke_open(enc, ciphertext, info).ok_or_else(refused)?;
         let bytes = <[u8; 32]>::try_from(&plain[..]).map_err(|_| refused())?;
         let run_key = RunKey::from_secret(Secret::new(bytes));
         if run_key.fits(commitment) {
@@ -124,6 +120,33 @@ impl RecoveryIdentity {
             Err(EnvelopeError::Commitment)
         }
     }
+
+    /// Opens what was sealed to this key under this `info`. An altered X-Wing ciphertext gives another key, not an error:
+    /// only the tag, and whatever is committed to, show it.
+    pub(crate) fn hpke_open(&self, enc: &[u8], ciphertext: &[u8], info: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let private = private_key(&self.seed)?;
+        let enc = <XWing as Kem>::EncappedKey::from_bytes(enc).ok()?;
+        let context = hpke::setup_receiver::<AesGcm256, HkdfSha256, XWing>(&OpModeR::Base, &private, &enc, info);
+        context.ok()?.open(ciphertext, b"").ok().map(Zeroizing::new)
+    }
+}
+
+/// HPKE base mode, single shot, empty aad: seals to a key under an `info`. The encapsulated key and the ciphertext; `None` when it is no public key.
+pub(crate) fn hpke_seal(
+    to: &RecipientKey,
+    info: &[u8],
+    plain: &[u8],
+    entropy: &mut dyn Entropy,
+) -> Result<Option<(Vec<u8>, Vec<u8>)>, NoEntropy> {
+    let mut randomness = Drawn::from(entropy)?;
+    let mut seal = || {
+        let public = <XWing as Kem>::PublicKey::from_bytes(to.as_bytes()).ok()?;
+        let (enc, mut context) =
+            hpke::setup_sender_with_rng::<AesGcm256, HkdfSha256, XWing>(&OpModeS::Base, &public, info, &mut randomness)
+                .ok()?;
+        Some((enc.to_bytes().to_vec(), context.seal(plain, b"").ok()?))
+    };
+    Ok(seal())
 }
 
 fn private_key(seed: &Secret<32>) -> Option<<XWing as Kem>::PrivateKey> {
@@ -183,21 +206,15 @@ pub fn wrap_granted(
     })
 }
 
-/// HPKE base mode, single shot, empty aad: the encapsulated key and the sealed run key.
+/// The encapsulated key and the sealed run key.
 fn seal_to(
     run_key: &RunKey,
     recipient: &RecipientKey,
     info: &[u8],
     entropy: &mut dyn Entropy,
 ) -> Result<(Vec<u8>, Vec<u8>), EnvelopeError> {
-    let bad = |_| EnvelopeError::BadRecipient(recipient.id());
-    let public = <XWing as Kem>::PublicKey::from_bytes(recipient.as_bytes()).map_err(bad)?;
-    let mut randomness = Drawn::from(entropy)?;
-    let (enc, mut context) =
-        hpke::setup_sender_with_rng::<AesGcm256, HkdfSha256, XWing>(&OpModeS::Base, &public, info, &mut randomness)
-            .map_err(bad)?;
-    let ciphertext = context.seal(run_key.expose(), b"").map_err(bad)?;
-    Ok((enc.to_bytes().to_vec(), ciphertext))
+    let sealed = hpke_seal(recipient, info, run_key.expose(), entropy)?;
+    sealed.ok_or_else(|| EnvelopeError::BadRecipient(recipient.id()))
 }
 
 /// True when an envelope is wrapped for exactly these recipients.
@@ -207,17 +224,21 @@ pub fn is_for(envelope: &Envelope, recipients: &[RecipientKey]) -> bool {
     envelope.stanzas.iter().map(|stanza| stanza.recipient).eq(expected)
 }
 
-/// Every field with its length before it, so that no two inputs run together.
 fn info(kind: &[u8], anchor: &Anchor, run: &RunId, recipient: &RecipientId, commitment: &Commitment) -> Vec<u8> {
-    let mut info = Vec::new();
-    for field in [
+    fields(&[
         kind,
         anchor.as_bytes(),
         run.as_bytes(),
         recipient.as_bytes(),
         commitment.as_bytes(),
-    ] {
-        // All five are shorter than 64 bytes.
+    ])
+}
+
+/// Every field with its length before it, so that no two inputs run together.
+pub(crate) fn fields(fields: &[&[u8]]) -> Vec<u8> {
+    let mut info = Vec::new();
+    for field in fields {
+        // All are shorter than 64 bytes.
         info.extend_from_slice(&(field.len() as u16).to_be_bytes());
         info.extend_from_slice(field);
     }

@@ -1,6 +1,6 @@
 //! Long-lived keys on disk: one small TOML file each (FORMAT.md section 13).
 //!
-//! A recovery identity and a root key are protected by a passphrase (Argon2id, RFC 9106, then AES-256-GCM). A writer's
+//! A recovery identity, a custodian's share and a root key are protected by a passphrase (Argon2id, RFC 9106, then AES-256-GCM). A writer's
 //! key may lie open, since an agent starts unattended: whoever has its host has its plaintext anyway. A file with
 //! neither part is a public key. File modes are the caller's: this module sees text only.
 
@@ -19,6 +19,7 @@ use crate::{
     entropy::{Entropy, NoEntropy, draw},
     envelope::RecoveryIdentity,
     secret::Secret,
+    share::file::{SHARE_PUBLIC_BYTES, read_header},
     signing::{SIGNING_SECRET_BYTES, SigningKey},
 };
 
@@ -38,6 +39,10 @@ pub enum KeyKind {
     Recovery,
     /// Signs what its role may.
     Signing(Role),
+    /// Opens run keys together with other custodians' shares.
+    Share,
+    /// Opens shares that come by wire to one ceremony.
+    Ceremony,
 }
 
 impl KeyKind {
@@ -51,14 +56,17 @@ impl KeyKind {
         match self {
             Self::Recovery => "recovery",
             Self::Signing(role) => role.as_str(),
+            Self::Share => "share",
+            Self::Ceremony => "ceremony",
         }
     }
 
     /// Bytes of the public and of the secret half.
     const fn lengths(self) -> (usize, usize) {
         match self {
-            Self::Recovery => (RECIPIENT_KEY_BYTES, 32),
+            Self::Recovery | Self::Ceremony => (RECIPIENT_KEY_BYTES, 32),
             Self::Signing(_) => (PUBLIC_KEY_BYTES, SIGNING_SECRET_BYTES),
+            Self::Share => (SHARE_PUBLIC_BYTES, 32),
         }
     }
 }
@@ -73,7 +81,8 @@ impl<'de> Deserialize<'de> for KeyKind {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = String::deserialize(deserializer)?;
         let roles = Role::ALL.iter().copied().map(Self::Signing);
-        std::iter::once(Self::Recovery)
+        [Self::Recovery, Self::Share, Self::Ceremony]
+            .into_iter()
             .chain(roles)
             .find(|kind| kind.as_str() == word)
             .ok_or_else(|| serde::de::Error::custom("its kind is unknown"))
@@ -214,13 +223,15 @@ impl KeyFile {
         cost: Cost,
         entropy: &mut dyn Entropy,
     ) -> Result<Self, KeyFileError> {
-        let sealed = seal(KeyKind::Recovery, identity.seed().expose(), passphrase, cost, entropy)?;
-        Ok(Self {
-            kind: KeyKind::Recovery,
-            public: identity.public().as_bytes().to_vec(),
-            archive: None,
-            protection: Protection::Sealed(sealed),
-        })
+        let public = identity.public().as_bytes().to_vec();
+        Self::sealed(
+            KeyKind::Recovery,
+            public,
+            identity.seed().expose(),
+            passphrase,
+            cost,
+            entropy,
+        )
     }
 
     /// A file for a signing key of any role, protected by a passphrase.
@@ -231,13 +242,25 @@ impl KeyFile {
         cost: Cost,
         entropy: &mut dyn Entropy,
     ) -> Result<Self, KeyFileError> {
+        let public = key.public().as_bytes().to_vec();
         let kind = KeyKind::Signing(role);
-        let sealed = seal(kind, key.seeds().expose(), passphrase, cost, entropy)?;
+        Self::sealed(kind, public, key.seeds().expose(), passphrase, cost, entropy)
+    }
+
+    /// A file for any key that a passphrase protects.
+    pub(crate) fn sealed(
+        kind: KeyKind,
+        public: Vec<u8>,
+        secret: &[u8],
+        passphrase: &Passphrase,
+        cost: Cost,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Self, KeyFileError> {
         Ok(Self {
             kind,
-            public: key.public().as_bytes().to_vec(),
+            public,
             archive: None,
-            protection: Protection::Sealed(sealed),
+            protection: Protection::Sealed(seal(kind, secret, passphrase, cost, entropy)?),
         })
     }
 
@@ -293,6 +316,9 @@ impl KeyFile {
         let public = unhex_vec(&text.public)
             .filter(|public| public.len() == public_bytes)
             .ok_or_else(|| malformed("its public key is not hex, or of another length"))?;
+        if text.kind == KeyKind::Share {
+            read_header(&public)?;
+        }
         let protection = match (text.secret, text.sealed) {
             (None, None) => Protection::PublicOnly,
             (Some(digits), None) if text.kind == KeyKind::WRITER => Protection::Open(Zeroizing::new(
@@ -364,7 +390,7 @@ impl KeyFile {
 
     /// The public half of a signing key.
     pub fn public_key(&self) -> Result<PublicKey, KeyFileError> {
-        if self.kind == KeyKind::Recovery {
+        if !matches!(self.kind, KeyKind::Signing(_)) {
             return Err(KeyFileError::Kind {
                 found: self.kind,
                 wanted: KeyKind::WRITER,
@@ -391,7 +417,13 @@ impl KeyFile {
         Ok(key)
     }
 
-    fn expect(&self, wanted: KeyKind) -> Result<(), KeyFileError> {
+    /// The public half.
+    pub(crate) fn public(&self) -> &[u8] {
+        &self.public
+    }
+
+    /// An error for a key of another kind.
+    pub(crate) fn expect(&self, wanted: KeyKind) -> Result<(), KeyFileError> {
         if self.kind == wanted {
             Ok(())
         } else {
@@ -410,7 +442,8 @@ impl KeyFile {
         }
     }
 
-    fn secret<const N: usize>(&self, passphrase: Option<&Passphrase>) -> Result<Secret<N>, KeyFileError> {
+    /// The secret half.
+    pub(crate) fn secret<const N: usize>(&self, passphrase: Option<&Passphrase>) -> Result<Secret<N>, KeyFileError> {
         match &self.protection {
             Protection::PublicOnly => Err(KeyFileError::PublicOnly),
             Protection::Open(secret) => Ok(Secret::new(
@@ -446,8 +479,9 @@ fn seal(
 ) -> Result<Sealed, KeyFileError> {
     let salt = draw::<16>(entropy)?;
     let key = stretch(passphrase, &salt, cost)?;
-    let mut buffer = Zeroizing::new(secret.to_vec());
-    buffer.resize(secret.len() + TAG_BYTES, 0);
+    // Of the final size at once: growing would leave a copy behind.
+    let mut buffer = Zeroizing::new(vec![0; secret.len() + TAG_BYTES]);
+    buffer[..secret.len()].copy_from_slice(secret);
     // The salt is fresh, so this key sees one nonce once.
     Cipher::new(&key).seal(&[0; 12], &aad(kind), &mut buffer);
     Ok(Sealed {

@@ -3,7 +3,8 @@
 //! In the order a run uses it: [`entropy`] is drawn, a [`RunKey`] is made and wrapped for the recipients
 //! ([`envelope`]), each stripe gets a [`StripeKey`] of its own ([`stripe_key`]) that seals its segments ([`aead`]), small
 //! secrets travel in boxes ([`sealed_box`]), and records are signed ([`signing`]). [`dataset_keys`] hands out what the
-//! cutter and the packer need without showing the dataset secret. [`key_file`] keeps long-lived keys.
+//! cutter and the packer need without showing the dataset secret. [`key_file`] keeps long-lived keys, and
+//! [`share`] divides a recovery identity among custodians.
 //!
 //! **Architecture Invariant:** no secret has `Debug`, `Clone` or `Serialize`; all are wiped when dropped. The run key is
 //! in no file and no record but wrapped. Nothing is opened before its commitment was compared in constant time.
@@ -19,6 +20,7 @@ pub mod run_key;
 pub mod sealed_box;
 pub mod secret;
 pub mod self_test;
+pub mod share;
 pub mod signing;
 pub mod stripe_key;
 
@@ -30,6 +32,7 @@ pub use self::{
     key_file::{KeyFile, KeyFileError, KeyKind, Passphrase},
     run_key::RunKey,
     sealed_box::{BoxError, Purpose},
+    share::{Share, ShareHeader},
     signing::{
         SigningKey, VerifyError, charter_signers, signer_of, verify_charter, verify_next_charter, verify_one,
         verify_one_of, verify_threshold,

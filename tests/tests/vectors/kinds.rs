@@ -2,7 +2,10 @@
 
 use exclave_dataset::{pack, page::ReadError};
 use exclave_model::{RecordError, Rule};
-use exclave_seal::{BoxError, EnvelopeError, KeyFileError, OpenError, VerifyError};
+use exclave_seal::{
+    BoxError, EnvelopeError, KeyFileError, OpenError, VerifyError,
+    share::{BadShare, CombineError, Flaw, TextError, WireError},
+};
 use exclave_stripe::{AloneError, DecodeError, ShardError};
 
 /// A refusal, by its kind.
@@ -71,6 +74,37 @@ kinds! {
         KeyFileError::PassphraseNeeded => panic!("the file gives no passphrase"),
         KeyFileError::Argon2(why) => panic!("{why}"),
         KeyFileError::Entropy(_) => writing(),
+    };
+    BadShare: error => match error {
+        BadShare::Version(_) => "bad-version",
+        BadShare::Numbers => "bad-threshold",
+    };
+    TextError: error => match error {
+        TextError::Word { .. } | TextError::Group { .. } => "bad-word",
+        TextError::Line { .. } => "bad-check",
+        TextError::Count { .. } | TextError::TooLong | TextError::TooShort(_) => "bad-length",
+        TextError::Padding => "bad-padding",
+        TextError::Share(error) => Self::from(error).0,
+    };
+    WireError: error => match error {
+        WireError::Malformed(_) => "bad-keyfile",
+        WireError::NotForUs(_) => "not-a-recipient",
+        WireError::Altered => "bad-tag",
+        WireError::Share(error) => Self::from(error).0,
+        WireError::BadKey(_) | WireError::Entropy(_) => writing(),
+    };
+    Flaw: flaw => match flaw {
+        Flaw::Foreign => "foreign-share",
+        Flaw::Outdated { .. } => "old-share",
+        Flaw::Newer { .. } => "new-share",
+        Flaw::Wrong => "wrong-share",
+        Flaw::Altered => "altered-share",
+        Flaw::Repeated => "repeated-share",
+    };
+    CombineError: error => match error {
+        CombineError::TooFew { .. } => "too-few-shares",
+        CombineError::Group(_) => "bad-commitment",
+        CombineError::WrongKey { .. } => "wrong-key",
     };
     AloneError: error => match error {
         AloneError::Short(_) | AloneError::Length { .. } => "bad-length",

@@ -3,6 +3,7 @@
 mod blocks; // contexts, stripes, chunks, shards, the code
 mod pages; // the manifest
 mod records; // everything that is CBOR, and key files
+mod shares; // split recovery keys
 
 use exclave_model::PublicKey;
 
@@ -18,6 +19,9 @@ pub fn evaluate(vector: &Vector) -> Result<Option<Vec<u8>>, Refused> {
     match vector.text("layer").unwrap() {
         "envelope" => return records::envelope(vector).map(|()| None),
         "keyfile" => return records::keyfile(vector).map(|()| None),
+        "sharetext" => return shares::text(vector).map(|()| None),
+        "wrappedshare" => return shares::wrapped(vector).map(|()| None),
+        "combine" => return shares::combine(vector).map(|()| None),
         "context" => blocks::context(vector),
         "stripe" => blocks::stripe(vector),
         "directory" => blocks::directory(vector),
@@ -32,6 +36,7 @@ pub fn evaluate(vector: &Vector) -> Result<Option<Vec<u8>>, Refused> {
         "chain" => records::chain(vector),
         "runs" => records::runs(vector),
         "manifest" => pages::manifest(vector),
+        "shareset" => shares::set(vector),
         other => panic!("layer {other} is unknown"),
     }
     .map(Some)

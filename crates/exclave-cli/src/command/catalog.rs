@@ -3,7 +3,6 @@
 use std::{
     error::Error as _,
     io::{self, Write},
-    path::PathBuf,
 };
 
 use clap::{Args, Subcommand};
@@ -18,7 +17,7 @@ use serde::Serialize;
 use super::World;
 use crate::{
     agent::{Agent, catalog_trouble, open_state},
-    arguments::PassphraseArguments,
+    arguments::{IdentityArguments, PassphraseArguments},
     error::Trouble,
     exit::Exit,
     format, interrupt, keys,
@@ -43,11 +42,10 @@ Deleting the catalog costs only time; no restore ever needs it. With --identity 
 datasets that the agent has forgotten come back, so that the next replicate sends only what is new. It reads every file
 once: what files looked like is known to nobody else. Nothing is taken out of a catalog that is there.")]
 pub struct RebuildArguments {
-    /// Refill the dedup index too, with the recovery identity in FILE
-    #[arg(long, value_name = "FILE")]
-    identity: Option<PathBuf>,
+    #[command(flatten)]
+    identity: IdentityArguments,
     /// Go on with the datasets of a revoked writer too, whose key begins so; may be repeated
-    #[arg(long, value_name = "HEX", requires = "identity")]
+    #[arg(long, value_name = "HEX")]
     successor_of: Vec<String>,
     #[command(flatten)]
     passphrase: PassphraseArguments,
@@ -103,20 +101,16 @@ fn run_rebuild(arguments: &RebuildArguments, world: &mut World) -> Result<Exit, 
         world.output.note(format!("Warning: {text}"));
     }
     let predecessors = predecessors(&agent, &arguments.successor_of)?;
+    if arguments.identity.is_empty() && !predecessors.is_empty() {
+        return Err(Trouble::usage("--successor-of: a recovery identity is needed").hint("give --identity FILE"));
+    }
     // The passphrase comes last: nobody should type it for a command that can't be.
-    let identity = match &arguments.identity {
-        Some(path) => {
-            let (identity, bound) = keys::open_recovery(path, &arguments.passphrase.source(), &world.environment)?;
-            if let Some(other) = bound.filter(|bound| *bound != agent.archive.anchor) {
-                return Err(Trouble::new(
-                    Exit::Refused,
-                    format!("{} belongs to archive {other}", path.display()),
-                ));
-            }
-            Some(identity)
-        }
-        None => None,
-    };
+    let opened = keys::open(&arguments.identity, None, &arguments.passphrase.source(), world)?;
+    let elsewhere = opened.as_ref().and_then(|opened| Some((opened.archive?, &opened.from)));
+    if let Some((other, from)) = elsewhere.filter(|(archive, _)| *archive != agent.archive.anchor) {
+        return Err(Trouble::new(Exit::Refused, format!("{from}: of archive {other}")));
+    }
+    let identity = opened.map(|opened| opened.identity);
     let shown = Shown::begin(&world.output, &edge.surroundings.progress, "rebuilding");
     let rebuilt = rebuild(
         &agent.archive,

@@ -16,6 +16,7 @@ use self::desk::{Desk, mode, same_trees};
 mod charters;
 mod desk;
 mod restores;
+mod shares;
 mod streams;
 mod unprivileged;
 

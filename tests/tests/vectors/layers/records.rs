@@ -154,6 +154,8 @@ pub fn keyfile(vector: &Vector) -> Result<(), Refused> {
     let passphrase = passphrase.and_then(Passphrase::new);
     let opened: Result<(), KeyFileError> = match file.kind() {
         KeyKind::Recovery => file.open_recovery(passphrase.as_ref()).map(|_| ()),
+        KeyKind::Share => file.open_share(passphrase.as_ref()).map(|_| ()),
+        KeyKind::Ceremony => file.open_ceremony(passphrase.as_ref()).map(|_| ()),
         kind @ KeyKind::Signing(_) => file.open_signing(kind, passphrase.as_ref()).map(|_| ()),
     };
     Ok(opened?)

@@ -1,4 +1,10 @@
-//! `exclave key generate|show|install|rewrap`.
+//! `exclave key ..`: long-lived keys, alone and in the hands of several.
+
+mod combine;
+mod custodians;
+mod facts;
+mod split;
+mod wire;
 
 use std::{
     io::{self, Write},
@@ -17,7 +23,8 @@ use crate::{
     error::{Context as _, Trouble},
     exit::Exit,
     keys,
-    output::Report,
+    output::{self, Report},
+    shares::{self, ShareForm},
     surroundings,
 };
 
@@ -26,12 +33,22 @@ use crate::{
 pub enum Command {
     /// Make a key: a recovery identity, which opens what was replicated, or one with a role in the charter
     Generate(Generate),
-    /// Show what a key file holds, without its secret
+    /// Show what a key file holds, without its secret; or a share, for its custodian
     Show(Show),
     /// Give this agent another writer's key, and a chain of heads of its own
     Install(Install),
     /// Wrap the keys of all runs anew, for the recipients that the newest charter names
     Rewrap(super::rewrap::Rewrap),
+    /// Split a recovery identity among custodians: shares, cards, and the public share set
+    Split(split::Split),
+    /// Hold shares against their set, each alone, without combining them
+    Check(combine::Check),
+    /// Combine shares in memory, and show which key they give
+    Combine(combine::Combine),
+    /// Make a one-time key for a ceremony, to which custodians wrap shares that come by wire
+    Request(wire::Request),
+    /// Wrap a share for a ceremony's one-time key
+    WrapShare(wire::WrapShare),
 }
 
 /// `key install`.
@@ -67,6 +84,11 @@ pub struct Generate {
 pub struct Show {
     /// The key file
     file: PathBuf,
+    /// Open a share and print it so; whoever sees it has it
+    #[arg(long = "as", value_enum, value_name = "FORM")]
+    form: Option<ShareForm>,
+    #[command(flatten)]
+    passphrase: PassphraseArguments,
 }
 
 /// Runs one of them.
@@ -75,12 +97,31 @@ pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
         Command::Generate(arguments) => generate(arguments, world),
         Command::Install(arguments) => install(arguments, world),
         Command::Rewrap(arguments) => super::rewrap::run(arguments, world),
-        Command::Show(arguments) => {
-            let key = keys::read(&arguments.file)?;
-            world.output.report(&Shown::of(&arguments.file, &key)?)?;
-            Ok(Exit::Done)
-        }
+        Command::Show(arguments) => show(arguments, world),
+        Command::Split(arguments) => split::run(arguments, world),
+        Command::Check(arguments) => combine::check(arguments, world),
+        Command::Combine(arguments) => combine::combine(arguments, world),
+        Command::Request(arguments) => wire::request(arguments, world),
+        Command::WrapShare(arguments) => wire::wrap_share(arguments, world),
     }
+}
+
+fn show(arguments: &Show, world: &mut World) -> Result<Exit, Trouble> {
+    let key = keys::read(&arguments.file)?;
+    let Some(form) = arguments.form else {
+        world.output.report(&Shown::of(&arguments.file, &key)?)?;
+        return Ok(Exit::Done);
+    };
+    let shown = arguments.file.display().to_string();
+    // Its kind first, so that nobody types a passphrase in vain.
+    key.share_header()
+        .because(|| Trouble::usage(format!("{shown} is no share, and nothing else is printed")))?;
+    let share = keys::open_share(&key, &shown, &arguments.passphrase.source(), &world.environment)?;
+    let text = shares::shown(&share, form)?;
+    let printed = world.output.raw().write_all(text.as_bytes());
+    printed.map_err(output::broken)?;
+    world.output.finish()?;
+    Ok(Exit::Done)
 }
 
 fn generate(arguments: &Generate, world: &mut World) -> Result<Exit, Trouble> {
@@ -165,6 +206,21 @@ struct Shown {
     key: Option<String>,
     holds: &'static str,
     archive: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    share: Option<ShownShare>,
+}
+
+/// What a share is part of.
+#[derive(Serialize)]
+struct ShownShare {
+    set: String,
+    epoch: u32,
+    group: u8,
+    groups: u8,
+    groups_needed: u8,
+    x: u8,
+    threshold: u8,
+    custodians: u8,
 }
 
 impl Shown {
@@ -173,11 +229,13 @@ impl Shown {
         let (recipient, id) = match key.kind() {
             KeyKind::Recovery => (Some(key.recipient().because(useless)?.id().to_hex()), None),
             KeyKind::Signing(_) => (None, Some(key.public_key().because(useless)?.id().to_hex())),
+            KeyKind::Share => (None, None),
+            KeyKind::Ceremony => (None, Some(key.ceremony_request().because(useless)?.id().to_hex())),
         };
         let holds = match (key.is_sealed(), key.kind()) {
             (true, _) => "secret, protected by a passphrase",
             (false, KeyKind::WRITER) => "secret, open",
-            (false, KeyKind::Recovery | KeyKind::Signing(_)) => "public half only",
+            (false, KeyKind::Recovery | KeyKind::Signing(_) | KeyKind::Share | KeyKind::Ceremony) => "public half only",
         };
         Ok(Self {
             file: path.display().to_string(),
@@ -186,6 +244,16 @@ impl Shown {
             key: id,
             holds,
             archive: key.archive().map(|anchor| anchor.to_hex()),
+            share: key.share_header().ok().map(|header| ShownShare {
+                set: header.set.to_hex(),
+                epoch: header.epoch,
+                group: header.place.group + 1,
+                groups: header.groups,
+                groups_needed: header.groups_needed,
+                x: header.place.x,
+                threshold: header.threshold,
+                custodians: header.custodians,
+            }),
         })
     }
 }
@@ -198,6 +266,23 @@ impl Report for Shown {
         }
         if let Some(key) = &self.key {
             writeln!(out, "key {key}")?;
+        }
+        if let Some(share) = &self.share {
+            let ShownShare {
+                x,
+                custodians,
+                threshold,
+                group,
+                groups,
+                groups_needed,
+                set,
+                epoch,
+            } = share;
+            writeln!(
+                out,
+                "share {x} of {custodians}, {threshold} needed, in group {group} of {groups}, {groups_needed} needed"
+            )?;
+            writeln!(out, "set {set}, epoch {epoch}")?;
         }
         match &self.archive {
             Some(archive) => writeln!(out, "archive {archive}"),

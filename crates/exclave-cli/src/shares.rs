@@ -1,0 +1,246 @@
+//! Shares of a recovery key: read from files or typed, held against their set, combined in memory.
+
+use std::{
+    io::{self, IsTerminal as _, Read as _},
+    path::Path,
+};
+
+use exclave_model::{Anchor, Record as _, ShareSet, custody::SHARE_SET_BYTES_MAX};
+use exclave_seal::{
+    KeyFile, RecoveryIdentity, Share,
+    share::{CeremonyKey, Checked, CombineError, Entry, Finding, Form, TextError, WrappedShare, check},
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    arguments::IdentityArguments,
+    command::World,
+    error::{Context as _, Trouble},
+    exit::Exit,
+    format::plain,
+    keys::{self, PassphraseSource},
+    private_file,
+};
+
+/// The name that means: type it, or read it from standard input.
+const TYPED: &str = "-";
+/// The most that standard input may hold: far more than the texts of all shares of the largest set.
+const TYPED_BYTES_MAX: u64 = 64 << 10;
+
+/// A share and where it came from.
+pub struct Given {
+    /// The share.
+    pub share: Share,
+    /// A file's name, or that it was typed.
+    pub from: String,
+    /// The archive, when a file names it.
+    pub archive: Option<Anchor>,
+}
+
+/// The set that shares are held against. Charters will carry sets; until they do it is a file, which may come from
+/// anywhere: it holds no secret, and what comes out must be the key whose id stands in it.
+pub fn set_for(file: Option<&Path>) -> Result<ShareSet, Trouble> {
+    let path = file.ok_or_else(|| {
+        Trouble::usage("the share set is needed").hint("give --set FILE: `key split` wrote it as shares.set")
+    })?;
+    let cannot = || Trouble::usage(format!("the share set {} can't be read", path.display()));
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).because(cannot)?;
+    // One byte more than allowed is refused as too long.
+    file.take(SHARE_SET_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .because(cannot)?;
+    ShareSet::from_bytes(&bytes).because(|| Trouble::usage(format!("{} is no share set", path.display())))
+}
+
+/// Reads shares in the order of the command line; those that are typed are asked for when their turn comes.
+/// Those that came by wire open with the ceremony's key.
+pub fn read_all(
+    names: &[String],
+    ceremony: Option<&Path>,
+    passphrases: &PassphraseSource,
+    world: &World,
+) -> Result<Vec<Given>, Trouble> {
+    let ceremony = ceremony
+        .map(|path| keys::open_ceremony(path, passphrases, &world.environment))
+        .transpose()?;
+    let mut typed = Typed::default();
+    let mut given = Vec::new();
+    for (number, name) in (1..).zip(names) {
+        given.push(match name.as_str() {
+            TYPED => Given {
+                share: typed.next(number, names.len(), world)?,
+                from: format!("number {number}, typed"),
+                archive: None,
+            },
+            path => read_file(Path::new(path), ceremony.as_ref(), passphrases, world)?,
+        });
+    }
+    Ok(given)
+}
+
+/// A share file, which a passphrase opens; one that came by wire, which the ceremony's key opens; or a share's text.
+fn read_file(
+    path: &Path,
+    ceremony: Option<&CeremonyKey>,
+    passphrases: &PassphraseSource,
+    world: &World,
+) -> Result<Given, Trouble> {
+    let text = private_file::read(path, "share")?;
+    let from = path.display().to_string();
+    if WrappedShare::is_named_in(&text) {
+        let key = ceremony.ok_or_else(|| {
+            Trouble::usage(format!("{from} is wrapped for a ceremony")).hint("give its key: --ceremony-key FILE")
+        })?;
+        let opened = WrappedShare::parse(&text).and_then(|wrapped| key.unwrap(&wrapped));
+        let share = opened.because(|| Trouble::new(Exit::Refused, format!("{from} can't be opened")))?;
+        return Ok(Given {
+            share,
+            from,
+            archive: None,
+        });
+    }
+    let (share, archive) = if text.contains("exclave key file") {
+        let file = KeyFile::parse(&text).because(|| Trouble::usage(format!("{from} is of no use")))?;
+        // Its kind first, so that nobody types a passphrase in vain.
+        file.share_header()
+            .because(|| Trouble::usage(format!("{from} is no share")))?;
+        (
+            keys::open_share(&file, &from, passphrases, &world.environment)?,
+            file.archive(),
+        )
+    } else {
+        let share = Share::from_text(&text).because(|| Trouble::usage(format!("{from} is no share")))?;
+        (share, None)
+    };
+    Ok(Given { share, from, archive })
+}
+
+/// Looks at each share alone. Whose share is no good is said at once.
+pub fn judge<'a>(set: &'a ShareSet, given: &'a [Given], world: &World) -> Checked<'a> {
+    let shares: Vec<&Share> = given.iter().map(|given| &given.share).collect();
+    let checked = check(set, &shares);
+    for finding in checked.findings() {
+        world.output.note(format!("Warning: {}", plain(&told(finding, given))));
+    }
+    checked
+}
+
+/// A finding with its custodian.
+pub fn told(finding: &Finding, given: &[Given]) -> String {
+    let from = given.get(finding.share).map_or("", |given| given.from.as_str());
+    let whose = match &finding.custodian {
+        Some(custodian) => format!("the share of {custodian}"),
+        None => format!("share {} of group {}", finding.place.x, finding.place.group + 1),
+    };
+    format!("{whose} ({from}) is {}", finding.flaw)
+}
+
+/// The recovery identity that shares give, in memory only; and the archive, when a share's file names it.
+pub fn combine(
+    arguments: &IdentityArguments,
+    set: &ShareSet,
+    passphrases: &PassphraseSource,
+    world: &World,
+) -> Result<(RecoveryIdentity, Option<Anchor>), Trouble> {
+    let given = read_all(&arguments.share, arguments.ceremony_key.as_deref(), passphrases, world)?;
+    let identity = judge(set, &given, world).combine().map_err(no_key)?;
+    Ok((identity, given.iter().find_map(|given| given.archive)))
+}
+
+/// Why there is no key, and what to do.
+pub fn no_key(error: CombineError) -> Trouble {
+    let (exit, hint) = match &error {
+        CombineError::TooFew { .. } => (
+            Exit::Unrecoverable,
+            "bring more custodians' shares: one --share for each",
+        ),
+        CombineError::Group(_) | CombineError::WrongKey { .. } => (
+            Exit::Refused,
+            "is it the share set that was written together with these shares?",
+        ),
+    };
+    Trouble::new(exit, "the shares give no key").hint(hint).source(error)
+}
+
+/// Shares that are typed, or come on standard input one after the other.
+#[derive(Default)]
+struct Typed {
+    /// Lines of standard input that nobody took yet, when it is no terminal.
+    rest: Option<Vec<Zeroizing<String>>>,
+}
+
+impl Typed {
+    fn next(&mut self, number: usize, of: usize, world: &World) -> Result<Share, Trouble> {
+        if self.rest.is_none() && io::stdin().is_terminal() {
+            return ask(number, of, world);
+        }
+        if self.rest.is_none() {
+            self.rest = Some(read_stdin()?);
+        }
+        let mut entry = Entry::default();
+        let refused = |error: TextError| {
+            Trouble::usage(format!("share {number}, on standard input, can't be read")).source(error)
+        };
+        let lines = self.rest.get_or_insert_default();
+        while !entry.is_complete() && !lines.is_empty() {
+            entry.add(&lines.remove(0)).map_err(refused)?;
+        }
+        entry.finish().map_err(refused)
+    }
+}
+
+fn read_stdin() -> Result<Vec<Zeroizing<String>>, Trouble> {
+    let cannot = || Trouble::usage("the shares on standard input can't be read");
+    let mut text = Zeroizing::new(String::with_capacity(TYPED_BYTES_MAX as usize + 1));
+    let read = io::stdin().lock().take(TYPED_BYTES_MAX + 1).read_to_string(&mut text);
+    if read.because(cannot)? as u64 > TYPED_BYTES_MAX {
+        return Err(Trouble::usage("standard input is longer than any shares"));
+    }
+    Ok(text.lines().map(|line| Zeroizing::new(line.to_owned())).collect())
+}
+
+/// Asks for a share line by line; what is typed isn't shown. A good line stays, a bad one is asked for again.
+fn ask(number: usize, of: usize, world: &World) -> Result<Share, Trouble> {
+    let mut entry = Entry::default();
+    world.output.note(format!(
+        "Share {number} of {of}: seven lines of six words, or six lines of five groups of digits. Nothing is shown."
+    ));
+    while !entry.is_complete() {
+        let lines = entry
+            .form()
+            .map_or(String::new(), |form| format!(" of {}", form.lines()));
+        let question = format!("Share {number}, line {}{lines}: ", entry.lines() + 1);
+        let line = rpassword::prompt_password(question).map(Zeroizing::new).because(|| {
+            Trouble::usage("a share can't be asked for").hint("give its text on standard input, or as a file")
+        })?;
+        if let Err(error) = entry.add(&line) {
+            world.output.note(format!("{error}. Type it again"));
+        }
+    }
+    let refused = || Trouble::usage(format!("share {number} can't be read"));
+    entry.finish().because(refused)
+}
+
+/// A share in a form for people.
+pub fn shown(share: &Share, form: ShareForm) -> Result<Zeroizing<String>, Trouble> {
+    match form {
+        ShareForm::Words => Ok(share.to_text(Form::Words)),
+        ShareForm::Digits => Ok(share.to_text(Form::Digits)),
+        ShareForm::Qr => crate::card::terminal(share),
+        ShareForm::Svg => crate::card::svg(share),
+    }
+}
+
+/// How a share is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ShareForm {
+    /// Seven lines of six words
+    Words,
+    /// Six lines of five groups of digits
+    Digits,
+    /// A QR code for the terminal
+    Qr,
+    /// A QR code as an image (SVG)
+    Svg,
+}
