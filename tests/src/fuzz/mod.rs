@@ -20,12 +20,16 @@ use exclave_dataset::{
 use exclave_engine::journal;
 use exclave_model::{
     Charter, ChunkId, ChunkRef, Close, Codec, Directory, EntryPath, Envelope, Head, LedgerPart, LiveSet, ObjectName,
-    Prefix, Record, ReuseClaim, RunId, RunPage, SealedHead, ShardHeader, SignedObject, SitePlate, StripeContext, cbor,
+    Prefix, Record, ReuseClaim, RunId, RunPage, SealedHead, ShardHeader, ShareSet, SignedObject, SitePlate,
+    StripeContext, cbor,
     head::check_run_table,
     limit::{CHUNK_BYTES_MAX, RECORD_BYTES_MAX},
     manifest::Page,
 };
-use exclave_seal::KeyFile;
+use exclave_seal::{
+    KeyFile, Share,
+    share::{Form, WrappedShare},
+};
 use exclave_site::{ByteCount, Pin, SiteAddress, SiteSettings, Span};
 use exclave_stripe::read_alone;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -66,6 +70,9 @@ pub const PARSERS: &[Parser] = &[
     parser("directory", directory),
     parser("chunk", chunk),
     parser("key-file", key_file),
+    parser("share-set", record::<ShareSet>),
+    parser("share-text", share_text),
+    parser("wrapped-share", wrapped_share),
     parser("object-name", object_name),
     parser("entry-path", |bytes| EntryPath::parse(bytes).is_ok()),
     parser("address", address),
@@ -233,6 +240,32 @@ fn key_file(bytes: &[u8]) -> bool {
         let text = file.to_text().map(|text| text.as_bytes().to_vec());
         let again = text.and_then(|text| KeyFile::from_bytes(&text));
         assert!(again.is_ok_and(|again| again.kind() == file.kind()));
+        true
+    })
+}
+
+/// A share that was read says the same when it is written, in either form.
+fn share_text(bytes: &[u8]) -> bool {
+    let Ok(share) = std::str::from_utf8(bytes)
+        .map_err(|_| ())
+        .and_then(|text| Share::from_text(text).map_err(|_| ()))
+    else {
+        return false;
+    };
+    for form in [Form::Words, Form::Digits] {
+        let again = Share::from_text(&share.to_text(form));
+        assert!(again.is_ok_and(|again| again.commitment() == share.commitment()));
+    }
+    true
+}
+
+fn wrapped_share(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    WrappedShare::parse(text).is_ok_and(|wrapped| {
+        let again = wrapped.to_text().and_then(|text| WrappedShare::parse(&text));
+        assert!(again.is_ok_and(|again| again == wrapped));
         true
     })
 }

@@ -59,6 +59,9 @@ fn layers(parser: &str) -> (&'static [&'static str], bool) {
         "directory" => (&["directory"], false),
         "chunk" => (&["chunk"], false),
         "key-file" => (&["keyfile"], false),
+        "share-set" => (&["shareset"], false),
+        "share-text" => (&["sharetext"], false),
+        "wrapped-share" => (&["wrappedshare"], false),
         _ => (&[], false),
     }
 }

@@ -111,6 +111,9 @@ fn run_rebuild(arguments: &RebuildArguments, world: &mut World) -> Result<Exit, 
         world.output.note(format!("Warning: {text}"));
     }
     let predecessors = predecessors(&agent, &arguments.successor_of)?;
+    if arguments.identity.is_empty() && !predecessors.is_empty() {
+        return Err(Trouble::usage("--successor-of: a recovery identity is needed").hint("give --identity FILE"));
+    }
     // The passphrase comes last: nobody should type it for a command that can't be.
     let opened = keys::open(
         &arguments.identity,
