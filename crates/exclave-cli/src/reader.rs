@@ -1,6 +1,6 @@
 //! Opens an archive to read it: sites, charter, heads, identity, snapshots. Needs no configuration and no agent.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use exclave_engine::{

@@ -19,9 +19,9 @@ use exclave_dataset::{
 };
 use exclave_engine::journal;
 use exclave_model::{
-    Charter, ChunkId, ChunkRef, Close, Codec, Directory, EntryPath, Envelope, Head, LedgerPart, LiveSet, ObjectName,
-    Prefix, Record, ReuseClaim, RunId, RunPage, SealedHead, ShardHeader, ShareSet, SignedObject, SitePlate,
-    StripeContext, cbor,
+    Charter, CharterFile, ChunkId, ChunkRef, Close, Codec, Directory, EntryPath, Envelope, Grant, Head, LedgerPart,
+    LiveSet, ObjectName, Prefix, Record, ReuseClaim, RunId, RunPage, SealedHead, ShardHeader, ShareSet, SignedObject,
+    SitePlate, StripeContext, cbor,
     head::check_run_table,
     limit::{CHUNK_BYTES_MAX, RECORD_BYTES_MAX},
     manifest::Page,
@@ -56,6 +56,8 @@ pub const PARSERS: &[Parser] = &[
     parser("shard", shard),
     parser("signed", signed),
     parser("charter", record::<Charter>),
+    parser("charter-file", charter_file),
+    parser("grant", record::<Grant>),
     parser("plate", record::<SitePlate>),
     parser("envelope", record::<Envelope>),
     parser("close", record::<Close>),
@@ -240,6 +242,13 @@ fn key_file(bytes: &[u8]) -> bool {
         let text = file.to_text().map(|text| text.as_bytes().to_vec());
         let again = text.and_then(|text| KeyFile::from_bytes(&text));
         assert!(again.is_ok_and(|again| again.kind() == file.kind()));
+        true
+    })
+}
+
+fn charter_file(bytes: &[u8]) -> bool {
+    CharterFile::from_bytes(bytes).is_ok_and(|file| {
+        assert_eq!(file.to_bytes(), bytes, "a charter file has one spelling");
         true
     })
 }

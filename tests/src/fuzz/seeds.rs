@@ -51,6 +51,8 @@ fn layers(parser: &str) -> (&'static [&'static str], bool) {
         "shard-header" | "shard" => (&["shard"], false),
         "signed" => (&["signed", "charter", "head"], false),
         "charter" => (&["charter"], true),
+        "charter-file" => (&["charterfile"], false),
+        "grant" => (&["grant"], true),
         "envelope" => (&["envelope"], true),
         "head" => (&["head"], true),
         "plate" | "close" | "reuse" => (&["record"], false),

@@ -428,7 +428,9 @@ proptest! {
             let written = share.to_text(form);
             prop_assert!(Share::from_text(&written).unwrap().to_bytes() == share.to_bytes());
             let cut = written.len() * usize::from(bytes[20]) / 256;
-            prop_assert!(Share::from_text(&written[..cut]).is_err());
+            // Four letters name a word: what is cut behind them is still the share, and nothing else is one.
+            let read = Share::from_text(&written[..cut]);
+            prop_assert!(read.map_or(true, |read| read.to_bytes() == share.to_bytes()));
         }
     }
 }
