@@ -57,7 +57,8 @@ fn set_among<'s>(known: &'s [ShareSet], given: &[Given]) -> Result<&'s ShareSet,
     let of_a_share = |set: &&ShareSet| given.iter().any(|given| given.share.header().set == set.id);
     let found: Vec<&ShareSet> = known.iter().filter(of_a_share).collect();
     match (found.as_slice(), known) {
-        ([one], _) | ([], [one]) => Ok(one),
+        ([of_theirs], _) => Ok(of_theirs),
+        ([], [only]) => Ok(only),
         ([], []) => Err(Trouble::usage("the charter names no share set")
             .hint("give --set FILE: `key split` wrote it as shares.set")),
         ([], _) => Err(

@@ -192,16 +192,9 @@ fn prefix_as_written(text: &str, url: &Url) -> Result<String, BadAddress> {
     };
     let mended = |c: char| c.is_control() || c.is_whitespace() || c == '%';
     let is_dots = url.host_str().is_some_and(|host| matches!(host, "." | ".."));
-<<<<<<< HEAD
-    // A bucket has no port; its endpoint has.
-    let has_port = url.port().is_some() && !is_web;
-    if authority.contains(mended) || is_dots || has_port {
-=======
     // A bucket has no port; its endpoint has. Nor is its name written in other letters, which `Url` would encode.
-    let is_bucket = !matches!(url.scheme(), "http" | "https");
-    let is_odd = is_bucket && (url.port().is_some() || !authority.is_ascii());
+    let is_odd = !is_web && (url.port().is_some() || !authority.is_ascii());
     if authority.contains(mended) || is_dots || is_odd {
->>>>>>> fuzz
         return Err(BadAddress::Part(short(authority)));
     }
     Ok(prefix)

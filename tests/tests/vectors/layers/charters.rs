@@ -12,16 +12,14 @@ use exclave_plan::heads::{HeadFact, pinned};
 use exclave_seal::{
     RecoveryIdentity, sealed_box::open_label, secret::Secret, verify_charter, verify_next_charter, verify_one_of,
 };
+use exclave_tests::vector::Vector;
 use minicbor::bytes::ByteVec;
 
 use super::{
     Outcome,
     records::{anchor, without_forks},
 };
-use crate::{
-    file::Vector,
-    kinds::{Refused, need},
-};
+use crate::kinds::{Refused, need};
 
 pub fn charters(vector: &Vector) -> Outcome {
     let objects: Vec<ByteVec> = minicbor::decode(&vector.body).unwrap();

@@ -8,7 +8,8 @@ use exclave_seal::{
 };
 
 use super::Outcome;
-use crate::{file::Vector, kinds::Refused};
+use crate::kinds::Refused;
+use exclave_tests::vector::Vector;
 
 pub fn set(vector: &Vector) -> Outcome {
     ShareSet::from_bytes(&vector.body)?;
