@@ -325,3 +325,69 @@ fn shares_come_by_wire_for_one_ceremony() {
     let (_, err) = desk.expect(5, &["restore", "--verify", "--identity", "ceremony.key"]);
     assert!(err.contains("ceremony"), "{err}");
 }
+
+#[test]
+fn a_charter_that_names_the_set_makes_shares_enough() {
+    let desk = split();
+    desk.expect(0, &["charter", "new"]);
+    let draft = fs::read_to_string(desk.path("charter.toml")).unwrap();
+    fs::write(
+        desk.path("charter.toml"),
+        format!("{draft}\n[[shares]]\nset = \"shares/shares.set\"\n"),
+    )
+    .unwrap();
+    let (page, _) = desk.expect(0, &["charter", "explain", "charter.toml"]);
+    assert!(
+        page.contains("is split: 2 of 3 national offices and 2 of 4 allied embassies"),
+        "{page}"
+    );
+    desk.expect(0, &["charter", "sign", "charter.toml", "--root", "exclave-root.key"]);
+    desk.expect(0, &["charter", "publish", "charter.v2.charter"]);
+    // On a fresh machine: the shares and the sites. Which archive it is stands in the share files.
+    let (a, b) = (desk.site("a"), desk.site("b"));
+    let shares = |four: [&'static str; 4]| {
+        four.into_iter()
+            .flat_map(|share| ["--share", share])
+            .collect::<Vec<_>>()
+    };
+    let sites = ["--config", "/dev/null", "--site", &a, "--site", &b];
+    let restore = ["restore", "--to", "back"];
+    desk.expect(
+        0,
+        &[&restore[..], &shares([JUSTICE, BANK, OSLO, AGENCY]), &sites].concat(),
+    );
+    same_trees(&desk.path("land-register"), &desk.path("back"));
+    // Three of four: said of which group, and nothing is tried.
+    let few = ["--share", JUSTICE, "--share", BANK, "--share", OSLO];
+    let (_, err) = desk.expect(4, &[&["restore", "--to", "few"][..], &few, &sites].concat());
+    assert!(err.contains("allied embassies"), "{err}");
+    // Split anew: the old shares are outdated once the charter names the new split.
+    split_into(&desk, &["--out", "anew", "--previous", "shares/shares.set"]);
+    let new = ["charter", "new", "--out", "later.toml"];
+    desk.expect(0, &new);
+    let text = fs::read_to_string(desk.path("later.toml")).unwrap();
+    let (before, set) = text.rsplit_once("[[shares]]").unwrap();
+    assert!(set.contains("set = "));
+    fs::write(
+        desk.path("later.toml"),
+        format!("{before}[[shares]]\nset = \"anew/shares.set\"\n"),
+    )
+    .unwrap();
+    let (page, _) = desk.expect(0, &["charter", "explain", "later.toml"]);
+    assert!(page.contains("is split anew"), "{page}");
+    desk.expect(0, &["charter", "sign", "later.toml", "--root", "exclave-root.key"]);
+    desk.expect(0, &["charter", "publish", "later.v3.charter"]);
+    let old = desk.run(
+        &[
+            &["restore", "--to", "old"][..],
+            &shares([JUSTICE, BANK, OSLO, AGENCY]),
+            &sites,
+        ]
+        .concat(),
+    );
+    let err = String::from_utf8_lossy(&old.stderr);
+    assert!(
+        matches!(old.status.code(), Some(4 | 5)) && err.contains("outdated"),
+        "{err}"
+    );
+}

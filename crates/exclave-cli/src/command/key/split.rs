@@ -90,11 +90,7 @@ pub fn run(arguments: &Split, world: &mut World) -> Result<Exit, Trouble> {
         .recipient()
         .because(|| Trouble::usage(format!("{shown} can't be split")))?
         .id();
-    let previous = arguments
-        .previous
-        .as_deref()
-        .map(|path| shares::set_for(Some(path)))
-        .transpose()?;
+    let previous = arguments.previous.as_deref().map(shares::read_set).transpose()?;
     let Custodians { plan, contacts } =
         custodians::read(&arguments.custodians, arguments.threshold, previous.as_ref())?;
     let lawless = || Trouble::usage(format!("{} can't be a share set", arguments.custodians.display()));
