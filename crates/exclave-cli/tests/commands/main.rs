@@ -601,9 +601,9 @@ fn a_damaged_catalog_is_kept_under_another_name_and_a_new_one_filled() {
             "{again}"
         );
     }
-    let sound = desk.json(0, &["catalog", "rebuild"]);
+    let sound = desk.json(0, &["catalog", "rebuild", "--identity", "recovery.key"]);
     assert_eq!(sound["old_kept_as"], Value::Null);
-    let anew = desk.json(0, &["catalog", "rebuild", "--anew"]);
+    let anew = desk.json(0, &["catalog", "rebuild", "--anew", "--identity", "recovery.key"]);
     assert!(anew["old_kept_as"].as_str().unwrap().ends_with(".old-3"));
 }
 
