@@ -8,20 +8,17 @@
 //! The order is plates, records, charter. It can be interrupted anywhere and run again: everything is named by its bytes.
 //! Shards are not moved. A site that a version drops is a lost site to the snapshots with shards there.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+mod proposal;
 
-use exclave_model::{
-    Charter, CharterFile, Charters, ObjectName, PublicKey, RecordError, RecordHash, SignedObject, SiteId, SitePlate,
-    SiteRecord, Tag, limit::RECORD_BYTES_MAX,
-};
+use std::collections::{BTreeMap, BTreeSet};
+
+use exclave_model::{Charter, ObjectName, RecordError, SiteId, SiteRecord, Tag, limit::RECORD_BYTES_MAX};
 use exclave_plan::{RefusedQuorum, quorum::Quorums};
-use exclave_seal::{VerifyError, charter_signers, verify_charter, verify_next_charter, verify_one_of};
-use exclave_site::{Class, Site};
+use exclave_seal::{VerifyError, verify_next_charter};
+use exclave_site::Class;
 use futures::stream::{self, StreamExt};
 
+pub use self::proposal::{Proposal, ProposalError, read_history};
 use crate::{
     archive::{Archive, SiteHandle, SiteTrouble},
     plate::Plate,
@@ -34,118 +31,6 @@ const RECORDS_MAX: usize = 10_000_000;
 
 /// Records that are copied at the same time.
 const COPIES_AT_ONCE: usize = 16;
-
-/// A charter file whose history holds, and whose last version may lack signatures.
-#[derive(Debug, Clone)]
-pub struct Proposal {
-    /// The history up to the last version, that one excluded.
-    pub before: Charters,
-    /// The last version.
-    pub next: Charter,
-    /// Its object, with the signatures that there are.
-    pub object: SignedObject,
-    /// Plates for sites that it adds.
-    pub plates: Vec<SignedObject>,
-}
-
-/// Why a charter file is not believed.
-#[derive(Debug, thiserror::Error)]
-pub enum ProposalError {
-    /// It proposes nothing: it holds the first version alone.
-    #[error("the file holds charter version 1 alone, which is what an archive begins with")]
-    NothingProposed,
-    /// A version does not verify.
-    #[error("charter version {version} of the file does not hold")]
-    Version {
-        /// Its place in the file.
-        version: usize,
-        /// Why.
-        source: VerifyError,
-    },
-    /// A version follows no other.
-    #[error("charter version {version} of the file can't follow: {rule}")]
-    Order {
-        /// Its place in the file.
-        version: usize,
-        /// Why.
-        rule: exclave_model::Rule,
-    },
-}
-
-impl Proposal {
-    /// Verifies a file: version 1 by its own hash, which [`Charters::anchor`] then tells, and the others by succession.
-    /// Whether that anchor is the one that the reader means is the caller's to compare.
-    pub fn read(file: &CharterFile) -> Result<Self, ProposalError> {
-        let (last, history) = file.charters.split_last().ok_or(ProposalError::NothingProposed)?;
-        let before = read_history(history)?.ok_or(ProposalError::NothingProposed)?;
-        let version = file.charters.len();
-        let (next, _) = charter_signers(last, &before).map_err(|source| ProposalError::Version { version, source })?;
-        Ok(Self {
-            before,
-            next,
-            object: last.clone(),
-            plates: file.plates.clone(),
-        })
-    }
-
-    /// How many roots of the version before and of its own have signed, and how many must.
-    pub fn signatures(&self) -> [(usize, usize); 2] {
-        let signers: BTreeSet<_> = self.object.signatures().iter().map(|signature| signature.key).collect();
-        [&self.before.newest().roots, &self.next.roots].map(|roots| {
-            let valid = roots.keys.iter().filter(|key| signers.contains(&key.id())).count();
-            (valid, roots.threshold as usize)
-        })
-    }
-
-    /// The hash of the proposed record: what the people who sign compare.
-    pub fn digest(&self) -> RecordHash {
-        self.object.record_hash()
-    }
-
-    /// Sites that it adds.
-    pub fn added(&self) -> impl Iterator<Item = &SiteRecord> {
-        let before = self.before.newest();
-        self.next.sites.iter().filter(|site| before.site(site.id).is_none())
-    }
-
-    /// Sites that it drops.
-    pub fn dropped(&self) -> impl Iterator<Item = &SiteRecord> {
-        let before = self.before.newest();
-        before.sites.iter().filter(|site| self.next.site(site.id).is_none())
-    }
-
-    /// The plate for a site, signed by a root that counts.
-    pub fn plate(&self, site: SiteId) -> Option<&SignedObject> {
-        let anchor = self.before.anchor();
-        let keys: Vec<&PublicKey> = self
-            .before
-            .plate_keys()
-            .into_iter()
-            .chain(&self.next.roots.keys)
-            .collect();
-        self.plates.iter().find(|object| {
-            verify_one_of::<SitePlate>(object, keys.iter().copied())
-                .is_ok_and(|(plate, _)| plate.anchor == anchor && plate.site == site)
-        })
-    }
-}
-
-/// Verifies the versions of a file from the first on; `None` when there are none.
-pub fn read_history(objects: &[SignedObject]) -> Result<Option<Charters>, ProposalError> {
-    let Some((first, later)) = objects.split_first() else {
-        return Ok(None);
-    };
-    let anchor = exclave_model::Anchor::from_bytes(*first.record_hash().as_bytes());
-    let mut charters = verify_charter(first, anchor).map_err(|source| ProposalError::Version { version: 1, source })?;
-    for (object, version) in later.iter().zip(2..) {
-        let next =
-            verify_next_charter(object, &charters).map_err(|source| ProposalError::Version { version, source })?;
-        charters
-            .push(next, object.record_hash())
-            .map_err(|rule| ProposalError::Order { version, rule })?;
-    }
-    Ok(Some(charters))
-}
 
 /// Why a charter was not published. Nothing that was published before is touched.
 #[derive(Debug, thiserror::Error)]
@@ -528,19 +413,6 @@ fn holders(archive: &Archive, published: &Published) -> Vec<String> {
         .iter()
         .filter(|handle| handle.id.is_some_and(|id| published.sites.contains(&id)));
     named.map(|handle| handle.name.clone()).collect()
-}
-
-/// The archive with further stores, for the sites that a new charter adds.
-pub fn with_stores(archive: &Archive, stores: impl IntoIterator<Item = (String, Arc<dyn Site>)>) -> Archive {
-    let mut wider = archive.clone();
-    wider.sites.extend(stores.into_iter().map(|(name, site)| SiteHandle {
-        name,
-        id: None,
-        record: None,
-        plate: Plate::Unread,
-        site,
-    }));
-    wider
 }
 
 #[cfg(test)]

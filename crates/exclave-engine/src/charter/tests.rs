@@ -1,6 +1,9 @@
 //! Charters that follow each other: published, hidden, forked; writers that are revoked.
 
-use exclave_model::{Hosting, Member, MemberRole, Pace, Pin, Record as _, Revocation, Writer, charter::Reason};
+use exclave_model::{
+    CharterFile, Hosting, Member, MemberRole, Pace, Pin, Record as _, RecordHash, Revocation, SignedObject, Writer,
+    charter::Reason,
+};
 use exclave_plan::heads::Finding;
 use exclave_seal::{RecoveryIdentity, SigningKey};
 use exclave_site::{Fault, Operation, SimulatedSite, Steps, When};

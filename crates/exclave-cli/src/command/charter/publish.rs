@@ -1,0 +1,158 @@
+//! `exclave charter publish`: a signed version goes to the sites.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use clap::Args;
+use exclave_engine::charter::{Proposal, PublishError, PublishReport, publish_charter};
+use exclave_model::CharterFile;
+use serde::Serialize;
+
+use super::{archive_at, read_bytes};
+use crate::{
+    arguments::SiteArguments,
+    command::World,
+    error::{Context as _, Trouble},
+    exit::Exit,
+    format,
+    output::Report,
+    sites,
+};
+
+/// `charter publish`.
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// A charter file whose last version enough roots signed
+    file: PathBuf,
+    #[command(flatten)]
+    sites: SiteArguments,
+    /// Show what would be done; write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub fn publish(arguments: &Publish, world: &mut World) -> Result<Exit, Trouble> {
+    let bytes = read_bytes(&arguments.file)?;
+    let shown = arguments.file.display();
+    let file = CharterFile::from_bytes(&bytes).because(|| {
+        Trouble::usage(format!("{shown} is no charter file"))
+            .hint("a draft has to be signed first: `exclave charter sign`")
+    })?;
+    let proposal =
+        Proposal::read(&file).because(|| Trouble::new(Exit::Refused, format!("{shown} is not to be believed")))?;
+    let (archive, _, edge) = archive_at(&arguments.sites, Some(proposal.before.anchor()), world)?;
+    let report = publish_charter(&archive, &proposal, arguments.dry_run, &edge.surroundings).map_err(not_published)?;
+    let dropped: Vec<String> = proposal.dropped().map(|site| site.name.clone()).collect();
+    world
+        .output
+        .report(&Published::of(report, &proposal, dropped, arguments.dry_run))?;
+    Ok(Exit::Done)
+}
+
+fn not_published(error: PublishError) -> Trouble {
+    let what = "the charter was not published";
+    match &error {
+        PublishError::Signatures(_) => Trouble::new(Exit::Refused, what)
+            .hint("`exclave charter verify` counts; every root signs with `exclave charter sign`"),
+        PublishError::Outdated { .. } => Trouble::new(Exit::Refused, what)
+            .hint("another version was published meanwhile: begin again with `exclave charter new`"),
+        PublishError::NoStore(name) => Trouble::usage(what).hint(format!(
+            "put a [[site]] named {name} into the configuration, or give --site {name}=URL beside the others"
+        )),
+        PublishError::NoPlate(_) => Trouble::usage(what).hint("let one root sign the file again"),
+        PublishError::OtherPlate { .. } => Trouble::new(Exit::Refused, what),
+        PublishError::Class { .. } | PublishError::Quorum { .. } => Trouble::new(Exit::Refused, what),
+        PublishError::Records { troubles, .. }
+        | PublishError::Charter { troubles, .. }
+        | PublishError::Unlisted { troubles, .. } => {
+            let said: Vec<String> = troubles.iter().map(ToString::to_string).collect();
+            let hint = troubles.iter().find_map(|trouble| sites::hint(&trouble.error));
+            let what = match said.is_empty() {
+                true => what.to_owned(),
+                false => format!("{what}: {}", format::plain(&said.join("; "))),
+            };
+            Trouble::failed(what)
+                .hint(hint.unwrap_or_else(|| "try again when more sites answer: it goes on from there".to_owned()))
+        }
+        PublishError::Plate(_) | PublishError::Record(_) => Trouble::failed(what),
+    }
+    .source(error)
+}
+
+/// A charter at the sites.
+#[derive(Serialize)]
+struct Published {
+    dry_run: bool,
+    version: u32,
+    digest: String,
+    new_sites: Vec<String>,
+    dropped_sites: Vec<String>,
+    /// Small records that readers need.
+    records: usize,
+    /// Copies of them that were, or would be, made.
+    copied: usize,
+    holders: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Published {
+    fn of(report: PublishReport, proposal: &Proposal, dropped_sites: Vec<String>, dry_run: bool) -> Self {
+        let mut warnings: Vec<String> = report.troubles.iter().map(ToString::to_string).collect();
+        warnings.sort();
+        warnings.dedup();
+        Self {
+            dry_run,
+            version: proposal.next.version,
+            digest: proposal.digest().to_hex(),
+            new_sites: report.plates,
+            dropped_sites,
+            records: report.records,
+            copied: report.copied,
+            holders: report.holders,
+            warnings,
+        }
+    }
+}
+
+impl Report for Published {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        for warning in &self.warnings {
+            writeln!(out, "Warning: {}", format::plain(warning))?;
+        }
+        let made = if self.dry_run { "would be made" } else { "were made" };
+        for site in &self.new_sites {
+            let deed = if self.dry_run { "would get" } else { "got" };
+            writeln!(out, "new site {site} {deed} its plate")?;
+        }
+        writeln!(
+            out,
+            "{} looked at, {} {made}",
+            format::count(self.records as u64, "small record"),
+            copies(self.copied)
+        )?;
+        for site in &self.dropped_sites {
+            writeln!(
+                out,
+                "site {site} is dropped: to snapshots with shards there it is a lost site"
+            )?;
+        }
+        match self.dry_run {
+            true => writeln!(out, "charter version {} would be published", self.version),
+            false => writeln!(
+                out,
+                "charter version {} is at {}",
+                self.version,
+                self.holders.join(", ")
+            ),
+        }
+    }
+}
+
+fn copies(count: usize) -> String {
+    match count {
+        1 => "1 copy".to_owned(),
+        _ => format!("{count} copies"),
+    }
+}
