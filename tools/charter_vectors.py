@@ -54,7 +54,24 @@ def alone(m, p):
     gone = sorted([[p.r2.id, RETIRED, []], [p.w2.id, COMPROMISED, pins]])
     people = but(value, f10=[[2, m1, []], [0, m0, [7]]], f11=[[1, 1, [m2]]], f12=gone)
     v("charter-people", "charter", "success", "an auditor, an administrator, an authority and two revoked keys", p.made(people), h(cbor(people)))
+    shape = [("offices", 2, [(f"office {x}", 0) for x in range(3)])]
+    (split, _), (other, _), (strange, _) = (forge.share_set(m.draw, recipient, shape, 1) for recipient in (p.recipients[1], *p.recipients[::2]))
+    other = other | {1: m.draw("other share set", 8)}
+    shared = but(value, f13=[split])
+    both = but(value, f13=[split, other])
+    v("charter-share-sets", "charter", "success", "two recipients' keys are split", p.made(both), h(cbor(both)))
+    v("charter-share-set", "charter", "success", "the split of a recipient's key", p.made(shared), h(cbor(shared)))
+    hyperscale = m.copy.deepcopy(split)
+    hyperscale[5][0][3][1][1] = 3
     for name, expect, comment, bad in [
+        ("share-set-none", "bad-record", "an empty list of share sets", but(value, f13=[])),
+        ("share-set-stranger", "bad-record", "a share set of a key that is no recipient's", but(value, f13=[strange])),
+        ("share-set-twice", "bad-record", "a share set stands twice", but(value, f13=[split, split])),
+        ("share-set-version", "bad-record", "version 2 of a share set", but(value, f13=[split | {0: 2}])),
+        ("share-set-field", "bad-record", "a field 6 in a share set", but(value, f13=[split | {6: 0}])),
+        ("share-set-threshold", "bad-threshold", "more groups needed than there are", but(value, f13=[split | {4: 2}])),
+        ("share-set-custodian", "bad-custodian", "a hyperscale custodian", but(value, f13=[hyperscale])),
+        ("field-14", "bad-record", "a field 14", but(value, f14=0)),
         ("root-writer", "bad-record", "a root is a writer, too", but(value, f5=[[p.w0.public, [7]], [p.r1.public, [7]]])),
         ("writer-member", "bad-record", "a writer is a restorer, too", but(value, f10=[[1, p.w0.public, []]])),
         ("root-member", "bad-record", "a root is a keeper, too", but(value, f10=[[4, p.r1.public, []]])),

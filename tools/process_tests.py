@@ -219,6 +219,33 @@ class Charters(Alone):
                                     "--to", str(self.world.folder / "stolen"), "--head", thiefs.pop().hex())
         self.assertEqual((code, "not-found" in err), (4, True), err)
 
+    def test_a_recipient_joins_and_an_ally_gets_one_snapshot(self):
+        good = self.commits("deeds")["head"]
+        self.commits("ships")
+        for name in ("second", "ally"):
+            self.expect(0, "key", "generate", "--out", f"{name}.key", "--public", f"{name}.pub")
+        self.expect(0, "key", "generate", "--role", "restorer", "--out", "restorer.key", "--public", "restorer.pub")
+        self.expect(0, "charter", "new", "--out", "join.toml")
+        draft = self.world.folder / "join.toml"
+        before, behind = draft.read_text().split("[[recipients]]\n")
+        self.assertIn("keys = [", behind)
+        member = '[[member]]\nrole = "restorer"\nkey = "restorer.pub"\n\n'
+        draft.write_text(f"{before}{member}[[recipients]]\n" + behind.replace("keys = [", 'keys = ["second.pub", ', 1))
+        self.change("join.toml", "exclave-root.key")
+        anchor = self.box.anchor.hex()
+        second, ally = (("--identity", str(self.world.folder / f"{name}.key"), "--anchor", anchor) for name in ("second", "ally"))
+        sites = [str(path) for path in list(self.world.sites.values())[1:]]
+        code, _, err = self.decoder("restore", *second, "--site", *sites, "--to", str(self.world.folder / "early"), "--dataset", "deeds")
+        self.assertEqual((code, "not-a-recipient" in err), (5, True), err)
+        self.expect(0, "key", "rewrap", "--identity", "recovery.key", "--restorer", "restorer.key")
+        self.expect(0, "grant", "give", good, "--to", "ally.pub", "--restorer", "restorer.key", "--identity", "recovery.key")
+        for name, keyed in (("second", second), ("ally", ally)):
+            code, out, err = self.decoder("restore", *keyed, "--site", *sites, "--to", str(self.world.folder / name), "--dataset", "deeds")
+            self.assertEqual((code, tree_of(self.world.folder / name)), (0, self.world.sources["deeds"].snapshot()), out + err)
+        code, out, err = self.decoder("heads", *ally, "--site", *sites)
+        self.assertEqual((code, out.count("not-a-recipient"), "1 grants give run keys" in err), (3, 1, True), out + err)
+        self.assertEqual(self.box.look(), [])
+
     def test_a_site_joins(self):
         self.commits("deeds")
         embassy = self.world.folder / "sites" / "embassy"

@@ -313,7 +313,7 @@ CLASS = row(U32, U8, U8, U8, U8, U8, U32, uint(1), U32)
 CHARTER = table({0: U64, 1: U32, 2: ID32, 3: sint, 4: row(U32, array(KEY)), 5: array(row(KEY, array(U32))),
                  6: array(row(U32, U32, array(bstr(1216)))), 7: array(SITE), 8: array(CLASS), 9: ID16,
                  10: array(row(uint(6), KEY, array(U32, 0))), 11: array(row(uint(1), U32, array(KEY))),
-                 12: array(row(ID32, uint(1), array(row(ID16, U64, ID32), 0)))}, [2, 10, 11, 12])
+                 12: array(row(ID32, uint(1), array(row(ID16, U64, ID32), 0))), 13: array(lambda v: SHARE_SET(v))}, [2, 10, 11, 12, 13])
 PLATE = table({0: U64, 1: ID32, 2: ID16})
 ENVELOPE = table({0: U64, 1: ID32, 2: ID16, 3: ID16, 4: U32, 5: U32, 6: U32, 7: U32, 8: ID32, 9: bstr(),
                   10: array(row(ID32, bstr(1120), bstr(48))), 11: ID16})
@@ -703,6 +703,11 @@ WORDS_IN_A_LINE, GROUPS_IN_A_LINE, LINES_OF_WORDS, LINES_OF_DIGITS = 6, 5, 7, 6
 def read_share_set(data: bytes) -> dict:
     need(len(data) <= SHARE_SET_CAP, "too-long", f"a share set of {len(data)} bytes")
     value = record(data, SHARE_SET)
+    check_share_set(value)
+    return value
+
+
+def check_share_set(value: dict):
     groups = value[5]
     for many in (groups, *(custodians for _, _, _, custodians in groups)):
         need(len(many) <= PLACES, "too-long", f"{len(many)} groups or custodians")
@@ -719,7 +724,6 @@ def read_share_set(data: bytes) -> dict:
     need(len({custodian[0] for custodian in people}) == len(people), "bad-record", "two custodians have one name")
     for name, body, _ in people:
         need(body < 3, "bad-custodian", f"{name} is a hyperscale or non-allied body")
-    return value
 
 
 def check_header(share: bytes):
@@ -949,6 +953,12 @@ def charter_of(body: bytes) -> Charter:
         ascending((pin[0] for pin in pins), "incarnations of pins")
     need(not {hash_of(key) for key in keys} & {r[0] for r in revocations}, "bad-record", "a revoked key still has a role")
     sets = {(s[0], s[1]): sorted(hash_of(key) for key in s[2]) for s in value[6]}
+    share_sets = value.get(13, [])
+    for share_set in share_sets:
+        need(share_set[0] == 1, "bad-record", f"version {share_set[0]} of a share set")
+        check_share_set(share_set)
+        need(any(share_set[3] in ids for ids in sets.values()), "bad-record", "a share set of a key that is no recipient's")
+    need(len({share_set[1] for share_set in share_sets}) == len(share_sets), "bad-record", "a share set stands twice")
     return Charter(hash_of(body), {hash_of(w[0]): w[0] for w in value[5]}, sets, value)
 
 
