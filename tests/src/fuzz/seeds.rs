@@ -52,7 +52,6 @@ fn layers(parser: &str) -> (&'static [&'static str], bool) {
         "signed" => (&["signed", "charter", "head"], false),
         "charter" => (&["charter"], true),
         "charter-file" => (&["charterfile"], false),
-        "grant" => (&["grant"], true),
         "envelope" => (&["envelope"], true),
         "head" => (&["head"], true),
         "plate" | "close" | "reuse" => (&["record"], false),
@@ -103,6 +102,17 @@ fn run_pages(vectors: &[Vector]) -> Vec<Vec<u8>> {
         .filter_map(|vector| minicbor::decode::<Vec<minicbor::bytes::ByteVec>>(&vector.body).ok())
         .flatten()
         .map(Vec::from)
+        .collect()
+}
+
+/// Records of grants: the vectors keep them behind the charters that they obey.
+fn grants(vectors: &[Vector]) -> Vec<Vec<u8>> {
+    type Behind = (Vec<minicbor::bytes::ByteVec>, minicbor::bytes::ByteVec);
+    let several = vectors.iter().filter(|vector| vector.text("layer") == Some("grant"));
+    several
+        .filter_map(|vector| minicbor::decode::<Behind>(&vector.body).ok())
+        .filter_map(|(_, bytes)| SignedObject::from_bytes(&bytes, RECORD_BYTES_MAX).ok())
+        .map(|object| object.record_bytes().to_vec())
         .collect()
 }
 
@@ -199,6 +209,7 @@ pub fn seeds(parser: &str, vectors: &[Vector]) -> Vec<Vec<u8>> {
     match parser {
         "sealed-head" => seeds = sealed_heads(),
         "runs" => seeds.extend(run_pages(vectors)),
+        "grant" => seeds.extend(grants(vectors)),
         "live-set" => seeds.push([1u64, 2, 3, 4].iter().flat_map(|number| number.to_be_bytes()).collect()),
         "journal" => seeds.push(a_journal()),
         "s3-answers" | "azure-answers" | "gcs-answers" | "webdav-answers" => {
