@@ -149,7 +149,7 @@ pub fn open_archive(
 pub fn patient(site: OpenSite) -> Arc<dyn Site> {
     match site.config.address.scheme() {
         Scheme::File { .. } | Scheme::Memory { .. } => site.site,
-        Scheme::S3 { .. } | Scheme::Azure { .. } | Scheme::Gcs { .. } | Scheme::WebDav { .. } => {
+        Scheme::S3 { .. } | Scheme::Azure { .. } | Scheme::Gcs { .. } | Scheme::WebDav { .. } | Scheme::Sftp { .. } => {
             Arc::new(Retrying::new(site.site, Patience::default(), jitter).watched(SiteWatch::begin()))
         }
     }

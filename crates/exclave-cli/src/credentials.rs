@@ -3,7 +3,8 @@
 //! A file holds one table, named after the kind of store:
 //!
 //! ```toml
-//! [s3]                         # or [azure] account, key; [gcs] service_account_json; [basic] user, password; [bearer] token
+//! [s3]                         # or [azure] account, key; [gcs] service_account_json; [basic] user, password; [bearer] token;
+//!                              # [ssh] private_key_file or private_key, passphrase, user
 //! access_key = "..."
 //! secret_key = "..."
 //! ```
@@ -59,6 +60,7 @@ impl CredentialSource {
             Self::File(path) => parse(
                 &private_file::read(path, "credentials file")?,
                 &path.display().to_string(),
+                path,
             ),
             Self::Systemd(name) => systemd(name, environment),
             Self::Variables(prefix) => from_variables(prefix, address, environment)?.ok_or_else(|| {
@@ -106,7 +108,10 @@ pub fn by_address(file: &Path) -> Result<BTreeMap<SiteAddress, SiteSettings>, Tr
     let tables: BTreeMap<String, toml::Table> = toml::from_str(&text)
         .map_err(|error: toml::de::Error| wrong(format!("not tables by address: {}", careful(&error))))?;
     let mut entries = BTreeMap::new();
-    for (address, table) in tables {
+    for (address, mut table) in tables {
+        if let Some(toml::Value::Table(credentials)) = table.get_mut("credentials") {
+            fetch_private_key(credentials, file)?;
+        }
         let address = SiteAddress::parse(&address).map_err(|bad| wrong(bad.to_string()))?;
         let settings: SiteSettings = table
             .try_into()
@@ -151,10 +156,33 @@ fn careful(error: &toml::de::Error) -> &str {
     }
 }
 
-fn parse(text: &str, shown: &str) -> Result<Credentials, Trouble> {
+/// Puts a private key in the place of its file's name, which is relative to the file that names it: below this program
+/// nobody opens files.
+fn fetch_private_key(credentials: &mut toml::Table, named_in: &Path) -> Result<(), Trouble> {
+    let Some(toml::Value::Table(ssh)) = credentials.get_mut("ssh") else {
+        return Ok(());
+    };
+    let Some(file) = ssh.remove("private_key_file") else {
+        return Ok(());
+    };
+    let wrong = |what: &str| Trouble::usage(format!("{}: {what}", named_in.display()));
+    let file = file.as_str().ok_or_else(|| wrong("private_key_file is no text"))?;
+    if ssh.contains_key("private_key") {
+        return Err(wrong(
+            "it has a private_key_file and a private_key; one of them is enough",
+        ));
+    }
+    let path = named_in.parent().unwrap_or(Path::new("")).join(file);
+    let key = private_file::read(&path, "private key")?;
+    ssh.insert("private_key".into(), toml::Value::String(key.to_string()));
+    Ok(())
+}
+
+fn parse(text: &str, shown: &str, file: &Path) -> Result<Credentials, Trouble> {
     // The parser's own text would quote the line, and with it perhaps a secret.
     let wrong = |message: &str| Trouble::usage(format!("{shown}: {message}"));
-    let table: toml::Table = toml::from_str(text).map_err(|error| wrong(error.message()))?;
+    let mut table: toml::Table = toml::from_str(text).map_err(|error| wrong(error.message()))?;
+    fetch_private_key(&mut table, file)?;
     table
         .try_into()
         .map_err(|error: toml::de::Error| wrong(careful(&error)))
@@ -171,7 +199,7 @@ fn systemd(name: &str, environment: &Environment) -> Result<Credentials, Trouble
     // Its directory is the manager's, which guards it in its own way.
     let text = std::fs::read_to_string(&path)
         .because(|| Trouble::usage(format!("the credential {} can't be read", path.display())))?;
-    parse(&Zeroizing::new(text), &path.display().to_string())
+    parse(&Zeroizing::new(text), &path.display().to_string(), &path)
 }
 
 /// The variables that a site of this kind would take.
@@ -181,6 +209,7 @@ fn wanted(prefix: &str, address: &SiteAddress) -> String {
         Scheme::Azure { .. } => &["ACCOUNT", "KEY"],
         Scheme::Gcs { .. } => &["SERVICE_ACCOUNT_JSON"],
         Scheme::WebDav { .. } => &["USER", "PASSWORD"],
+        Scheme::Sftp { .. } => &["PRIVATE_KEY_FILE"],
         Scheme::File { .. } | Scheme::Memory { .. } => &[],
     };
     let names: Vec<String> = suffixes.iter().map(|suffix| format!("{prefix}_{suffix}")).collect();
@@ -231,6 +260,20 @@ fn from_variables(
             (None, Some(_), None) => return half("PASSWORD", "USER"),
             (None, None, None) => None,
         },
+        Scheme::Sftp { user: named, .. } => {
+            let user = text("USER");
+            let file = text("PRIVATE_KEY_FILE").map(PathBuf::from);
+            match (file, secret("PASSWORD"), user.clone().or_else(|| named.clone())) {
+                (Some(file), _, _) => Some(Credentials::Ssh {
+                    user,
+                    private_key: Secret::new(private_file::read(&file, "private key")?.to_string()),
+                    passphrase: secret("PASSPHRASE"),
+                }),
+                (None, Some(password), Some(user)) => Some(Credentials::Basic { user, password }),
+                (None, Some(_), None) => return half("PASSWORD", "USER"),
+                (None, None, _) => None,
+            }
+        }
     })
 }
 
@@ -240,19 +283,48 @@ mod tests {
 
     #[test]
     fn a_file_holds_one_kind_and_errors_hold_no_secret() {
-        let read = parse("[s3]\naccess_key = \"me\"\nsecret_key = \"hunter2\"", "f").unwrap();
-        assert!(matches!(read, Credentials::S3 { access_key, .. } if access_key == "me"));
+        let read = |text| parse(text, "f", Path::new("f"));
+        let one = read("[s3]\naccess_key = \"me\"\nsecret_key = \"hunter2\"").unwrap();
+        assert!(matches!(one, Credentials::S3 { access_key, .. } if access_key == "me"));
         for bad in [
             "[s3]\naccess_key = \"me\"",
             "[s3]\naccess_key = \"me\"\nsecret_key = \"hunter2\"\nx = 1",
             "[ftp]\nuser = \"hunter2\"",
             "secret_key = \"hunter2",
             "s3 = \"hunter2\"",
+            "[ssh]\nuser = \"me\"\npassphrase = \"hunter2\"",
+            "[ssh]\nprivate_key = \"hunter2\"\nprivate_key_file = \"f\"",
+            "[ssh]\nprivate_key_file = [\"hunter2\"]",
             "[basic]\nuser = \"me\"\npassword = \"hunter2\"\n[bearer]\ntoken = \"hunter2\"",
         ] {
-            let error = parse(bad, "f").unwrap_err();
+            let error = read(bad).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_private_key_is_read_from_its_own_private_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, key] = ["credentials.toml", "id"].map(|name| folder.path().join(name));
+        private_file::create(&key, "a key\n", "private key").unwrap();
+        private_file::create(&file, "[ssh]\nprivate_key_file = \"id\"\n", "credentials file").unwrap();
+        let address = SiteAddress::parse("sftp://me@host/a").unwrap();
+        let environment = Environment::of_process();
+        let wanted = Credentials::Ssh {
+            user: None,
+            private_key: Secret::new("a key\n"),
+            passphrase: None,
+        };
+        let source = CredentialSource::File(file.clone());
+        assert_eq!(source.read(&address, None, &environment).unwrap(), wanted);
+        let entry = "[\"sftp://me@host/a\"]\ncredentials.ssh.private_key_file = \"id\"\n";
+        private_file::replace(&file, entry, "credentials file").unwrap();
+        assert_eq!(by_address(&file).unwrap().remove(&address).unwrap().credentials, wanted);
+        // One that others can read is no private key.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(&key, open).unwrap();
+        let error = by_address(&file).unwrap_err();
+        assert!(error.to_string().contains("is open to others"), "{error}");
     }
 
     #[test]

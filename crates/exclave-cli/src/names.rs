@@ -18,6 +18,7 @@ pub fn of_address<'a>(address: &SiteAddress, taken: impl Iterator<Item = &'a str
             let host = origin.split_once("://").map_or(origin.as_str(), |(_, host)| host);
             format!("{host} {prefix}")
         }
+        Scheme::Sftp { host, root, .. } => format!("{host} {root}"),
         Scheme::Memory { name } => name.clone(),
     };
     let name = clean(&text);

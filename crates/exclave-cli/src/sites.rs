@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use exclave_site::{Credentials, Site, SiteAddress, SiteError, SiteSettings};
+use exclave_site::{Credentials, Failure, HostKey, Site, SiteAddress, SiteError, SiteSettings};
 
 use crate::{
     config::{Config, SiteConfig},
@@ -75,7 +75,7 @@ fn one(argument: &str, config: &Config, taken: &[SiteConfig]) -> Result<SiteConf
         let configured: Vec<&str> = config.sites.iter().map(|site| site.name.as_str()).collect();
         let trouble = Trouble::usage(format!("--site: {bad}"));
         if configured.is_empty() {
-            trouble.hint("write file:///directory, s3://bucket/prefix, az://.., gs://.. or https://host/path")
+            trouble.hint("write file:///directory, s3://bucket/prefix, az://.., gs://.., https://host/path or sftp://user@host/path")
         } else {
             trouble.hint(format!("sites of the configuration are {}", configured.join(", ")))
         }
@@ -140,17 +140,35 @@ pub fn hint(error: &SiteError) -> Option<String> {
         (Class::Missing | Class::Unreachable, Scheme::File { root }) if !root.exists() => {
             format!("{} is not there: mount it, or make the directory", root.display())
         }
+        (Class::Unreachable, Scheme::Sftp { host, port, root, .. }) => {
+            format!("is {host} up, does its sshd listen on port {port}, and is the directory {root} there?")
+        }
         (Class::Denied, Scheme::File { root }) => format!("this user may not write to {}", root.display()),
         (Class::Denied, _) => {
             format!("the credentials for {address} do not suffice; try `exclave site check {address}`")
         }
         (Class::Unreachable | Class::Slow, _) => format!("is {address} up? `exclave site check {address}` tells more"),
+        (Class::Untrusted, Scheme::Sftp { .. }) => {
+            let key = untrusted_host_key(error).map_or_else(String::new, |key| format!(": host_key = \"{key}\""));
+            format!(
+                "ask the operator of {address} for its host key's fingerprint (ssh-keygen -lf on the public key there); if it \
+                 is the one above, write it into the site's settings{key}"
+            )
+        }
         (Class::Untrusted, _) => {
             format!("ask the operator of {address} for the pin of its key; a changed key is added to the site's `pin`")
         }
         (Class::Full, _) => format!("make room at {address}"),
         _ => return None,
     })
+}
+
+/// The fingerprint that an SFTP server showed in vain.
+fn untrusted_host_key(error: &SiteError) -> Option<HostKey> {
+    match error.failure() {
+        Failure::Untrusted { why } => why.split(' ').find_map(|word| word.parse().ok()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -7,15 +7,20 @@
 //! | `az://container/prefix` | Azure Blob |
 //! | `gs://bucket/prefix` | Google Cloud Storage |
 //! | `https://host/path`, `http://...` | WebDAV |
+//! | `sftp://user@host:port/path` | a directory at an SFTP server, by its absolute path |
 //! | `memory://name` | this process, for tests |
 //!
-//! An address holds no user, password, query or fragment: addresses are printed, logged, and travel in a charter.
+//! An address holds no password, query or fragment: addresses are printed and logged. A user only SFTP's has, where it says
+//! whose rights a path is for.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use url::Url;
+
+/// Where SSH servers listen (RFC 4253 section 4.1).
+const SSH_PORT: u16 = 22;
 
 /// A site's address.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +65,17 @@ pub enum Scheme {
         /// The collection's path, as for S3, with its escapes undone.
         prefix: String,
     },
+    /// A directory at an SFTP server.
+    Sftp {
+        /// The user to log in as; without one the credentials name it.
+        user: Option<String>,
+        /// Its name or address; an IPv6 address in brackets.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// The directory's absolute path, without a slash at its end but for `/` itself.
+        root: String,
+    },
     /// A store in this process.
     Memory {
         /// Its name.
@@ -74,13 +90,13 @@ pub enum BadAddress {
     #[error("site address {0:?} is neither a URL nor an absolute path")]
     Form(String),
     /// A scheme that no backend speaks.
-    #[error("site address scheme {0:?} is unknown; known are file, s3, az, gs, https, http, memory")]
+    #[error("site address scheme {0:?} is unknown; known are file, s3, az, gs, https, http, sftp, memory")]
     Scheme(String),
     /// A bucket, container or host is missing.
     #[error("site address {0:?} names no bucket or host")]
     NoHost(String),
     /// It holds credentials. The text is left out for that reason.
-    #[error("site address holds a user or a password; give them as credentials")]
+    #[error("site address holds a password, or a user that its kind does not take; give them as credentials")]
     Credentials,
     /// It has a query or a fragment.
     #[error("site address {0:?} has a query or a fragment")]
@@ -115,7 +131,8 @@ impl SiteAddress {
             return Self::of_directory(Path::new(path));
         }
         let url = Url::parse(text).map_err(|_| BadAddress::Form(short(text)))?;
-        if !url.username().is_empty() || url.password().is_some() {
+        let may_name_user = url.scheme() == "sftp";
+        if !url.username().is_empty() && !may_name_user || url.password().is_some() {
             return Err(BadAddress::Credentials);
         }
         if url.query().is_some() || url.fragment().is_some() {
@@ -125,6 +142,7 @@ impl SiteAddress {
         let host = host.ok_or_else(|| BadAddress::NoHost(short(text)));
         let prefix = prefix_as_written(text, &url)?;
         let scheme = match url.scheme() {
+            "sftp" => return Self::of_sftp(&url, &host?, &prefix),
             "s3" => Scheme::S3 { bucket: host?, prefix },
             "az" => Scheme::Azure {
                 container: host?,
@@ -145,6 +163,44 @@ impl SiteAddress {
             text: url.as_str().trim_end_matches('/').to_owned(),
             scheme,
         })
+    }
+
+    /// The address of a directory at an SFTP server, in its one form: the host in lower case, no usual port.
+    fn of_sftp(url: &Url, host: &str, path: &str) -> Result<Self, BadAddress> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        let user = Some(url.username()).filter(|user| !user.is_empty());
+        if let Some(user) = user.filter(|user| !user.bytes().all(allowed)) {
+            return Err(BadAddress::Part(short(user)));
+        }
+        // A name that another kind of host would have in brackets or quotes.
+        let is_literal = host.starts_with('[');
+        if !is_literal && !host.bytes().all(allowed) {
+            return Err(BadAddress::Part(short(host)));
+        }
+        // Some programs take this for the user's home; here a path is what it says.
+        if path.split('/').next().is_some_and(|first| first.starts_with('~')) {
+            return Err(BadAddress::Part(short(path)));
+        }
+        let host = host.to_ascii_lowercase();
+        let port = url.port().unwrap_or(SSH_PORT);
+        let mut text = "sftp://".to_owned();
+        if let Some(user) = user {
+            text += &format!("{user}@");
+        }
+        text += &host;
+        if port != SSH_PORT {
+            text += &format!(":{port}");
+        }
+        if !path.is_empty() {
+            text += &format!("/{path}");
+        }
+        let scheme = Scheme::Sftp {
+            user: user.map(str::to_owned),
+            host,
+            port,
+            root: format!("/{path}"),
+        };
+        Ok(Self { text, scheme })
     }
 
     /// The address of a directory, which must be absolute.
@@ -193,7 +249,7 @@ fn prefix_as_written(text: &str, url: &Url) -> Result<String, BadAddress> {
     let mended = |c: char| c.is_control() || c.is_whitespace() || c == '%';
     let is_dots = url.host_str().is_some_and(|host| matches!(host, "." | ".."));
     // A bucket has no port; its endpoint has. Nor is its name written in other letters, which `Url` would encode.
-    let is_odd = !is_web && (url.port().is_some() || !authority.is_ascii());
+    let is_odd = !is_web && (url.port().is_some() && url.scheme() != "sftp" || !authority.is_ascii());
     if authority.contains(mended) || is_dots || is_odd {
         return Err(BadAddress::Part(short(authority)));
     }
@@ -400,11 +456,55 @@ mod tests {
     }
 
     #[test]
+    fn an_sftp_address_is_a_user_a_host_and_an_absolute_path() {
+        let address = SiteAddress::parse("SFTP://me@Host.example:22/srv/exclave/").unwrap();
+        assert_eq!(address.to_string(), "sftp://me@host.example/srv/exclave");
+        assert_eq!(
+            *address.scheme(),
+            Scheme::Sftp {
+                user: Some("me".into()),
+                host: "host.example".into(),
+                port: 22,
+                root: "/srv/exclave".into()
+            }
+        );
+        for (text, shown, root) in [
+            ("sftp://[::1]:2222/a", "sftp://[::1]:2222/a", "/a"),
+            ("sftp://host", "sftp://host", "/"),
+            ("sftp://u_1.x-y@10.0.0.1/", "sftp://u_1.x-y@10.0.0.1", "/"),
+        ] {
+            let address = SiteAddress::parse(text).unwrap();
+            assert_eq!(address.to_string(), shown);
+            assert!(matches!(address.scheme(), Scheme::Sftp { root: found, .. } if found == root));
+            assert_eq!(SiteAddress::parse(shown), Ok(address));
+        }
+        for bad in [
+            "sftp:host/a",
+            "sftp:///a",
+            "sftp://me@/a",
+            "sftp://me@host/~/a",
+            "sftp://me@host/a/../b",
+            "sftp://me@host/./a",
+            "sftp://me@host//a",
+            "sftp://me@host/a b",
+            "sftp://me@ho st/a",
+            "sftp://me%40x@host/a",
+            "sftp://me@h%6fst/a",
+            "sftp://me@h\u{f6}st/a",
+            "sftp://me@host:99999/a",
+            "sftp://me@host/a?b",
+        ] {
+            assert!(SiteAddress::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_password_is_refused_and_not_repeated() {
         for text in [
             "https://me:hunter2@host/a",
             "https:me:hunter2@host/a",
             "s3://me:hunter2@b/%2e",
+            "sftp://me:hunter2@host/a",
         ] {
             let error = SiteAddress::parse(text).unwrap_err();
             assert_eq!(error, BadAddress::Credentials);

@@ -18,6 +18,7 @@ mod address;
 mod body;
 mod contract;
 mod error;
+mod host_key;
 mod pin;
 mod retention;
 mod settings;
@@ -27,6 +28,8 @@ mod file;
 mod http;
 mod memory;
 mod open;
+#[cfg(feature = "sftp")]
+mod sftp;
 mod store;
 
 // around a site
@@ -43,6 +46,7 @@ pub use self::{
     contract::{Children, Destroy, Entry, Listing, PutMode, Site, Stored},
     error::{Class, Failure, Operation, SiteError},
     file::{Durability, FileSite},
+    host_key::{BadHostKey, HostKey},
     http::carrier::Answers,
     layer::faulty::Faulty,
     layer::limited::{Limited, Limits},

@@ -16,6 +16,8 @@ use crate::http::{BadTransport, Transport};
 use crate::layer::limited::{Limited, Limits};
 use crate::layer::timed::Timed;
 use crate::retention::Retention;
+#[cfg(feature = "sftp")]
+use crate::sftp::SftpSite;
 use crate::store::bucket::{Bucket, Signs};
 use crate::store::{Lister, RemoteSite};
 use crate::{Credentials, FileSite, MemorySite, MemoryStore, Scheme, SiteAddress, SiteError, SiteSettings};
@@ -29,6 +31,8 @@ pub fn open(address: &SiteAddress, settings: &SiteSettings) -> Result<Arc<dyn Si
         Backend::File(site) => guarded(site, settings),
         Backend::Memory(site) => guarded(site, settings),
         Backend::Remote(site) => guarded(site, settings),
+        #[cfg(feature = "sftp")]
+        Backend::Sftp(site) => guarded(site, settings),
     })
 }
 
@@ -39,6 +43,8 @@ pub fn open_destroy(address: &SiteAddress, settings: &SiteSettings) -> Result<Ar
         Backend::File(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
         Backend::Memory(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
         Backend::Remote(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
+        #[cfg(feature = "sftp")]
+        Backend::Sftp(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
     })
 }
 
@@ -49,6 +55,8 @@ pub fn open_retention(address: &SiteAddress, settings: &SiteSettings) -> Result<
         Backend::File(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
         Backend::Memory(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
         Backend::Remote(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
+        #[cfg(feature = "sftp")]
+        Backend::Sftp(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
     })
 }
 
@@ -62,7 +70,7 @@ pub fn open_answered(
     let answers = Some(answers);
     match backend(address, &Way { settings, answers })? {
         Backend::Remote(site) => Ok(site),
-        Backend::File(_) | Backend::Memory(_) => {
+        _ => {
             let what = "answers in place of a server".into();
             Err(SiteError::new(address, Operation::Open, Failure::Unsupported { what }))
         }
@@ -98,6 +106,8 @@ enum Backend {
     File(FileSite),
     Memory(MemorySite),
     Remote(RemoteSite),
+    #[cfg(feature = "sftp")]
+    Sftp(SftpSite),
 }
 
 fn backend(address: &SiteAddress, way: &Way<'_>) -> Result<Backend, SiteError> {
@@ -113,6 +123,13 @@ fn backend(address: &SiteAddress, way: &Way<'_>) -> Result<Backend, SiteError> {
                 MemoryStore::default(),
             )));
         }
+        #[cfg(feature = "sftp")]
+        Scheme::Sftp { .. } => {
+            let site = SftpSite::new(address, way.settings).map_err(|bad| fail(bad.to_string()))?;
+            return Ok(Backend::Sftp(site));
+        }
+        #[cfg(not(feature = "sftp"))]
+        Scheme::Sftp { .. } => return Err(fail("SFTP; this program was built without the feature `sftp`".into())),
         Scheme::S3 { bucket, prefix } => s3(bucket, prefix, way),
         Scheme::Azure { container, prefix } => azure(container, prefix, way),
         Scheme::Gcs { bucket, prefix } => gcs(bucket, prefix, way),
@@ -320,22 +337,18 @@ impl Credentials {
     fn unless_anonymous<P: Clone>(&self, provider: &P) -> Option<P> {
         match self {
             Self::Anonymous => None,
-            Self::S3 { .. } | Self::Azure { .. } | Self::Gcs { .. } | Self::Basic { .. } | Self::Bearer { .. } => {
-                Some(provider.clone())
-            }
+            Self::S3 { .. }
+            | Self::Azure { .. }
+            | Self::Gcs { .. }
+            | Self::Basic { .. }
+            | Self::Bearer { .. }
+            | Self::Ssh { .. } => Some(provider.clone()),
         }
     }
 }
 
 fn mismatch(given: &Credentials, wanted: &'static str) -> BadStore {
-    let given = match given {
-        Credentials::Anonymous => "anonymous",
-        Credentials::S3 { .. } => "s3",
-        Credentials::Azure { .. } => "azure",
-        Credentials::Gcs { .. } => "gcs",
-        Credentials::Basic { .. } => "basic",
-        Credentials::Bearer { .. } => "bearer",
-    };
+    let given = given.kind();
     BadStore::Credentials { given, wanted }
 }
 

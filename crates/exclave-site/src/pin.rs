@@ -9,6 +9,7 @@
 //! to pin an authority names its certificate instead ([`crate::SiteSettings::ca_pem`]): then the chain is checked.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -32,9 +33,10 @@ const SCHEME: &str = "sha256/";
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pin([u8; 32]);
 
-/// The pins of one site: none, or several while a key is changed. In settings one text, or a list of them.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Pins(Vec<Pin>);
+/// The pins of one site, of this kind or another: none, or several while a key is changed. In settings one text, or a list
+/// of them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pins<T = Pin>(Vec<T>);
 
 /// Why a text is no pin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,25 +54,31 @@ impl Pin {
     }
 }
 
-impl Pins {
+impl<T> Default for Pins<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: PartialEq> Pins<T> {
     /// True when any key will do.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// True when this key is one of them.
-    pub fn contains(&self, pin: &Pin) -> bool {
+    pub fn contains(&self, pin: &T) -> bool {
         self.0.contains(pin)
     }
 
     /// The pins as they were given.
-    pub fn iter(&self) -> impl Iterator<Item = &Pin> {
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter()
     }
 }
 
-impl FromIterator<Pin> for Pins {
-    fn from_iter<I: IntoIterator<Item = Pin>>(pins: I) -> Self {
+impl<T> FromIterator<T> for Pins<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(pins: I) -> Self {
         Self(pins.into_iter().collect())
     }
 }
@@ -97,35 +105,35 @@ impl fmt::Debug for Pin {
     }
 }
 
-impl fmt::Display for Pins {
+impl<T: fmt::Display> fmt::Display for Pins<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts: Vec<String> = self.0.iter().map(Pin::to_string).collect();
+        let texts: Vec<String> = self.0.iter().map(T::to_string).collect();
         f.write_str(&texts.join(", "))
     }
 }
 
-impl fmt::Debug for Pins {
+impl<T: fmt::Debug> fmt::Debug for Pins<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(&self.0).finish()
     }
 }
 
-impl<'de> Deserialize<'de> for Pins {
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Pins<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct OneOrSeveral;
+        struct OneOrSeveral<T>(PhantomData<T>);
 
-        impl<'de> Visitor<'de> for OneOrSeveral {
-            type Value = Pins;
+        impl<'de, T: FromStr<Err: fmt::Display>> Visitor<'de> for OneOrSeveral<T> {
+            type Value = Pins<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a pin or a list of pins")
+                f.write_str("one text or a list of texts")
             }
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<Pins, E> {
+            fn visit_str<E: Error>(self, text: &str) -> Result<Pins<T>, E> {
                 Ok(Pins(vec![text.parse().map_err(E::custom)?]))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<Pins, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<Pins<T>, A::Error> {
                 let mut pins = Vec::new();
                 while let Some(text) = texts.next_element::<String>()? {
                     pins.push(text.parse().map_err(A::Error::custom)?);
@@ -134,7 +142,7 @@ impl<'de> Deserialize<'de> for Pins {
             }
         }
 
-        from.deserialize_any(OneOrSeveral)
+        from.deserialize_any(OneOrSeveral(PhantomData))
     }
 }
 

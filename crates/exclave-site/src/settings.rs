@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::Pins;
 use crate::file::Durability;
+use crate::{HostKey, Pins};
 
 /// How to reach one site. Defaults are for a store on the internet that answers within seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -24,6 +24,10 @@ pub struct SiteSettings {
     /// Keys one of which the server must hold. Alone, a pin settles who the server is, and no authority, name or date is
     /// looked at; with `ca_pem`, both must hold. A proxy that is reached by `https://` is held to the same.
     pub pin: Pins,
+    /// Fingerprints of keys one of which an SFTP server must hold. Without these and `known_hosts`, none is trusted.
+    pub host_key: Pins<HostKey>,
+    /// The text of a known hosts file (sshd(8)) with the SFTP server's keys, instead.
+    pub known_hosts: Option<String>,
     /// HTTP proxy. Without one none is used, whatever the environment says.
     pub proxy: Option<String>,
     /// Allows `http://` to hosts that aren't loopback. Credentials and names travel in the clear then; shards are
@@ -55,6 +59,8 @@ impl Default for SiteSettings {
             credentials: Credentials::Anonymous,
             ca_pem: None,
             pin: Pins::default(),
+            host_key: Pins::default(),
+            known_hosts: None,
             proxy: None,
             allow_http: false,
             connect_max: Span(Duration::from_secs(10)),
@@ -102,7 +108,7 @@ pub enum Credentials {
         /// The service account's JSON.
         service_account_json: Secret,
     },
-    /// User and password (HTTP basic), for WebDAV.
+    /// User and password: HTTP basic for WebDAV, SSH's own for SFTP.
     Basic {
         /// User.
         user: String,
@@ -114,6 +120,32 @@ pub enum Credentials {
         /// Token.
         token: Secret,
     },
+    /// A private key, for SFTP.
+    Ssh {
+        /// User, where the address names none.
+        #[serde(default)]
+        user: Option<String>,
+        /// The key itself in OpenSSH's format (PEM).
+        private_key: Secret,
+        /// What it is encrypted with.
+        #[serde(default)]
+        passphrase: Option<Secret>,
+    },
+}
+
+impl Credentials {
+    /// The word for their kind in settings.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::S3 { .. } => "s3",
+            Self::Azure { .. } => "azure",
+            Self::Gcs { .. } => "gcs",
+            Self::Basic { .. } => "basic",
+            Self::Bearer { .. } => "bearer",
+            Self::Ssh { .. } => "ssh",
+        }
+    }
 }
 
 /// A secret text: reads from settings, never prints.

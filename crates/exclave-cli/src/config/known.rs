@@ -171,6 +171,7 @@ pub(super) mod tests {
         let all = all.replace("\ncommand = [", "\n#command = [");
         let all = all.replace("64 hex digits", &"ab".repeat(32));
         all.replace("ca_file", "#ca_file")
+            .replace("known_hosts_file", "#known_hosts_file")
             .replace("exclude_file", "#exclude_file")
     }
 

@@ -114,7 +114,11 @@ impl SiteConfig {
     pub fn needs_credentials(&self) -> bool {
         match self.address.scheme() {
             Scheme::File { .. } | Scheme::Memory { .. } => false,
-            Scheme::S3 { .. } | Scheme::Azure { .. } | Scheme::Gcs { .. } | Scheme::WebDav { .. } => true,
+            Scheme::S3 { .. }
+            | Scheme::Azure { .. }
+            | Scheme::Gcs { .. }
+            | Scheme::WebDav { .. }
+            | Scheme::Sftp { .. } => true,
         }
     }
 }
@@ -324,14 +328,26 @@ impl Config {
         };
         let pace = raw.pace.parse().map_err(|why| wrong(format!("pace: {why}")))?;
         let in_base = |path: &PathBuf| self.base.join(path);
-        let ca_pem = match (&raw.ca_file, &raw.ca_pem) {
-            (Some(_), Some(_)) => return Err(wrong("it has a ca_file and a ca_pem; one of them is enough".into())),
-            (Some(path), None) => Some(
-                std::fs::read_to_string(in_base(path))
-                    .because(|| wrong(format!("its ca_file {} can't be read", in_base(path).display())))?,
-            ),
-            (None, inline) => inline.clone(),
-        };
+        let text_of =
+            |file: &Option<PathBuf>, file_key: &str, inline: &Option<String>, inline_key: &str| match (file, inline) {
+                (Some(_), Some(_)) => Err(wrong(format!(
+                    "it has a {file_key} and a {inline_key}; one of them is enough"
+                ))),
+                (Some(path), None) => {
+                    let text = std::fs::read_to_string(in_base(path));
+                    let text =
+                        text.because(|| wrong(format!("its {file_key} {} can't be read", in_base(path).display())))?;
+                    Ok(Some(text))
+                }
+                (None, inline) => Ok(inline.clone()),
+            };
+        let ca_pem = text_of(&raw.ca_file, "ca_file", &raw.ca_pem, "ca_pem")?;
+        let known_hosts = text_of(
+            &raw.known_hosts_file,
+            "known_hosts_file",
+            &raw.known_hosts,
+            "known_hosts",
+        )?;
         let credentials = match (&raw.credentials_file, &raw.credential, &raw.credentials_env) {
             (Some(file), _, _) => CredentialSource::File(in_base(file)),
             (None, Some(name), _) => CredentialSource::Systemd(name.clone()),
@@ -345,7 +361,7 @@ impl Config {
             },
         };
         Ok(SiteConfig {
-            settings: raw.settings(ca_pem),
+            settings: raw.settings(ca_pem, known_hosts),
             credentials,
             hosting,
             pace,
@@ -451,7 +467,9 @@ fn hosting_of(address: &SiteAddress, has_endpoint: bool) -> Hosting {
     match address.scheme() {
         Scheme::File { .. } | Scheme::Memory { .. } => Hosting::OnPrem,
         Scheme::S3 { .. } | Scheme::Azure { .. } | Scheme::Gcs { .. } if !has_endpoint => Hosting::Hyperscale,
-        Scheme::S3 { .. } | Scheme::Azure { .. } | Scheme::Gcs { .. } | Scheme::WebDav { .. } => Hosting::Sovereign,
+        Scheme::S3 { .. } | Scheme::Azure { .. } | Scheme::Gcs { .. } | Scheme::WebDav { .. } | Scheme::Sftp { .. } => {
+            Hosting::Sovereign
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use exclave_site::{ByteCount, Credentials, Pins, SiteSettings, Span};
+use exclave_site::{ByteCount, Credentials, HostKey, Pins, SiteSettings, Span};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
@@ -74,6 +74,10 @@ pub struct RawSite {
     pub ca_pem: Option<String>,
     #[serde(default)]
     pub pin: Pins,
+    #[serde(default)]
+    pub host_key: Pins<HostKey>,
+    pub known_hosts_file: Option<PathBuf>,
+    pub known_hosts: Option<String>,
     pub proxy: Option<String>,
     pub allow_http: bool,
     pub connect_max: Duration,
@@ -88,13 +92,15 @@ pub struct RawSite {
 
 impl RawSite {
     /// What opening the site needs, but for the credentials.
-    pub fn settings(&self, ca_pem: Option<String>) -> SiteSettings {
+    pub fn settings(&self, ca_pem: Option<String>, known_hosts: Option<String>) -> SiteSettings {
         SiteSettings {
             endpoint: self.endpoint.clone(),
             region: self.signing_region.clone(),
             credentials: Credentials::Anonymous,
             ca_pem,
             pin: self.pin.clone(),
+            host_key: self.host_key.clone(),
+            known_hosts,
             proxy: self.proxy.clone(),
             allow_http: self.allow_http,
             connect_max: self.connect_max,

@@ -24,6 +24,8 @@ fn settings(site: &SiteConfig) -> Result<Vec<String>, Trouble> {
         credentials: _,
         ca_pem,
         pin,
+        host_key,
+        known_hosts,
         proxy,
         allow_http,
         connect_max,
@@ -45,6 +47,7 @@ fn settings(site: &SiteConfig) -> Result<Vec<String>, Trouble> {
         .hint("use one that asks for none, such as a proxy on this machine that knows the password"));
     }
     let pins: Vec<String> = pin.iter().map(ToString::to_string).collect();
+    let host_keys: Vec<String> = host_key.iter().map(ToString::to_string).collect();
     let text = |key, value: &Option<String>| value.as_ref().map(|value| line(key, value.as_str()));
     let span = |key, value: Span, default| (value != default).then(|| line(key, value.to_string()));
     Ok([
@@ -52,6 +55,8 @@ fn settings(site: &SiteConfig) -> Result<Vec<String>, Trouble> {
         text("signing_region", region),
         text("ca_pem", ca_pem),
         (!pins.is_empty()).then(|| line("pin", pins)),
+        (!host_keys.is_empty()).then(|| line("host_key", host_keys)),
+        text("known_hosts", known_hosts),
         text("proxy", proxy),
         allow_http.then(|| line("allow_http", true)),
         span("connect_max", *connect_max, default.connect_max),
@@ -98,6 +103,8 @@ mod tests {
             signing_region = "lu-1"
             ca_pem = "-----BEGIN CERTIFICATE-----\nAA\"A\\A\n-----END CERTIFICATE-----\n"
             pin = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+            host_key = ["SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"]
+            known_hosts = "host ssh-ed25519 AAAA\nother ssh-ed25519 AAAA\n"
             proxy = "http://127.0.0.1:3128"
             allow_http = true
             connect_max = "250ms"

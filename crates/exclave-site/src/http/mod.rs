@@ -189,9 +189,11 @@ fn authorization(credentials: &Credentials) -> Result<Option<HeaderValue>, BadTr
         }
         Credentials::Bearer { token } => format!("Bearer {}", token.expose()),
         // `object_store` signs with these.
-        Credentials::Anonymous | Credentials::S3 { .. } | Credentials::Azure { .. } | Credentials::Gcs { .. } => {
-            return Ok(None);
-        }
+        Credentials::Anonymous
+        | Credentials::S3 { .. }
+        | Credentials::Azure { .. }
+        | Credentials::Gcs { .. }
+        | Credentials::Ssh { .. } => return Ok(None),
     };
     let mut value = HeaderValue::from_bytes(Zeroizing::new(text).as_bytes())?;
     value.set_sensitive(true);

@@ -32,9 +32,11 @@ pub(super) fn signed_at(headers: &HeaderMap, credentials: &Credentials) -> Optio
             Some(TimeZone::UTC.to_timestamp(time).ok()?.as_second())
         }
         Credentials::Azure { .. } => super::seconds_of(headers.get(header::DATE)?),
-        Credentials::Anonymous | Credentials::Gcs { .. } | Credentials::Basic { .. } | Credentials::Bearer { .. } => {
-            None
-        }
+        Credentials::Anonymous
+        | Credentials::Gcs { .. }
+        | Credentials::Basic { .. }
+        | Credentials::Bearer { .. }
+        | Credentials::Ssh { .. } => None,
     }
 }
 
@@ -43,9 +45,11 @@ pub(super) fn sign_again(request: &mut HttpRequest, credentials: &Credentials, a
     match credentials {
         Credentials::S3 { secret_key, .. } => sign_s3(request, secret_key.expose(), at),
         Credentials::Azure { account, key } => sign_azure(request, account, key.expose(), at),
-        Credentials::Anonymous | Credentials::Gcs { .. } | Credentials::Basic { .. } | Credentials::Bearer { .. } => {
-            None
-        }
+        Credentials::Anonymous
+        | Credentials::Gcs { .. }
+        | Credentials::Basic { .. }
+        | Credentials::Bearer { .. }
+        | Credentials::Ssh { .. } => None,
     }
 }
 
