@@ -958,7 +958,8 @@ def charter_of(body: bytes) -> Charter:
         need(share_set[0] == 1, "bad-record", f"version {share_set[0]} of a share set")
         check_share_set(share_set)
         need(any(share_set[3] in ids for ids in sets.values()), "bad-record", "a share set of a key that is no recipient's")
-    need(len({share_set[1] for share_set in share_sets}) == len(share_sets), "bad-record", "a share set stands twice")
+    for field, what in ((1, "a share set"), (3, "the split of a recovery key")):
+        need(len({share_set[field] for share_set in share_sets}) == len(share_sets), "bad-record", f"{what} stands twice")
     return Charter(hash_of(body), {hash_of(w[0]): w[0] for w in value[5]}, sets, value)
 
 

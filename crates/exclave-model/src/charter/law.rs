@@ -171,8 +171,12 @@ fn share_sets_are_of_recipients(charter: &Charter) -> Result<(), Rule> {
             return broken(format!("a share set is for {}, which is no recipient", set.recipient));
         }
     }
-    match doubled(charter.share_sets().iter().map(|set| set.id)) {
-        true => broken("a share set stands twice"),
+    let sets = charter.share_sets();
+    if doubled(sets.iter().map(|set| set.id)) {
+        return broken("a share set stands twice");
+    }
+    match doubled(sets.iter().map(|set| set.recipient)) {
+        true => broken("two splits of one recovery key"),
         false => Ok(()),
     }
 }
