@@ -133,10 +133,17 @@ pub fn svg(share: &Share) -> Result<Zeroizing<String>, Trouble> {
     Ok(Zeroizing::new(image.get(start..).unwrap_or_default().to_owned()))
 }
 
-/// The QR code for a terminal, two modules a character.
+/// The QR code for a terminal, two modules a character; black on white whatever the terminal's own colours are (ECMA-48),
+/// since not every camera reads an inverted code.
 pub fn terminal(share: &Share) -> Result<Zeroizing<String>, Trouble> {
-    let mut text = Zeroizing::new(code(share)?.render::<unicode::Dense1x2>().build());
-    text.push('\n');
+    let code = Zeroizing::new(code(share)?.render::<unicode::Dense1x2>().build());
+    // Room for the frames of all lines, so that nothing is copied about.
+    let mut text = Zeroizing::new(String::with_capacity(2 * code.len()));
+    for line in code.lines() {
+        text.push_str("\u{1b}[30;107m");
+        text.push_str(line);
+        text.push_str("\u{1b}[0m\n");
+    }
     Ok(text)
 }
 
