@@ -90,7 +90,7 @@ impl Record for Grant {
         };
         match self.runs.iter().all(lengths) {
             true => Ok(()),
-            false => Err(Rule::new("bad-length", "a wrapped key has another length")),
+            false => Err(Rule::new("bad-record", "a wrapped key has another length")),
         }
     }
 }
@@ -149,8 +149,8 @@ mod tests {
             ("bad-record", |grant| grant.runs.clear()),
             ("bad-order", |grant| grant.heads.reverse()),
             ("bad-order", |grant| grant.runs[1].run = grant.runs[0].run),
-            ("bad-length", |grant| _ = grant.runs[0].enc.pop()),
-            ("bad-length", |grant| grant.runs[1].ciphertext.push(0)),
+            ("bad-record", |grant| _ = grant.runs[0].enc.pop()),
+            ("bad-record", |grant| grant.runs[1].ciphertext.push(0)),
             ("too-long", |grant| {
                 grant.heads = vec![grant.heads[0]; GRANTED_HEADS_MAX + 1]
             }),

@@ -412,6 +412,9 @@ fn share_sets_are_of_recipients_and_stand_once() {
         kind(vec![set(crate::id::RecipientId::from_bytes([3; 32]))]),
         "bad-record"
     );
+    let mut other_split = set(recipient);
+    other_split.id = ShareSetId::from_bytes([2; 8]);
+    assert_eq!(kind(vec![set(recipient), other_split]), "bad-record");
     let mut hyperscale = set(recipient);
     hyperscale.groups[0].custodians[1].body = Body::Hyperscale;
     assert_eq!(kind(vec![hyperscale]), "bad-custodian");
