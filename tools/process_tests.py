@@ -7,7 +7,7 @@ Each of these came out of kill_rounds.py or of a promise in the README, and is p
 stops or kills the program at a given call, and so nothing depends on how fast it is.
 """
 
-import argparse, contextlib, io, json, os, pty, random, re, resource, select, shutil, signal, sqlite3, subprocess, sys, tempfile, time, unittest
+import argparse, contextlib, fcntl, io, json, os, pty, random, re, resource, select, shutil, signal, sqlite3, struct, subprocess, sys, tempfile, termios, time, unittest
 import unittest.mock
 from pathlib import Path
 
@@ -487,26 +487,8 @@ custodian = [{ name = "First", kind = "national" }, { name = "Second", kind = "a
 """
 
 
-class Ceremony(Alone):
-    """Shares that are typed at a terminal."""
-
-    def test_a_line_that_is_typed_wrongly_is_typed_again_and_nothing_is_shown(self):
-        self.commits("deeds")
-        (self.world.folder / "custodians.toml").write_text(CUSTODIANS)
-        done = self.world.run("key", "split", "--identity", "recovery.key", "--custodians", "custodians.toml", "--out", "shares")
-        self.assertEqual(done.code, 0, done.last_words())
-        first, second = (self.text(f"shares/1-{x}-{name}.share", form) for x, name, form in ((1, "first", "words"), (3, "third", "digits")))
-        wrong, unknown = " ".join([*first[1].split()[:4], *first[1].split()[:3:-1]]), " ".join(["exclave", *first[1].split()[1:]])
-        typed = [first[0], wrong, unknown, "", *first[1:], *second[:2], second[3], *second[2:]]
-        words = ["key", "combine", "--set", "shares/shares.set", "--share", "-", "--share", "-"]
-        code, seen = self.at_a_terminal(words, typed)
-        self.assertEqual(code, 0, seen)
-        recipient = json.loads(self.world.run("key", "show", "recovery.key").out)["recipient"]
-        self.assertIn(recipient, seen)
-        for told in ("line 2: its check does not fit", "line 2, word 1: not a word of the list", "Share 2, line 3 of 6", "line 3: its check does not fit"):
-            self.assertIn(told, seen)
-        for line in (*first, *second):
-            self.assertNotIn(line, seen)
+class Typing(Alone):
+    """People at a terminal of 80 columns and 24 lines."""
 
     def text(self, share: str, form: str) -> list[str]:
         done = subprocess.run([self.binary, "key", "show", share, "--as", form], cwd=self.world.folder, capture_output=True, text=True,
@@ -514,13 +496,14 @@ class Ceremony(Alone):
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout.splitlines()
 
-    def at_a_terminal(self, words: list[str], typed: list[str]) -> tuple[int, str]:
+    def at_a_terminal(self, words: list[str], typed: list[str], folder: Path | None = None, **environment: str) -> tuple[int, str]:
         """The exit code and all that stood on the terminal. Each line is typed when it is asked for."""
         pid, terminal = pty.fork()
         if pid == 0:
-            os.chdir(self.world.folder)
-            os.execve(self.binary, [str(self.binary), *words], {"TERM": "dumb"})
-        seen, asked = "", 0
+            os.chdir(folder or self.world.folder)
+            os.execvpe(words[0], words, {"TERM": "dumb"} | environment)
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        seen, asked, typed = "", 0, list(typed)
         while select.select([terminal], [], [], HALF_A_MINUTE)[0]:
             try:
                 seen += os.read(terminal, 65536).decode()
@@ -534,6 +517,109 @@ class Ceremony(Alone):
         os.close(terminal)
         self.assertEqual(typed, [], seen)
         return code, seen
+
+
+class Recovery(Typing):
+    """docs/runbooks/recovery.md: custodians with cards, on a machine that has nothing but the program."""
+
+    RUNBOOK = Path(__file__).parents[1] / "docs" / "runbooks" / "recovery.md"
+
+    def setUp(self):
+        super().setUp()
+        self.commits("deeds")
+        (self.world.folder / "custodians.toml").write_text(CUSTODIANS)
+        words = ["key", "split", "--identity", "recovery.key", "--custodians", "custodians.toml", "--out", "shares", "--ask-sites"]
+        self.done(*words)
+        self.done("charter", "new")
+        draft = self.world.folder / "charter.toml"
+        draft.write_text(draft.read_text() + '\n[[shares]]\nset = "shares/shares.set"\n')
+        self.done("charter", "sign", "charter.toml", "--root", "exclave-root.key")
+        self.done("charter", "publish", "charter.v2.charter")
+        self.cards = {name: Card((self.world.folder / f"shares/1-{x}-{name}.html").read_text()) for x, name in enumerate(("first", "second", "third"), 1)}
+        self.fresh = self.world.folder / "fresh"
+        (self.fresh / "bin").mkdir(parents=True)
+        (self.fresh / "bin" / "exclave").symlink_to(self.binary)
+        self.blocks = re.findall(r"^```sh\n(.*?)^```$", self.RUNBOOK.read_text(), re.M | re.S)
+
+    def done(self, *words: str):
+        done = self.world.run(*words)
+        self.assertEqual(done.code, 0, done.last_words())
+
+    def play(self, number: int, typed: list[str], sites: int = 2) -> tuple[int, str]:
+        """A block of the run-book, behind the one that is filled in from a card."""
+        card = self.cards["first"]
+        settings = self.blocks[0]
+        settings = re.sub(r"(?<=ANCHOR=)0+", card.anchor, settings)
+        settings = re.sub(r'(?<=SITES=")[^"]+', " ".join(f"--site {site}" for site in card.sites[:sites]), settings)
+        self.assertNotEqual(settings, self.blocks[0])
+        environment = {"PATH": f"{self.fresh / 'bin'}:/usr/bin:/bin", "HOME": str(self.fresh)}
+        return self.at_a_terminal(["/bin/bash", "-ec", settings + self.blocks[number]], typed, self.fresh, **environment)
+
+    def test_two_custodians_restore_by_the_run_book(self):
+        first, third = self.cards["first"], self.cards["third"]
+        code, seen = self.play(1, [])
+        self.assertEqual((code, "Charter version 2" in seen, "2 of 3 custodians" in seen), (0, True, True), seen)
+        # The second custodian is absent; the third one mistypes a line, and types digits.
+        wrong = " ".join(reversed(third.digits[1].split()))
+        code, seen = self.play(2, [*first.words, third.digits[0], wrong, *third.digits[1:]])
+        self.assertEqual((code, "line 2: its check does not fit" in seen), (0, True), seen)
+        self.assertIn(first.heads[0][:8], seen)
+        code, seen = self.play(3, [*first.words, *third.words])
+        self.assertEqual(code, 0, seen)
+        self.assertEqual(tree_of(self.fresh / "restored"), self.world.sources["deeds"].snapshot())
+        for line in (*first.words, *third.words):
+            self.assertNotIn(line, seen)
+        self.assertLessEqual(max(len(line) for line in seen.splitlines() if "Share" in line), 120)
+
+    def test_a_damaged_card_is_named_and_one_custodian_is_too_few(self):
+        first, second, third = (self.cards[name] for name in ("first", "second", "third"))
+        # The same card twice.
+        code, seen = self.play(3, [*first.words, *first.words])
+        self.assertEqual((code, "First" in seen), (4, True), seen)
+        self.assertFalse((self.fresh / "restored").exists())
+        # A line of another card fits its own check, and no share's: the custodian is named, and nothing else is tried.
+        mixed = [*second.words[:4], third.words[4], *second.words[5:]]
+        code, seen = self.play(3, [*first.words, *mixed])
+        self.assertEqual((code in (4, 5), "Second" in seen), (True, True), seen)
+        self.assertFalse((self.fresh / "restored").exists())
+        # One store alone: what is newest isn't known, and nothing is written.
+        code, seen = self.play(3, [*first.words, *second.words], sites=1)
+        self.assertEqual((code, "must answer" in seen), (6, True), seen)
+
+
+class Card:
+    """What a custodian reads off a printed card."""
+
+    def __init__(self, page: str):
+        text = re.sub(r"<svg.*?</svg>", "", page, flags=re.S)
+        rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in re.findall(r"<tr[^>]*>.*?</tr>", text, re.S)]
+        self.words = [" ".join(row[-6:]) for row in rows if len(row) >= 6 and all(re.fullmatch("[a-z]+", cell) for cell in row[-6:])]
+        self.digits = [" ".join(row[-5:]) for row in rows if len(row) >= 5 and all(re.fullmatch("[0-9]{5}", cell) for cell in row[-5:])]
+        self.anchor = "".join(re.search(r"Anchor</[^>]+>\s*<[^>]+>(?:<[^>]+>)*([0-9a-f ]{64,})", text)[1].split())
+        self.sites = re.findall(r"file://[^<\s]+", text)
+        self.heads = re.findall(r">([0-9a-f]{64})<", text)
+
+
+class Ceremony(Typing):
+    """Shares that are typed at a terminal."""
+
+    def test_a_line_that_is_typed_wrongly_is_typed_again_and_nothing_is_shown(self):
+        self.commits("deeds")
+        (self.world.folder / "custodians.toml").write_text(CUSTODIANS)
+        done = self.world.run("key", "split", "--identity", "recovery.key", "--custodians", "custodians.toml", "--out", "shares")
+        self.assertEqual(done.code, 0, done.last_words())
+        first, second = (self.text(f"shares/1-{x}-{name}.share", form) for x, name, form in ((1, "first", "words"), (3, "third", "digits")))
+        wrong, unknown = " ".join([*first[1].split()[:4], *first[1].split()[:3:-1]]), " ".join(["exclave", *first[1].split()[1:]])
+        typed = [first[0], wrong, unknown, "", *first[1:], *second[:2], second[3], *second[2:]]
+        words = [str(self.binary), "key", "combine", "--set", "shares/shares.set", "--share", "-", "--share", "-"]
+        code, seen = self.at_a_terminal(words, typed)
+        self.assertEqual(code, 0, seen)
+        recipient = json.loads(self.world.run("key", "show", "recovery.key").out)["recipient"]
+        self.assertIn(recipient, seen)
+        for told in ("line 2: its check does not fit", "line 2, word 1: not a word of the list", "Share 2, line 3 of 6", "line 3: its check does not fit"):
+            self.assertIn(told, seen)
+        for line in (*first, *second):
+            self.assertNotIn(line, seen)
 
 
 def main() -> int:
