@@ -28,7 +28,7 @@ use crate::{
 /// What was learnt from the sites before anything was written.
 pub(super) struct Preflight {
     pub(super) reachable: BTreeSet<SiteId>,
-    /// Sites that show none of this writer's heads, though others do: new or taken back ([`crate::adopt`]). What was seen
+    /// Sites that show none of this writer's heads, though others do: new or taken back ([`mod@crate::adopt`]). What was seen
     /// there before counts for nothing.
     pub(super) bare: BTreeSet<SiteId>,
     pub(super) troubles: Vec<(String, String)>,

@@ -1,6 +1,6 @@
 //! The root-signed constitution of an archive, and the plate on each site's door (FORMAT.md section 8).
 //!
-//! The hash of version 1 is the archive's [`Anchor`]. Each later version names the one before and is signed by the roots
+//! The hash of version 1 is the archive's [`Anchor`](crate::Anchor). Each later version names the one before and is signed by the roots
 //! of both: [`Charters`] is such a chain, and the only way to it is through the anchor. What no single version shows,
 //! that nothing is forgotten between two of them, is the law of succession.
 

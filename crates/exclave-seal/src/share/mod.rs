@@ -1,6 +1,6 @@
 //! A recovery key in the hands of several: split, written down for people, checked, combined (FORMAT.md section 17).
 //!
-//! [`split`] divides a recovery identity among custodians by Shamir's scheme ([`shamir`]) and makes the public
+//! [`fn@split`] divides a recovery identity among custodians by Shamir's scheme ([`shamir`]) and makes the public
 //! [`ShareSet`], which commits to every share. A [`Share`] is 48 bytes. People keep it as words or as groups of digits
 //! ([`text`]), typed back line by line, so that a mistake is known with its place. [`check`] looks at each share alone,
 //! against its commitment and before any arithmetic, and says whose is no good and why; nothing is ever tried out.
