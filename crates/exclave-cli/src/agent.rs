@@ -115,7 +115,8 @@ fn see_charters(state: &AgentState, archive: &Archive) -> Result<(), Trouble> {
     state.see_charters(&archive.charters).map_err(|error| match &error {
         StateError::OlderCharter { .. } => Trouble::new(Exit::Refused, "the sites hide the archive's newest charter")
             .hint(
-                "reach more of the sites, or publish that charter again; only if it never was published, remove `charter`                  from the state directory",
+                "reach more of the sites, or publish that charter again; only if it never was published, remove `charter` \
+                 from the state directory",
             )
             .source(error),
         _ => Trouble::failed("the newest charter can't be remembered").source(error),

@@ -1,7 +1,7 @@
 //! Publishing a later version of the charter.
 //!
 //! A new version changes which sites there are, so it is joint: before it is published, every small record that a reader
-//! needs (charters, heads, and what runs publish beside their shards) lies at enough sites of the new version that no
+//! needs (charters, heads, grants, and what runs publish beside their shards) lies at enough sites of the new version that no
 //! reader of it can miss one; and the charter itself must reach enough sites of the old version and of the new one.
 //! Copies need no key: a record's name ends in its hash, and readers verify what it says.
 //!
@@ -55,6 +55,9 @@ pub enum PublishError {
         /// Whose plate it bears.
         found: String,
     },
+    /// A store for a new site shows plates of several sites already.
+    #[error("the store for the new site {0} shows plates of several sites: stores were copied into each other")]
+    Contradictory(String),
     /// Nobody signed a plate for a site that the charter adds.
     #[error("the file holds no plate for the new site {0}")]
     NoPlate(String),
@@ -224,6 +227,7 @@ fn install(
                 found: found.to_hex(),
             });
         }
+        None if handle.plate == Plate::Contradictory => return Err(PublishError::Contradictory(site.name.clone())),
         None => {}
     }
     let plate = proposal
@@ -254,7 +258,13 @@ async fn small_records(archive: &Archive, before: &Charter, report: &mut Publish
     let names = &archive.names;
     let mut lying = Lying::new();
     let mut answered: BTreeSet<usize> = (0..archive.sites.len()).collect();
-    for prefix in [names.charter_prefix(), names.runs_prefix(), names.heads_prefix()] {
+    let prefixes = [
+        names.charter_prefix(),
+        names.runs_prefix(),
+        names.heads_prefix(),
+        names.grants_prefix(),
+    ];
+    for prefix in prefixes {
         let (listings, troubles) = archive.list_everywhere(&prefix, RECORDS_MAX).await;
         answered.retain(|at| listings.get(at).is_some_and(|listing| listing.complete));
         report.troubles.extend(troubles);
@@ -289,14 +299,13 @@ async fn bring_over(
     dry_run: bool,
     report: &mut PublishReport,
 ) -> Result<(), PublishError> {
-    let targets: Vec<usize> = (0..archive.sites.len())
-        .filter(|at| {
-            archive
-                .sites
-                .get(*at)
-                .and_then(|handle| handle.id)
-                .is_some_and(|id| proposal.next.site(id).is_some())
-        })
+    // One store for each site: a second one with the same plate counts for nothing.
+    let mut seen = BTreeSet::new();
+    let ids = archive.sites.iter().map(|handle| handle.id);
+    let targets: Vec<usize> = ids
+        .enumerate()
+        .filter(|(_, id)| id.is_some_and(|id| proposal.next.site(id).is_some() && seen.insert(id)))
+        .map(|(at, _)| at)
         .collect();
     report.records = lying.len();
     let work = stream::iter(lying).map(|(name, holders)| {

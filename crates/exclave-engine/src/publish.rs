@@ -3,6 +3,8 @@
 //! The name ends in the bytes' hash, so a put is repeated without harm, and equal bytes found there are a success
 //! whatever the reply said. A torn record is put again; foreign bytes under our name make the site not count.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use exclave_model::{ObjectName, SiteId};
 use exclave_site::{Body, Class, Failure, Operation, PutMode, SiteError};
@@ -20,9 +22,9 @@ pub struct Published {
 }
 
 impl Published {
-    /// How many sites hold it.
+    /// How many sites hold it. Two stores with one plate are one site.
     pub fn count(&self) -> usize {
-        self.sites.len()
+        self.sites.iter().collect::<BTreeSet<_>>().len()
     }
 
     /// How many sites of a layout hold it.

@@ -59,8 +59,8 @@ impl ObjectName {
 
     /// The tag that the name of a record ends in; shards that were put again end otherwise.
     pub fn tag(&self) -> Option<Tag> {
-        let (_, tag) = self.file_name().rsplit_once('.')?;
-        unhex(tag).map(Tag)
+        // A grant's name is its tag alone.
+        self.file_name().rsplit('.').next().and_then(unhex).map(Tag)
     }
 }
 

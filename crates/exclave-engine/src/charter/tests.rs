@@ -239,6 +239,9 @@ fn a_new_site_has_every_small_record_before_the_charter_names_it() {
         .join("00/11/22.0011223344556677")
         .unwrap();
     world.sites[0].disk().plant(&junk, vec![1, 2, 3].into());
+    // A grant is a small record too, wherever it lies.
+    let grant = world.archive.names.grant(Tag::of(b"a grant"));
+    world.sites[1].disk().plant(&grant, b"a grant".to_vec().into());
     let added = record.clone();
     let mut proposal = world.propose(&[&root], move |next| next.sites.push(added));
     let dry = publish_charter(&world.archive, &proposal, true, &world.surroundings).unwrap();
@@ -259,6 +262,7 @@ fn a_new_site_has_every_small_record_before_the_charter_names_it() {
         dry.copied,
         report.copied
     );
+    assert!(world.sites.iter().all(|site| site.disk().read(&grant).is_some()));
     // Small records alone: s3 and one old site are all a reader has; the shards of two are needed to restore.
     let newest = newest_head(&world);
     world.reopen();

@@ -271,8 +271,9 @@ impl<'a> Keyring<'a> {
             }
             if let Some((_, envelope)) = read {
                 let recipients = envelope.stanzas.iter().map(|stanza| stanza.recipient).collect();
+                let ids = sites.iter().filter_map(|site| self.archive.sites.get(*site)?.id);
                 let most = found.entry(recipients).or_default();
-                *most = sites.len().max(*most);
+                *most = ids.collect::<BTreeSet<_>>().len().max(*most);
             }
         }
         found

@@ -62,7 +62,7 @@ fn not_published(error: PublishError) -> Trouble {
             "put a [[site]] named {name} into the configuration, or give --site {name}=URL beside the others"
         )),
         PublishError::NoPlate(_) => Trouble::usage(what).hint("let one root sign the file again"),
-        PublishError::OtherPlate { .. } => Trouble::new(Exit::Refused, what),
+        PublishError::OtherPlate { .. } | PublishError::Contradictory(_) => Trouble::new(Exit::Refused, what),
         PublishError::Class { .. } | PublishError::Quorum { .. } => Trouble::new(Exit::Refused, what),
         PublishError::Records { troubles, .. }
         | PublishError::Charter { troubles, .. }
