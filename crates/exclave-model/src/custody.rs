@@ -7,6 +7,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::{
+    charter::by_word,
     id::{Commitment, RecipientId, ShareSetId},
     wire::{Record, Rule, Version1},
 };
@@ -87,14 +88,7 @@ impl std::str::FromStr for Body {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .iter()
-            .find(|body| body.as_str() == text)
-            .copied()
-            .ok_or_else(|| {
-                let words: Vec<_> = Self::ALL.iter().map(|body| body.as_str()).collect();
-                format!("expected one of {}, found {text:?}", words.join(", "))
-            })
+        by_word(Self::ALL, Self::as_str, text)
     }
 }
 

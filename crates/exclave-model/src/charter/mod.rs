@@ -15,6 +15,7 @@ mod succession;
 
 use minicbor::{Decode, Encode};
 
+pub(crate) use self::numbered::by_word;
 pub use self::{
     class::{Class, ClassPolicy, ReadBack},
     file::{CHARTER_FILE_BYTES_MAX, CharterFile},

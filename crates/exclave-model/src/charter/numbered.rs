@@ -27,10 +27,7 @@ macro_rules! numbered {
             type Err = String;
 
             fn from_str(text: &str) -> Result<Self, String> {
-                Self::ALL.iter().find(|value| value.as_str() == text).copied().ok_or_else(|| {
-                    let words: Vec<_> = Self::ALL.iter().map(|value| value.as_str()).collect();
-                    format!("expected one of {}, found {text:?}", words.join(", "))
-                })
+                $crate::charter::numbered::by_word(Self::ALL, |value| value.as_str(), text)
             }
         }
 
@@ -59,3 +56,11 @@ macro_rules! numbered {
 }
 
 pub(super) use numbered;
+
+/// The value that a word stands for, or the words that there are.
+pub(crate) fn by_word<T: Copy>(all: &[T], word: impl Fn(T) -> &'static str, text: &str) -> Result<T, String> {
+    all.iter().copied().find(|value| word(*value) == text).ok_or_else(|| {
+        let words: Vec<_> = all.iter().map(|value| word(*value)).collect();
+        format!("expected one of {}, found {text:?}", words.join(", "))
+    })
+}

@@ -6,7 +6,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::numbered::numbered;
+use super::numbered::{by_word, numbered};
 use crate::{
     id::{Incarnation, KeyId, RecipientId, RecordHash},
     signed::PublicKey,
@@ -220,14 +220,7 @@ impl std::str::FromStr for Role {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .iter()
-            .find(|role| role.as_str() == text)
-            .copied()
-            .ok_or_else(|| {
-                let words: Vec<_> = Self::ALL.iter().map(|role| role.as_str()).collect();
-                format!("expected one of {}, found {text:?}", words.join(", "))
-            })
+        by_word(Self::ALL, Self::as_str, text)
     }
 }
 
