@@ -2176,7 +2176,7 @@ def command_charter(options) -> int:
         if complete:
             history.versions.append(charter)
     keys = {key: public for version in history.versions + [charter_of(split_signed(objects[-1], RECORD_CAP)[0])]
-            for key, public in version.roots.items() if key not in history.newest.revoked}
+            for key, public in version.roots.items() if history.newest.revoked.get(key, (None,))[0] != COMPROMISED}
     good = True
     for data in plates:
         try:

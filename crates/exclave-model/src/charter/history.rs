@@ -1,6 +1,6 @@
 //! All versions of a charter that a reader knows.
 
-use super::{Charter, succession};
+use super::{Charter, Reason, succession};
 use crate::{
     id::{Anchor, KeyId, RecordHash},
     signed::PublicKey,
@@ -42,6 +42,16 @@ impl Charters {
         self.check_next(&next)?;
         self.later.push((hash, next));
         Ok(())
+    }
+
+    /// The history as it was when this version was the newest; `None` for one that it doesn't hold.
+    pub fn until(&self, version: u32) -> Option<Self> {
+        let later = usize::try_from(version.checked_sub(1)?).ok()?;
+        Some(Self {
+            first: self.first.clone(),
+            anchor: self.anchor,
+            later: self.later.get(..later)?.to_vec(),
+        })
     }
 
     /// The archive's anchor.
@@ -109,12 +119,15 @@ impl Charters {
         held.into_iter().find(|held| held.id() == key)
     }
 
-    /// The keys whose plates are believed: roots of any version that are not revoked.
+    /// The keys whose plates are believed: roots of any version whose keys nobody stole.
     pub fn plate_keys(&self) -> Vec<&PublicKey> {
         let newest = self.newest();
         let mut keys: Vec<&PublicKey> = Vec::new();
         for key in self.iter().rev().flat_map(|charter| &charter.roots.keys) {
-            if newest.revocation(key.id()).is_none() && !keys.contains(&key) {
+            let stolen = newest
+                .revocation(key.id())
+                .is_some_and(|revocation| revocation.reason == Reason::Compromised);
+            if !stolen && !keys.contains(&key) {
                 keys.push(key);
             }
         }
