@@ -136,7 +136,7 @@ async fn plan(archive: &Archive, at: usize, name: &str) -> Result<Adoption, Adop
             });
         }
         Plate::Contradictory => return Err(AdoptError::Contradictory),
-        Plate::Missing | Plate::Unread => false,
+        Plate::Missing | Plate::Dropped | Plate::Unread => false,
     };
     let mut others = archive.sites.iter().enumerate();
     if let Some((_, other)) = others.find(|(other, handle)| *other != at && handle.id == Some(site.id)) {

@@ -16,6 +16,8 @@ pub enum Plate {
     Of(SiteId),
     /// No plate that counts: it was emptied, or is another store.
     Missing,
+    /// The plate of a site that the charter named once and names no more.
+    Dropped,
     /// Plates of several sites: it is believed none of them.
     Contradictory,
     /// It gave no answer.
@@ -27,7 +29,7 @@ impl Plate {
     pub fn site(self) -> Option<SiteId> {
         match self {
             Self::Of(site) => Some(site),
-            Self::Missing | Self::Contradictory | Self::Unread => None,
+            Self::Missing | Self::Dropped | Self::Contradictory | Self::Unread => None,
         }
     }
 
@@ -36,6 +38,9 @@ impl Plate {
         match self {
             Self::Missing => Some(
                 "answers and shows no plate of this archive: it was emptied, or is another store; no shards go there",
+            ),
+            Self::Dropped => Some(
+                "is a site that the charter names no more; no shards go there, and it can be taken out of the settings",
             ),
             Self::Contradictory => Some(
                 "shows plates of several sites of this archive: stores were copied into each other; no shards go there",
@@ -64,7 +69,14 @@ pub(crate) async fn read_plate(names: &ArchiveNames, charters: &Charters, site: 
         let Ok((plate, _)) = verify_one_of::<SitePlate>(&object, charters.plate_keys()) else {
             continue;
         };
-        if plate.anchor != names.anchor() || charters.newest().site(plate.site).is_none() {
+        if plate.anchor != names.anchor() {
+            continue;
+        }
+        if charters.newest().site(plate.site).is_none() {
+            let was = charters.iter().any(|charter| charter.site(plate.site).is_some());
+            if was && found == Plate::Missing {
+                found = Plate::Dropped;
+            }
             continue;
         }
         match found.site() {
@@ -73,7 +85,7 @@ pub(crate) async fn read_plate(names: &ArchiveNames, charters: &Charters, site: 
         }
     }
     match (found, unread) {
-        (Plate::Missing, Some(error)) => Err(error),
+        (Plate::Missing | Plate::Dropped, Some(error)) => Err(error),
         (found, _) => Ok(found),
     }
 }

@@ -69,7 +69,7 @@ pub fn run(arguments: &Adopt, world: &mut World) -> Result<Exit, Trouble> {
     let stores = open
         .into_iter()
         .map(|site| (site.config.name.clone(), agent::patient(site)));
-    let (archive, troubles) = agent::open_archive(anchor, stores.collect(), &edge)?;
+    let (archive, troubles) = agent::open_archive(anchor, stores.collect(), None, &edge)?;
     for trouble in &troubles {
         world
             .output

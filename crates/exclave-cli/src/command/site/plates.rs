@@ -29,6 +29,8 @@ pub enum Shown {
     Double,
     /// None.
     Missing,
+    /// That of a site that the charter names no more.
+    Dropped,
     /// Those of several sites.
     Contradictory,
     /// It did not answer.
@@ -112,6 +114,7 @@ fn look(archive: &Archive, at: usize, name: &str) -> Found {
             Shown::Missing,
             handle.plate.complaint().map(|text| format!("{text}{adopt}")),
         ),
+        Plate::Dropped => (Shown::Dropped, handle.plate.complaint().map(str::to_owned)),
         Plate::Contradictory => (Shown::Contradictory, handle.plate.complaint().map(str::to_owned)),
         Plate::Unread => (Shown::Unread, None),
     };
