@@ -3,34 +3,28 @@
 //! A new version changes which sites there are, so it is joint: before it is published, every small record that a reader
 //! needs (charters, heads, grants, and what runs publish beside their shards) lies at enough sites of the new version that no
 //! reader of it can miss one; and the charter itself must reach enough sites of the old version and of the new one.
-//! Copies need no key: a record's name ends in its hash, and readers verify what it says.
+//! Copies need no key: a record's name ends in its hash, and it is verified as readers do before it is carried anywhere.
 //!
 //! The order is plates, records, charter. It can be interrupted anywhere and run again: everything is named by its bytes.
 //! Shards are not moved. A site that a version drops is a lost site to the snapshots with shards there.
 
 mod proposal;
+mod records;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use exclave_model::{Charter, ObjectName, RecordError, SiteId, SiteRecord, Tag, limit::RECORD_BYTES_MAX};
+use exclave_model::{Charter, RecordError, SiteId, SiteRecord, Tag};
 use exclave_plan::{RefusedQuorum, quorum::Quorums};
 use exclave_seal::{VerifyError, verify_next_charter};
-use exclave_site::Class;
-use futures::stream::{self, StreamExt};
 
 pub use self::proposal::{Proposal, ProposalError, read_history};
 use crate::{
     archive::{Archive, SiteHandle, SiteTrouble},
-    plate::Plate,
+    plate::{Plate, read_plate},
     publish::{Published, publish, publish_at},
     surroundings::Surroundings,
+    survey::SurveyError,
 };
-
-/// Small records that one site may list; a hundred datasets' daily runs for decades.
-const RECORDS_MAX: usize = 10_000_000;
-
-/// Records that are copied at the same time.
-const COPIES_AT_ONCE: usize = 16;
 
 /// Why a charter was not published. Nothing that was published before is touched.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +37,22 @@ pub enum PublishError {
     Outdated {
         /// The version.
         shown: u32,
+    },
+    /// The file holds a version that was signed and never published.
+    #[error("the sites show charter version {shown}, and version {missing} of the file was never published")]
+    Skips {
+        /// The newest version that they show.
+        shown: u32,
+        /// The next one.
+        missing: u32,
+    },
+    /// The sites don't show it afterwards as the newest and only one of its number.
+    #[error(
+        "the sites took it and do not show it as the one version {version}: another one was published too, or is hidden"
+    )]
+    Disputed {
+        /// Its version.
+        version: u32,
     },
     /// A site that the charter adds is not at hand.
     #[error("the charter adds site {0}, and no store was given for it")]
@@ -81,9 +91,18 @@ pub enum PublishError {
         #[source]
         source: RefusedQuorum,
     },
+    /// What was written could not be restored from the sites that stay.
+    #[error("{stripes} stripes that were written have fewer shards at the sites that stay than a restore needs")]
+    Unrestorable {
+        /// How many.
+        stripes: u64,
+    },
     /// A record of the charter can't be read.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// The heads can't be surveyed.
+    #[error(transparent)]
+    Survey(#[from] SurveyError),
     /// Too few sites hold a small record.
     #[error(
         "{count} small records lie at too few sites of the new charter, {needed} are needed; the first is {name}, at {found}"
@@ -128,13 +147,28 @@ pub enum PublishError {
     },
 }
 
+/// How a charter is to be published.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Publishing {
+    /// Write nothing: the report tells what would be.
+    pub dry_run: bool,
+    /// Drop sites although stripes that were written keep fewer shards than a restore needs at those that stay.
+    pub accept_loss: bool,
+}
+
 /// What publishing did, or would do.
 #[derive(Debug, Default)]
 pub struct PublishReport {
     /// Small records that readers of the archive need.
     pub records: usize,
-    /// Copies of them that were made.
+    /// Copies of them that were made, or would be.
     pub copied: usize,
+    /// Names under which stores list something that is no record of this archive, or one that nobody needs.
+    pub junk: usize,
+    /// Run table pages of heads that no site gives.
+    pub unread_pages: usize,
+    /// Stripes that keep fewer sites of the new charter than a restore needs.
+    pub unrestorable: u64,
     /// Sites that got a plate.
     pub plates: Vec<String>,
     /// Sites that hold the charter now.
@@ -168,13 +202,14 @@ pub fn holders_needed(charter: &Charter) -> Result<usize, PublishError> {
     Ok(sites - without)
 }
 
-/// Publishes the proposed version. With `dry_run` nothing is written: the report tells what would be.
+/// Publishes the proposed version.
 pub fn publish_charter(
     archive: &Archive,
     proposal: &Proposal,
-    dry_run: bool,
+    publishing: Publishing,
     surroundings: &Surroundings,
 ) -> Result<PublishReport, PublishError> {
+    let dry_run = publishing.dry_run;
     verify_next_charter(&proposal.object, &proposal.before).map_err(PublishError::Signatures)?;
     follows_what_is_there(archive, proposal)?;
     let needed = holders_needed(&proposal.next)?;
@@ -184,12 +219,12 @@ pub fn publish_charter(
         install(&mut archive, proposal, site, dry_run, &mut report, surroundings)?;
     }
     surroundings.runtime.block_on(async {
-        let lying = small_records(&archive, proposal.before.newest(), &mut report).await?;
-        bring_over(&archive, proposal, lying, needed, dry_run, &mut report).await?;
+        records::bring_over(&archive, proposal, needed, publishing, &mut report).await?;
         if dry_run {
             return Ok(report);
         }
         put_charter(&archive, proposal, needed, &mut report).await?;
+        is_in_force(&archive, proposal).await?;
         Ok(report)
     })
 }
@@ -201,9 +236,31 @@ fn follows_what_is_there(archive: &Archive, proposal: &Proposal) -> Result<(), P
         true => Some(proposal.digest()),
         false => proposal.before.hash(shown),
     };
-    match ours == Some(archive.charters.newest_hash()) {
-        true => Ok(()),
-        false => Err(PublishError::Outdated { shown }),
+    if ours != Some(archive.charters.newest_hash()) {
+        return Err(PublishError::Outdated { shown });
+    }
+    // Sites know a version only through the one before it.
+    match shown.saturating_add(1) < proposal.next.version {
+        true => Err(PublishError::Skips {
+            shown,
+            missing: shown.saturating_add(1),
+        }),
+        false => Ok(()),
+    }
+}
+
+/// Whether the sites show the proposed version as the newest, and no other of its number.
+async fn is_in_force(archive: &Archive, proposal: &Proposal) -> Result<(), PublishError> {
+    let stores = archive
+        .sites
+        .iter()
+        .map(|handle| (handle.name.clone(), Arc::clone(&handle.site)));
+    let disputed = PublishError::Disputed {
+        version: proposal.next.version,
+    };
+    match Archive::open(archive.anchor, stores.collect()).await {
+        Ok((shown, _)) if shown.fork.is_none() && shown.charters.newest_hash() == proposal.digest() => Ok(()),
+        Ok(_) | Err(_) => Err(disputed),
     }
 }
 
@@ -241,146 +298,30 @@ fn install(
     }
     let bytes = bytes::Bytes::from(plate.to_bytes());
     let name = archive.names.plate(site.id, Tag::of(&bytes));
-    let placed = surroundings.runtime.block_on(publish_at(handle, &name, &bytes));
-    placed.map_err(|error| {
+    let failed = |error| {
         PublishError::Plate(SiteTrouble {
             site: site.name.clone(),
             error,
         })
-    })
-}
-
-/// Which store holds which small record.
-type Lying = BTreeMap<ObjectName, BTreeSet<usize>>;
-
-/// Lists small records at every store; enough sites of the old charter must answer, or some might be missed.
-async fn small_records(archive: &Archive, before: &Charter, report: &mut PublishReport) -> Result<Lying, PublishError> {
-    let names = &archive.names;
-    let mut lying = Lying::new();
-    let mut answered: BTreeSet<usize> = (0..archive.sites.len()).collect();
-    let prefixes = [
-        names.charter_prefix(),
-        names.runs_prefix(),
-        names.heads_prefix(),
-        names.grants_prefix(),
-    ];
-    for prefix in prefixes {
-        let (listings, troubles) = archive.list_everywhere(&prefix, RECORDS_MAX).await;
-        answered.retain(|at| listings.get(at).is_some_and(|listing| listing.complete));
-        report.troubles.extend(troubles);
-        for (at, listing) in listings {
-            for entry in listing.entries {
-                lying.entry(entry.name).or_default().insert(at);
-            }
-        }
-    }
-    let ids = answered.iter().filter_map(|at| archive.sites.get(*at)?.id);
-    let found = ids.filter(|id| before.site(*id).is_some()).count();
-    // Every record lies at q sites of its layout: as many must be listed as leave no room for it to hide.
-    let sites = before.sites.len();
-    let needed = (sites + 1).saturating_sub(holders_needed(before)?).max(1);
-    match found >= needed {
-        true => Ok(lying),
-        false => Err(PublishError::Unlisted {
-            found,
-            sites,
-            needed,
-            troubles: std::mem::take(&mut report.troubles),
+    };
+    let mut charters = proposal.before.clone();
+    charters
+        .push(proposal.next.clone(), proposal.digest())
+        .map_err(|rule| PublishError::Signatures(VerifyError::Succession(rule)))?;
+    // Asked again: two new sites may be one store under two addresses.
+    let shown = surroundings
+        .runtime
+        .block_on(read_plate(&archive.names, &charters, &*handle.site));
+    match shown.map_err(failed)? {
+        Plate::Of(found) if found != site.id => Err(PublishError::OtherPlate {
+            name: site.name.clone(),
+            found: found.to_hex(),
         }),
-    }
-}
-
-/// Copies what sites of the new charter lack, and counts.
-async fn bring_over(
-    archive: &Archive,
-    proposal: &Proposal,
-    lying: Lying,
-    needed: usize,
-    dry_run: bool,
-    report: &mut PublishReport,
-) -> Result<(), PublishError> {
-    // One store for each site: a second one with the same plate counts for nothing.
-    let mut seen = BTreeSet::new();
-    let ids = archive.sites.iter().map(|handle| handle.id);
-    let targets: Vec<usize> = ids
-        .enumerate()
-        .filter(|(_, id)| id.is_some_and(|id| proposal.next.site(id).is_some() && seen.insert(id)))
-        .map(|(at, _)| at)
-        .collect();
-    report.records = lying.len();
-    let work = stream::iter(lying).map(|(name, holders)| {
-        let targets = &targets;
-        async move {
-            let lacking: Vec<usize> = targets.iter().copied().filter(|at| !holders.contains(at)).collect();
-            let held = targets.len() - lacking.len();
-            if lacking.is_empty() || dry_run {
-                return (name, held, lacking.len(), Vec::new());
-            }
-            match copy(archive, &name, &holders, &lacking).await {
-                Copied::To(copied, troubles) => (name, held + copied, copied, troubles),
-                Copied::Unreachable(troubles) => (name, held, 0, troubles),
-                // A store may list what it likes.
-                Copied::NoRecord => (name, needed, 0, Vec::new()),
-            }
-        }
-    });
-    let mut work = std::pin::pin!(work.buffer_unordered(COPIES_AT_ONCE));
-    let (mut short, mut first) = (0, None);
-    while let Some((name, held, copied, troubles)) = work.next().await {
-        report.copied += copied;
-        report.troubles.extend(troubles);
-        if held + if dry_run { copied } else { 0 } < needed {
-            short += 1;
-            first.get_or_insert((name.to_string(), held));
-        }
-    }
-    match first {
-        None => Ok(()),
-        Some((name, found)) => Err(PublishError::Records {
-            count: short,
-            name,
-            found,
-            needed,
-            troubles: std::mem::take(&mut report.troubles),
-        }),
-    }
-}
-
-enum Copied {
-    /// To so many stores.
-    To(usize, Vec<SiteTrouble>),
-    /// No store that lists it gave it, and some did not answer.
-    Unreachable(Vec<SiteTrouble>),
-    /// All stores that list it gave other bytes than its name tells, or none.
-    NoRecord,
-}
-
-/// Copies one record to stores that lack it, from the first store whose bytes its name tells.
-async fn copy(archive: &Archive, name: &ObjectName, holders: &BTreeSet<usize>, lacking: &[usize]) -> Copied {
-    let mut troubles = Vec::new();
-    for holder in holders.iter().filter_map(|at| archive.sites.get(*at)) {
-        match holder.site.get(name, RECORD_BYTES_MAX as u64).await {
-            Ok(bytes) if name.tag() == Some(Tag::of(&bytes)) => {
-                let sites: Vec<SiteHandle> = lacking
-                    .iter()
-                    .filter_map(|at| archive.sites.get(*at))
-                    .cloned()
-                    .collect();
-                let published = publish(&sites, name, &bytes).await;
-                troubles.extend(published.troubles);
-                return Copied::To(published.sites.len(), troubles);
-            }
-            Ok(_) => {}
-            Err(error) if matches!(error.class(), Class::Missing | Class::TooLong) => {}
-            Err(error) => troubles.push(SiteTrouble {
-                site: holder.name.clone(),
-                error,
-            }),
-        }
-    }
-    match troubles.is_empty() {
-        true => Copied::NoRecord,
-        false => Copied::Unreachable(troubles),
+        Plate::Contradictory => Err(PublishError::Contradictory(site.name.clone())),
+        _ => surroundings
+            .runtime
+            .block_on(publish_at(handle, &name, &bytes))
+            .map_err(failed),
     }
 }
 

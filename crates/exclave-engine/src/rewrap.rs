@@ -114,13 +114,15 @@ pub fn rewrap(
             report.short.push(run);
             continue;
         };
-        let wrapped_for = surroundings.runtime.block_on(snapshots.keys.wrapped_for(run));
+        let lying = surroundings.runtime.block_on(snapshots.keys.envelopes(run));
         let present: BTreeSet<RecipientId> = set.keys.iter().map(RecipientKey::id).collect();
-        let ever: BTreeSet<RecipientId> = wrapped_for.keys().flatten().copied().collect();
+        let ever: BTreeSet<RecipientId> = lying.iter().flat_map(|lying| &lying.recipients).copied().collect();
         for recipient in ever.difference(&present) {
             *report.left_open.entry(*recipient).or_default() += 1;
         }
-        if wrapped_for.get(&present).is_some_and(|sites| *sites >= needed) {
+        let fitting = lying.into_iter().filter(|lying| lying.recipients == present);
+        let fitting = fitting.max_by_key(|lying| lying.sites.len());
+        if fitting.as_ref().is_some_and(|lying| lying.sites.len() >= needed) {
             report.current += 1;
             continue;
         }
@@ -128,10 +130,19 @@ pub fn rewrap(
         if dry_run {
             continue;
         }
-        let envelope = again(&opened, run, snapshots, set, surroundings)?;
-        let mut entropy = surroundings.entropy.entropy();
-        let bytes = Bytes::from(restorer.sign(&envelope, &mut *entropy)?.to_bytes());
-        let name = archive.names.run_object(run, RunObject::Envelope, Tag::of(&bytes));
+        // One that lies at too few sites is completed: each new one is one more for every reader to look at.
+        let (name, bytes) = match fitting {
+            Some(lying) => (lying.name, lying.bytes),
+            None => {
+                let envelope = again(&opened, run, snapshots, set, surroundings)?;
+                let mut entropy = surroundings.entropy.entropy();
+                let bytes = Bytes::from(restorer.sign(&envelope, &mut *entropy)?.to_bytes());
+                (
+                    archive.names.run_object(run, RunObject::Envelope, Tag::of(&bytes)),
+                    bytes,
+                )
+            }
+        };
         let published = surroundings.runtime.block_on(publish(&archive.sites, &name, &bytes));
         if published.count() < needed {
             report.short.push(run);

@@ -8,8 +8,8 @@
 //! several newest ones open (writers that did not see each other), the one that was complete last comes first, by their
 //! writers' clocks, and the others are named. Of a fork no side is taken unless a person names one (FORMAT.md section 14).
 
-mod keys;
-mod table;
+pub(crate) mod keys;
+pub(crate) mod table;
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 

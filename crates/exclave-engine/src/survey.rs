@@ -172,7 +172,7 @@ pub fn survey(archive: &Archive, surroundings: &Surroundings) -> Result<Survey, 
     surroundings.runtime.block_on(survey_async(archive))
 }
 
-async fn survey_async(archive: &Archive) -> Result<Survey, SurveyError> {
+pub(crate) async fn survey_async(archive: &Archive) -> Result<Survey, SurveyError> {
     let (listings, troubles) = archive
         .list_everywhere(&archive.names.heads_prefix(), HEADS_PER_SITE_MAX)
         .await;
@@ -304,6 +304,14 @@ enum Judged {
     Valid(RecordHash, Box<Head>),
     /// One that obeys a charter version that no site shows.
     Unknown(u32),
+}
+
+/// The hash of the head that an object is in its place, when it obeys a charter version that is known.
+pub(crate) fn judged_head(archive: &Archive, name: &ObjectName, bytes: &Bytes) -> Option<RecordHash> {
+    match verify_head(archive, name, bytes)? {
+        Judged::Valid(hash, _) => Some(hash),
+        Judged::Unknown(_) => None,
+    }
 }
 
 /// The head, when the object is one of this archive's in its place.

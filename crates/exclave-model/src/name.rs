@@ -190,7 +190,10 @@ pub enum RunObject {
 }
 
 impl RunObject {
-    const fn as_str(self) -> &'static str {
+    const ALL: [Self; 5] = [Self::Envelope, Self::Reuse, Self::Ledger, Self::Live, Self::Close];
+
+    /// The word in its name.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Envelope => "envelope",
             Self::Reuse => "reuse",
@@ -259,6 +262,18 @@ impl ArchiveNames {
     /// Something a run publishes.
     pub fn run_object(&self, run: RunId, object: RunObject, tag: Tag) -> ObjectName {
         self.name(format_args!("runs/{}/{}.{tag}", run.to_hex(), object.as_str()))
+    }
+
+    /// Takes the parts from the name of something that a run publishes about itself; `None` when it is none in its one
+    /// spelling.
+    pub fn read_run_object(&self, name: &ObjectName) -> Option<(RunId, RunObject, Tag)> {
+        let below = name.as_str().strip_prefix(self.runs_prefix().as_str())?;
+        let (run, file) = below.split_once('/')?;
+        let (word, _) = file.split_once('.')?;
+        let run = run.parse().ok()?;
+        let object = RunObject::ALL.into_iter().find(|object| object.as_str() == word)?;
+        let tag = name.tag()?;
+        (self.run_object(run, object, tag) == *name).then_some((run, object, tag))
     }
 
     /// All that a run publishes.

@@ -1,15 +1,18 @@
 //! Charters that follow each other: published, hidden, forked; writers that are revoked.
 
+use std::collections::BTreeSet;
+
 use exclave_model::{
-    CharterFile, Hosting, Member, MemberRole, Pace, Pin, Record as _, RecordHash, Revocation, SignedObject, Writer,
-    charter::Reason,
+    CharterFile, Hosting, LedgerPart, Member, MemberRole, ObjectName, Pace, Pin, Record as _, RecordHash, Revocation,
+    RunId, RunObject, SignedObject, Writer, charter::Reason, limit::RECORD_BYTES_MAX,
 };
 use exclave_plan::heads::Finding;
 use exclave_seal::{RecoveryIdentity, SigningKey};
-use exclave_site::{Fault, Operation, SimulatedSite, Steps, When};
+use exclave_site::{Fault, Operation, SimulatedSite, Site, Steps, When};
 
 use super::*;
 use crate::{
+    archive::charter_objects,
     grant::{self, GrantError, Granting},
     rewrap::{RewrapError, rewrap},
     snapshot::{Depth, Snapshots, Which},
@@ -29,14 +32,47 @@ fn commit(world: &mut World, number: u64) -> Forged {
 }
 
 fn published(world: &mut World, proposal: &Proposal) {
-    publish_charter(&world.archive, proposal, false, &world.surroundings).unwrap();
+    publish_charter(&world.archive, proposal, FOR_REAL, &world.surroundings).unwrap();
     world.reopen();
 }
+
+const FOR_REAL: Publishing = Publishing {
+    dry_run: false,
+    accept_loss: false,
+};
+
+const DRY: Publishing = Publishing {
+    dry_run: true,
+    ..FOR_REAL
+};
 
 fn newest_head(world: &World) -> RecordHash {
     let snapshots = world.snapshots(Depth::Newest);
     let which = Which::Newest { dataset: String::new() };
     snapshots.choose(&which).unwrap().info.head
+}
+
+fn restorer_of(key: &SigningKey) -> Member {
+    Member {
+        role: MemberRole::Restorer,
+        key: key.public().clone(),
+        classes: Vec::new(),
+    }
+}
+
+/// Places of the snapshots that an identity opens, and how many it doesn't.
+fn opened(world: &World, identity: &RecoveryIdentity) -> (Vec<u64>, usize) {
+    let survey = world.survey();
+    let snapshots = Snapshots::open(
+        &world.archive,
+        &survey,
+        identity,
+        Depth::All,
+        World::settings(),
+        &world.surroundings,
+    );
+    let seqs = snapshots.list().iter().map(|snapshot| snapshot.info.seq);
+    (seqs.collect(), snapshots.passed_over().len())
 }
 
 /// A new site that holds nothing.
@@ -175,7 +211,7 @@ fn two_versions_of_one_number_end_the_history_before_them() {
     let one = world.propose(&[&root], |next| next.nonce = [1; 16]);
     let other = world.propose(&[&root], |next| next.nonce = [2; 16]);
     published(&mut world, &one);
-    let refused = publish_charter(&world.archive, &other, false, &world.surroundings).unwrap_err();
+    let refused = publish_charter(&world.archive, &other, FOR_REAL, &world.surroundings).unwrap_err();
     assert!(matches!(refused, PublishError::Outdated { shown: 2 }), "{refused}");
     let bytes = other.object.to_bytes();
     let name = world.archive.names.charter(2, Tag::of(&bytes));
@@ -189,6 +225,87 @@ fn two_versions_of_one_number_end_the_history_before_them() {
     assert_eq!(world.snapshots(Depth::All).list().len(), 2);
     let findings = world.survey().charter_findings(&world.archive);
     assert!(findings[0].is_alarm());
+
+    // Who knows one of them, or one that follows it, takes its side; the fork is told all the same.
+    let mut later = one.before.clone();
+    later.push(one.next.clone(), one.digest()).unwrap();
+    let mut third = one.next.clone();
+    (third.version, third.previous) = (3, Some(one.digest()));
+    let third = root.sign(&third, &mut world.entropy).unwrap();
+    let name = world.archive.names.charter(3, Tag::of(&third.to_bytes()));
+    world.sites[0].disk().plant(&name, third.to_bytes().into());
+    for (known, version) in [(one.digest(), 3), (third.record_hash(), 3), (other.digest(), 2)] {
+        let stores = world
+            .sites
+            .iter()
+            .map(|site| -> (String, Arc<dyn Site>) { (String::new(), Arc::new(site.clone())) });
+        let opening = Archive::open_knowing(world.archive.anchor, stores.collect(), Some(known));
+        let (archive, _) = world.surroundings.runtime.block_on(opening).unwrap();
+        assert_eq!(archive.charter().version, version);
+        let taken = archive.fork.unwrap().taken.unwrap();
+        assert!(taken == if version == 3 { one.digest() } else { other.digest() });
+    }
+}
+
+#[test]
+fn no_version_is_published_before_the_one_that_it_follows() {
+    let mut world = world();
+    let root = signing_key(ROOT);
+    let second = world.propose(&[&root], |next| next.nonce = [1; 16]);
+    let mut before = second.before.clone();
+    before.push(second.next.clone(), second.digest()).unwrap();
+    let mut next = second.next.clone();
+    (next.version, next.previous) = (3, Some(second.digest()));
+    let object = root.sign(&next, &mut world.entropy).unwrap();
+    let third = Proposal {
+        before,
+        next,
+        object,
+        plates: Vec::new(),
+    };
+    let refused = publish_charter(&world.archive, &third, FOR_REAL, &world.surroundings).unwrap_err();
+    assert!(
+        matches!(refused, PublishError::Skips { shown: 1, missing: 2 }),
+        "{refused}"
+    );
+    published(&mut world, &second);
+    published(&mut world, &third);
+    assert_eq!(world.archive.charter().version, 3);
+}
+
+#[test]
+fn junk_among_charters_is_no_charter_and_costs_no_memory() {
+    let mut world = world();
+    let anchor = world.archive.anchor;
+    let signed = SignedObject::new(
+        vec![0xa5; 12 << 20],
+        signing_key(9)
+            .sign(world.archive.charter(), &mut world.entropy)
+            .unwrap()
+            .signatures()
+            .to_vec(),
+    );
+    let bytes = signed.to_bytes();
+    for number in 0..3 {
+        let name = world.archive.names.charter(number, Tag::of(&bytes));
+        world.sites[0].disk().plant(&name, bytes.clone().into());
+    }
+    // A charter of someone else's, under our prefix, is none of ours either.
+    let foreign = signing_key(9)
+        .sign(world.archive.charter(), &mut world.entropy)
+        .unwrap()
+        .to_bytes();
+    let name = world.archive.names.charter(7, Tag::of(&foreign));
+    world.sites[0].disk().plant(&name, foreign.into());
+    world.reopen();
+    assert_eq!((world.archive.anchor, world.archive.charter().version), (anchor, 1));
+    let names = world.archive.names;
+    let kept = world
+        .surroundings
+        .runtime
+        .block_on(charter_objects(&names, &world.sites[0]))
+        .unwrap();
+    assert_eq!(kept.len(), 1);
 }
 
 #[test]
@@ -201,7 +318,7 @@ fn both_quorums_of_roots_must_sign() {
     };
     for lone in [&root, &second] {
         let proposal = world.propose(&[lone], two);
-        let refused = publish_charter(&world.archive, &proposal, false, &world.surroundings).unwrap_err();
+        let refused = publish_charter(&world.archive, &proposal, FOR_REAL, &world.surroundings).unwrap_err();
         assert!(
             matches!(refused, PublishError::Signatures(VerifyError::Missing { .. })),
             "{refused}"
@@ -209,7 +326,7 @@ fn both_quorums_of_roots_must_sign() {
     }
     let stranger = signing_key(4);
     let proposal = world.propose(&[&root, &second, &stranger], two);
-    let refused = publish_charter(&world.archive, &proposal, false, &world.surroundings).unwrap_err();
+    let refused = publish_charter(&world.archive, &proposal, FOR_REAL, &world.surroundings).unwrap_err();
     assert!(
         matches!(refused, PublishError::Signatures(VerifyError::Stranger(_))),
         "{refused}"
@@ -217,13 +334,13 @@ fn both_quorums_of_roots_must_sign() {
     // A writer's key vouches for no charter.
     let writer = signing_key(WRITER);
     let proposal = world.propose(&[&root, &writer], |_| {});
-    assert!(publish_charter(&world.archive, &proposal, false, &world.surroundings).is_err());
+    assert!(publish_charter(&world.archive, &proposal, FOR_REAL, &world.surroundings).is_err());
     let proposal = world.propose(&[&root, &second], two);
     published(&mut world, &proposal);
     assert_eq!(world.archive.charter().roots.threshold, 2);
     // From now on one alone is too few, also for what changes nothing.
     let proposal = world.propose(&[&root], |_| {});
-    assert!(publish_charter(&world.archive, &proposal, false, &world.surroundings).is_err());
+    assert!(publish_charter(&world.archive, &proposal, FOR_REAL, &world.surroundings).is_err());
 }
 
 #[test]
@@ -231,38 +348,22 @@ fn a_new_site_has_every_small_record_before_the_charter_names_it() {
     let mut world = world();
     let root = signing_key(ROOT);
     let record = new_site(&mut world, "s3", 40);
-    // Junk that a hostile store lists blocks nothing.
-    let junk = world
-        .archive
-        .names
-        .heads_prefix()
-        .join("00/11/22.0011223344556677")
-        .unwrap();
-    world.sites[0].disk().plant(&junk, vec![1, 2, 3].into());
-    // A grant is a small record too, wherever it lies.
-    let grant = world.archive.names.grant(Tag::of(b"a grant"));
-    world.sites[1].disk().plant(&grant, b"a grant".to_vec().into());
     let added = record.clone();
     let mut proposal = world.propose(&[&root], move |next| next.sites.push(added));
-    let dry = publish_charter(&world.archive, &proposal, true, &world.surroundings).unwrap();
+    let dry = publish_charter(&world.archive, &proposal, DRY, &world.surroundings).unwrap();
     assert!(world.sites[3].disk().objects().is_empty(), "a dry run writes nothing");
     // Without a plate nobody would know which site it is.
     let plates = std::mem::take(&mut proposal.plates);
-    let refused = publish_charter(&world.archive, &proposal, false, &world.surroundings).unwrap_err();
+    let refused = publish_charter(&world.archive, &proposal, FOR_REAL, &world.surroundings).unwrap_err();
     assert!(matches!(refused, PublishError::NoPlate(name) if name == "s3"));
     proposal.plates = plates;
-    let report = publish_charter(&world.archive, &proposal, false, &world.surroundings).unwrap();
+    let report = publish_charter(&world.archive, &proposal, FOR_REAL, &world.surroundings).unwrap();
     assert_eq!(
         (report.plates.as_slice(), report.holders.len()),
         (&["s3".to_owned()][..], 4)
     );
-    assert!(
-        dry.copied > report.copied && report.copied > 0,
-        "{} {}",
-        dry.copied,
-        report.copied
-    );
-    assert!(world.sites.iter().all(|site| site.disk().read(&grant).is_some()));
+    assert_eq!((dry.copied, dry.junk), (report.copied, 0));
+    assert_eq!(report.copied, report.records);
     // Small records alone: s3 and one old site are all a reader has; the shards of two are needed to restore.
     let newest = newest_head(&world);
     world.reopen();
@@ -282,6 +383,114 @@ fn a_new_site_has_every_small_record_before_the_charter_names_it() {
             .iter()
             .all(|finding| !matches!(finding, Finding::Fork { .. }))
     );
+}
+
+#[test]
+fn records_are_brought_over_and_junk_is_not() {
+    let mut world = world();
+    let root = signing_key(ROOT);
+    let restorer = signing_key(5);
+    let member = restorer_of(&restorer);
+    let proposal = world.propose(&[&root], move |next| next.members = Some(vec![member]));
+    published(&mut world, &proposal);
+    let ally = RecoveryIdentity::generate(&mut world.entropy).unwrap();
+    let snapshots = world.snapshots(Depth::All);
+    let granting = Granting {
+        snapshots: snapshots.list().iter().take(1).collect(),
+        recipient: ally.public().clone(),
+        until: None,
+    };
+    let granted = grant::give(&snapshots, &granting, &restorer, false, &world.surroundings).unwrap();
+    let given = world.archive.names.grant(Tag::of(&granted.object));
+    drop(snapshots);
+    world.sites[0].disk().remove(&given);
+    world.sites[2].disk().remove(&given);
+
+    // What a hostile store lists, each under the name that its bytes give it: whatever can be told, is not carried on.
+    let names = world.archive.names;
+    let survey = world.survey();
+    let head = &survey.found.values().next().unwrap().head;
+    let (run, chain) = (head.run, (head.writer, head.incarnation));
+    let objects = world.sites[1].disk().objects();
+    let part = objects.iter().find(|(name, _)| name.as_str().contains("/ledger."));
+    let mut part = LedgerPart::from_bytes(&part.unwrap().1).unwrap();
+    part.part = 99;
+    let part = part.to_bytes().unwrap();
+    let thief = signing_key(9);
+    let forged_head = thief.sign(head, &mut world.entropy).unwrap().to_bytes();
+    let forged_charter = thief
+        .sign(world.archive.charter(), &mut world.entropy)
+        .unwrap()
+        .to_bytes();
+    let forged_grant = thief.sign(&granted.grant, &mut world.entropy).unwrap().to_bytes();
+    let noise = noise(77, 3000);
+    let tag = Tag::of(&noise);
+    let mut junk = vec![
+        (names.run_object(run, RunObject::Ledger, Tag::of(&part)), part),
+        (names.head(chain.0, chain.1, 0, Tag::of(&forged_head)), forged_head),
+        (names.charter(2, Tag::of(&forged_charter)), forged_charter),
+        (names.grant(Tag::of(&forged_grant)), forged_grant),
+        (names.grant(tag), noise.clone()),
+        (
+            names.run_object(RunId::from_bytes([7; 16]), RunObject::Envelope, tag),
+            noise.clone(),
+        ),
+        (names.runs_prefix().join("x/y.0011223344556677").unwrap(), vec![1, 2, 3]),
+    ];
+    for object in [RunObject::Envelope, RunObject::Reuse, RunObject::Close, RunObject::Live] {
+        junk.push((names.run_object(run, object, tag), noise.clone()));
+    }
+    for (name, bytes) in &junk {
+        world.sites[0].disk().plant(name, bytes.clone().into());
+    }
+    let record = new_site(&mut world, "s3", 40);
+    let proposal = world.propose(&[&root], move |next| next.sites.push(record));
+    let report = publish_charter(&world.archive, &proposal, FOR_REAL, &world.surroundings).unwrap();
+    assert_eq!(report.junk, junk.len());
+    for (name, _) in &junk {
+        let holders = world
+            .sites
+            .iter()
+            .filter(|site| site.disk().read(name).is_some())
+            .count();
+        assert_eq!(holders, 1, "{name} was carried on");
+    }
+    assert!(world.sites.iter().all(|site| site.disk().read(&given).is_some()));
+}
+
+#[test]
+fn dropped_sites_must_leave_enough_shards() {
+    let mut world = world();
+    let root = signing_key(ROOT);
+    let records: Vec<SiteRecord> = [("s3", 40), ("s4", 41)]
+        .map(|(name, id)| new_site(&mut world, name, id))
+        .into();
+    // 2+1 over three sites: of two dropped ones, one shard is left of each stripe.
+    let dropping = |world: &mut World, count: usize| {
+        let records = records.clone();
+        world.propose(&[&root], move |next| {
+            next.sites.drain(..count);
+            next.sites.extend(records);
+        })
+    };
+    let proposal = dropping(&mut world, 2);
+    let dry = publish_charter(&world.archive, &proposal, DRY, &world.surroundings).unwrap();
+    assert!(dry.unrestorable > 0);
+    let refused = publish_charter(&world.archive, &proposal, FOR_REAL, &world.surroundings).unwrap_err();
+    assert!(
+        matches!(refused, PublishError::Unrestorable { stripes } if stripes == dry.unrestorable),
+        "{refused}"
+    );
+    let proposal = dropping(&mut world, 1);
+    let dry = publish_charter(&world.archive, &proposal, DRY, &world.surroundings).unwrap();
+    assert_eq!(dry.unrestorable, 0);
+    let proposal = dropping(&mut world, 2);
+    let lost = Publishing {
+        accept_loss: true,
+        ..FOR_REAL
+    };
+    let report = publish_charter(&world.archive, &proposal, lost, &world.surroundings).unwrap();
+    assert!(report.unrestorable > 0);
 }
 
 #[test]
@@ -305,7 +514,7 @@ fn too_few_sites_refuse_and_the_next_try_goes_on() {
         world.sites[2].disk().remove(name);
     }
     world.sites[2].inflict(writes(), Fault::Deny);
-    let refused = publish_charter(&world.archive, &proposal, false, &world.surroundings).unwrap_err();
+    let refused = publish_charter(&world.archive, &proposal, FOR_REAL, &world.surroundings).unwrap_err();
     assert!(
         matches!(
             refused,
@@ -325,7 +534,7 @@ fn too_few_sites_refuse_and_the_next_try_goes_on() {
     published(&mut world, &proposal);
     assert_eq!(world.archive.charter().version, 2);
     // Once more is no harm.
-    let again = publish_charter(&world.archive, &proposal, false, &world.surroundings).unwrap();
+    let again = publish_charter(&world.archive, &proposal, FOR_REAL, &world.surroundings).unwrap();
     assert_eq!((again.copied, again.plates.len()), (0, 0));
 }
 
@@ -369,11 +578,7 @@ fn who_joins_opens_what_came_before_once_it_is_wrapped_for_him() {
     let root = signing_key(ROOT);
     let (restorer, stranger) = (signing_key(5), signing_key(6));
     let joiner = RecoveryIdentity::generate(&mut world.entropy).unwrap();
-    let member = Member {
-        role: MemberRole::Restorer,
-        key: restorer.public().clone(),
-        classes: Vec::new(),
-    };
+    let member = restorer_of(&restorer);
     let joins = joiner.public().clone();
     let proposal = world.propose(&[&root], move |next| {
         next.members = Some(vec![member]);
@@ -381,17 +586,8 @@ fn who_joins_opens_what_came_before_once_it_is_wrapped_for_him() {
     });
     published(&mut world, &proposal);
     let opens = |world: &World, identity: &RecoveryIdentity| {
-        let survey = world.survey();
-        let settings = World::settings();
-        let snapshots = Snapshots::open(
-            &world.archive,
-            &survey,
-            identity,
-            Depth::All,
-            settings,
-            &world.surroundings,
-        );
-        (snapshots.list().len(), snapshots.passed_over().len())
+        let (seqs, passed_over) = opened(world, identity);
+        (seqs.len(), passed_over)
     };
     assert_eq!(opens(&world, &joiner), (0, 2));
     let run = |world: &World, key: &SigningKey, dry_run| {
@@ -414,6 +610,47 @@ fn who_joins_opens_what_came_before_once_it_is_wrapped_for_him() {
     let again = run(&world, &restorer, false).unwrap();
     assert_eq!((again.wrapped, again.current), (0, 2));
     assert!(again.left_open.is_empty());
+
+    // Whoever may put, buries them under others, and one site loses them: they are found, and completed as they are.
+    let envelopes = |world: &World| -> BTreeSet<ObjectName> {
+        let objects = world.sites.iter().flat_map(|site| site.disk().objects());
+        let names = objects.map(|(name, _)| name);
+        names.filter(|name| name.as_str().contains("/envelope.")).collect()
+    };
+    let all = envelopes(&world);
+    assert_eq!(all.len(), 4);
+    let runs: BTreeSet<RunId> = all
+        .iter()
+        .filter_map(|name| Some(world.archive.names.read_run_object(name)?.0))
+        .collect();
+    let new: Vec<ObjectName> = all
+        .iter()
+        .filter(|name| world.sites[2].disk().read(name).is_none())
+        .cloned()
+        .collect();
+    assert_eq!((runs.len(), new.len()), (2, 2));
+    for name in &new {
+        world.sites[1].disk().remove(name);
+    }
+    for (run, number) in runs
+        .iter()
+        .flat_map(|run| (0..100u64).map(move |number| (*run, number)))
+    {
+        let bytes = noise(number, 100);
+        let name = world
+            .archive
+            .names
+            .run_object(run, RunObject::Envelope, Tag::of(&bytes));
+        for site in &world.sites {
+            site.disk().plant(&name, bytes.clone().into());
+        }
+    }
+    assert_eq!(opens(&world, &joiner), (2, 0));
+    let junk = envelopes(&world).len();
+    let again = run(&world, &restorer, false).unwrap();
+    assert_eq!((again.wrapped, again.short.len()), (2, 0));
+    assert_eq!(envelopes(&world).len(), junk, "the same envelopes, not new ones");
+    assert_eq!(run(&world, &restorer, false).unwrap().current, 2);
 
     // The first identity leaves: the epoch ends, and what was wrapped for it stays open to it.
     world.sites[2].calm();
@@ -438,28 +675,12 @@ fn a_grant_opens_what_was_meant_and_says_what_else() {
     let mut world = world();
     let root = signing_key(ROOT);
     let restorer = signing_key(5);
-    let member = Member {
-        role: MemberRole::Restorer,
-        key: restorer.public().clone(),
-        classes: Vec::new(),
-    };
+    let member = restorer_of(&restorer);
     let proposal = world.propose(&[&root], move |next| next.members = Some(vec![member]));
     published(&mut world, &proposal);
     let ally = RecoveryIdentity::generate(&mut world.entropy).unwrap();
     let other = RecoveryIdentity::generate(&mut world.entropy).unwrap();
-    let opens = |world: &World, identity: &RecoveryIdentity| -> Vec<u64> {
-        let survey = world.survey();
-        let settings = World::settings();
-        let snapshots = Snapshots::open(
-            &world.archive,
-            &survey,
-            identity,
-            Depth::All,
-            settings,
-            &world.surroundings,
-        );
-        snapshots.list().iter().map(|snapshot| snapshot.info.seq).collect()
-    };
+    let opens = |world: &World, identity: &RecoveryIdentity| opened(world, identity).0;
     let give = |world: &World, seq: u64, key: &SigningKey, dry_run| {
         let snapshots = world.snapshots(Depth::All);
         let meant = snapshots

@@ -8,9 +8,10 @@ use std::{
 use bytes::Bytes;
 use exclave_model::{
     Commitment, DatasetId, Envelope, Grant, Incarnation, KeyId, ObjectName, RecipientId, Record as _, RunId,
-    SignedObject, StripeContext, limit::ENVELOPE_BYTES_MAX,
+    SignedObject, SiteId, StripeContext, limit::ENVELOPE_BYTES_MAX,
 };
 use exclave_seal::{EnvelopeError, RecoveryIdentity, RunKey, sealed_box::open_label, verify_one};
+use futures::future::join_all;
 
 use crate::{
     archive::Archive,
@@ -23,9 +24,6 @@ use crate::{
 
 /// Objects of one run that are listed: its ledger parts, each of thousands of stripes, and a few more.
 const RUN_OBJECTS_MAX: usize = 100_000;
-
-/// Envelopes of one run that are looked at per site; a run has one, and perhaps a few re-wraps.
-const ENVELOPES_MAX: usize = 32;
 
 /// Why a run's key can't be had.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -184,7 +182,8 @@ impl<'a> Keyring<'a> {
             .map(|entry| &entry.name)
             .filter(|name| is_envelope(name));
         let mut last = None;
-        for name in names.take(ENVELOPES_MAX) {
+        // All that are listed, whatever their number: who may put could bury the good one under others.
+        for name in names {
             let opened = match self.book.get(site, name, ENVELOPE_BYTES_MAX as u64).await {
                 Ok(bytes) => self.unwrap(run, &bytes),
                 Err(problem) => Err(EnvelopeProblem::Site(problem)),
@@ -201,7 +200,7 @@ impl<'a> Keyring<'a> {
     }
 
     fn unwrap(&self, run: RunId, bytes: &Bytes) -> Result<OpenedRun, EnvelopeProblem> {
-        let (writer, envelope) = self.verify(run, bytes)?;
+        let (writer, envelope) = verify_envelope(&self.archive, run, bytes)?;
         let key = match self.identity.unwrap(&envelope) {
             Err(EnvelopeError::NotForUs(us)) => self.granted(&envelope).unwrap_or(Err(EnvelopeError::NotForUs(us))),
             unwrapped => unwrapped,
@@ -226,60 +225,75 @@ impl<'a> Keyring<'a> {
             .map(|granted| self.identity.unwrap_granted(&envelope.anchor, granted))
     }
 
-    /// The envelope, when the charter version that it obeys allows it, and who signed it.
-    fn verify(&self, run: RunId, bytes: &Bytes) -> Result<(KeyId, Envelope), EnvelopeProblem> {
-        let unsigned = |_| EnvelopeProblem::Signature;
-        let object = SignedObject::from_bytes(bytes, ENVELOPE_BYTES_MAX).map_err(unsigned)?;
-        // Which version it obeys is read before the signature is checked, and used for nothing but finding the key.
-        let claimed = Envelope::from_bytes(object.record_bytes())
-            .map_err(unsigned)?
-            .charter_version;
-        let charters = &self.archive.charters;
-        let charter = charters.version(claimed).ok_or(EnvelopeProblem::Charter(claimed))?;
-        let signer = object.signatures().first().ok_or(EnvelopeProblem::Signature)?.key;
-        let key = charters.key(signer, claimed).ok_or(EnvelopeProblem::Signature)?;
-        let envelope = verify_one::<Envelope>(&object, key).map_err(|_| EnvelopeProblem::Signature)?;
-        let place = envelope.check_place(self.archive.anchor, run);
-        let allowed = place.and_then(|()| envelope.check_charter(charter, signer));
-        allowed.map_err(|rule| match rule.kind {
-            "bad-stanzas" => EnvelopeProblem::Recipients,
-            "unknown-signer" => EnvelopeProblem::Signature,
-            _ => EnvelopeProblem::Foreign,
-        })?;
-        Ok((signer, envelope))
-    }
-
-    /// For whom each valid envelope of a run is wrapped, and at how many sites it lies.
-    pub(crate) async fn wrapped_for(&self, run: RunId) -> BTreeMap<BTreeSet<RecipientId>, usize> {
+    /// The valid envelopes of a run, and which sites give them.
+    pub(crate) async fn envelopes(&self, run: RunId) -> Vec<Lying> {
         let prefix = self.archive.names.run_prefix(run);
         let (listings, _) = self.archive.list_everywhere(&prefix, RUN_OBJECTS_MAX).await;
-        let mut lying: BTreeMap<&ObjectName, Vec<usize>> = BTreeMap::new();
-        for (site, listing) in &listings {
+        let given = listings.iter().map(|(site, listing)| async move {
+            let mut given = Vec::new();
             for entry in listing.entries.iter().filter(|entry| is_envelope(&entry.name)) {
-                lying.entry(&entry.name).or_default().push(*site);
-            }
-        }
-        let mut found: BTreeMap<BTreeSet<RecipientId>, usize> = BTreeMap::new();
-        for (name, sites) in lying.into_iter().take(ENVELOPES_MAX) {
-            let mut read = None;
-            for site in &sites {
-                let got = self.book.get(*site, name, ENVELOPE_BYTES_MAX as u64).await;
-                read = got.ok().and_then(|bytes| self.verify(run, &bytes).ok());
-                if read.is_some() {
-                    break;
+                let got = self.book.get(*site, &entry.name, ENVELOPE_BYTES_MAX as u64).await;
+                let Ok(bytes) = got else { continue };
+                if let Ok((_, envelope)) = verify_envelope(&self.archive, run, &bytes) {
+                    given.push((entry.name.clone(), bytes, envelope));
                 }
             }
-            if let Some((_, envelope)) = read {
-                let recipients = envelope.stanzas.iter().map(|stanza| stanza.recipient).collect();
-                let ids = sites.iter().filter_map(|site| self.archive.sites.get(*site)?.id);
-                let most = found.entry(recipients).or_default();
-                *most = ids.collect::<BTreeSet<_>>().len().max(*most);
+            (*site, given)
+        });
+        let mut found: BTreeMap<ObjectName, Lying> = BTreeMap::new();
+        for (site, given) in join_all(given).await {
+            let id = self.archive.sites.get(site).and_then(|handle| handle.id);
+            for (name, bytes, envelope) in given {
+                let lying = found.entry(name.clone()).or_insert_with(|| Lying {
+                    recipients: envelope.stanzas.iter().map(|stanza| stanza.recipient).collect(),
+                    name,
+                    bytes,
+                    sites: BTreeSet::new(),
+                });
+                lying.sites.extend(id);
             }
         }
-        found
+        found.into_values().collect()
     }
+}
+
+/// A valid envelope, as the sites give it.
+pub(crate) struct Lying {
+    /// For whom it is wrapped.
+    pub(crate) recipients: BTreeSet<RecipientId>,
+    pub(crate) name: ObjectName,
+    pub(crate) bytes: Bytes,
+    /// Sites that gave it.
+    pub(crate) sites: BTreeSet<SiteId>,
 }
 
 fn is_envelope(name: &ObjectName) -> bool {
     name.file_name().starts_with("envelope.")
+}
+
+/// The envelope, when the charter version that it obeys allows it, and who signed it.
+pub(crate) fn verify_envelope(
+    archive: &Archive,
+    run: RunId,
+    bytes: &Bytes,
+) -> Result<(KeyId, Envelope), EnvelopeProblem> {
+    let unsigned = |_| EnvelopeProblem::Signature;
+    let object = SignedObject::from_bytes(bytes, ENVELOPE_BYTES_MAX).map_err(unsigned)?;
+    // Which version it obeys is read before the signature is checked, and used for nothing but finding the key.
+    let claimed = Envelope::from_bytes(object.record_bytes())
+        .map_err(unsigned)?
+        .charter_version;
+    let charters = &archive.charters;
+    let charter = charters.version(claimed).ok_or(EnvelopeProblem::Charter(claimed))?;
+    let signer = object.signatures().first().ok_or(EnvelopeProblem::Signature)?.key;
+    let key = charters.key(signer, claimed).ok_or(EnvelopeProblem::Signature)?;
+    let envelope = verify_one::<Envelope>(&object, key).map_err(|_| EnvelopeProblem::Signature)?;
+    let place = envelope.check_place(archive.anchor, run);
+    let allowed = place.and_then(|()| envelope.check_charter(charter, signer));
+    allowed.map_err(|rule| match rule.kind {
+        "bad-stanzas" => EnvelopeProblem::Recipients,
+        "unknown-signer" => EnvelopeProblem::Signature,
+        _ => EnvelopeProblem::Foreign,
+    })?;
+    Ok((signer, envelope))
 }

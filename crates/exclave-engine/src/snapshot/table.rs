@@ -101,8 +101,14 @@ impl TableReader {
         Ok(table)
     }
 
+    /// The pages that heads name, each with a run under which it may lie.
+    pub(crate) fn pages(&self) -> Vec<(RecordHash, RunId)> {
+        let homes = self.homes.iter();
+        homes.filter_map(|(page, runs)| Some((*page, *runs.first()?))).collect()
+    }
+
     /// A page lies under the run of the first head that names it, most often this one.
-    async fn page(&self, own: RunId, hash: RecordHash) -> Result<RunPage, TableError> {
+    pub(crate) async fn page(&self, own: RunId, hash: RecordHash) -> Result<RunPage, TableError> {
         let others = self.homes.get(&hash).into_iter().flatten().copied();
         let homes = std::iter::once(own).chain(others.filter(|run| *run != own));
         let mut missing = None;
