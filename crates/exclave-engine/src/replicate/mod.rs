@@ -135,6 +135,7 @@ pub fn replicate(
         .collect();
     notes.extend(recovered.dead.iter().map(|dead| (dead.note.run, dead.note.clone())));
     let debts = pay_debts(archive, catalog, &notes, surroundings)?;
+    notes.retain(|_, note| terms.can_be_met(note, archive));
     let run = begin(
         archive,
         state,
@@ -205,6 +206,19 @@ impl Terms {
             policy,
             quorums,
             recipients,
+        })
+    }
+
+    /// Whether a commit that refers to a run can be met: its layouts still have enough sites in the charter. A run that
+    /// lies at sites that the charter dropped is not referred to, and what it holds is sent anew.
+    fn can_be_met(&self, note: &RunNote, archive: &Archive) -> bool {
+        let needed = self.quorums.heads().max(self.quorums.shards_at_commit());
+        note.layouts.iter().all(|layout| {
+            let kept = layout
+                .sites
+                .iter()
+                .filter(|site| archive.charter().site(**site).is_some());
+            kept.count() >= usize::from(needed)
         })
     }
 
