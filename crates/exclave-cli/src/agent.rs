@@ -4,7 +4,7 @@ use std::{io, path::Path, sync::Arc};
 
 use exclave_catalog::{Catalog, CatalogError};
 use exclave_engine::{AgentState, Archive, ArchiveError, StateError, archive::SiteTrouble, watch::SiteWatch};
-use exclave_model::{Anchor, charter::Reason};
+use exclave_model::{Anchor, Charters, RecordHash, charter::Reason};
 use exclave_site::{
     Scheme, Site,
     layer::retrying::{Patience, Retrying},
@@ -54,8 +54,10 @@ impl Agent {
             .into_iter()
             .map(|site| (site.config.name.clone(), patient(site)))
             .collect();
-        let (archive, troubles) = open_archive(anchor, stores, edge)?;
-        see_charters(&state, &archive)?;
+        let seen = state.seen_charter().map_err(unremembered)?;
+        let (archive, troubles) = open_archive(anchor, stores, seen, edge)?;
+        refuse_disputed(&archive)?;
+        see_charters(&state, &archive.charters)?;
         let catalog = open_catalog(&state.catalog_path())?;
         edge.block_on(async {
             // The epoch keeps a thief's runs out of new snapshots; the catalog doesn't offer them either.
@@ -105,45 +107,60 @@ pub fn open_state(config: &Config, environment: &Environment) -> Result<AgentSta
     })
 }
 
-/// Refuses to work under a charter that is disputed, or older than one that this agent has seen.
-fn see_charters(state: &AgentState, archive: &Archive) -> Result<(), Trouble> {
-    if let Some(fork) = &archive.fork {
-        return Err(Trouble::new(Exit::Refused, "the archive's charter is disputed")
-            .hint("both are signed by enough roots: the owner has to say which one counts, and that nobody stole root keys")
-            .source(fork.clone()));
+/// Refuses to work under a charter that is disputed.
+pub fn refuse_disputed(archive: &Archive) -> Result<(), Trouble> {
+    match archive.fork.as_ref().filter(|fork| fork.taken.is_none()) {
+        None => Ok(()),
+        Some(fork) => Err(Trouble::new(Exit::Refused, "the archive's charter is disputed")
+            .hint(
+                "both are signed by enough roots: the owner has to say which one counts (commands that read take \
+                 --charter DIGEST), and that nobody stole root keys",
+            )
+            .source(fork.clone())),
     }
-    state.see_charters(&archive.charters).map_err(|error| match &error {
+}
+
+/// Refuses to work under a charter that is older than one that this agent has seen; remembers a newer one.
+pub fn see_charters(state: &AgentState, charters: &Charters) -> Result<(), Trouble> {
+    state.see_charters(charters).map_err(|error| match &error {
         StateError::OlderCharter { .. } => Trouble::new(Exit::Refused, "the sites hide the archive's newest charter")
             .hint(
                 "reach more of the sites, or publish that charter again; only if it never was published, remove `charter` \
                  from the state directory",
             )
             .source(error),
-        _ => Trouble::failed("the newest charter can't be remembered").source(error),
+        _ => unremembered(error),
     })
 }
 
-/// Finds the archive's charter at any of the sites.
+/// What is remembered of the charter can't be used.
+pub fn unremembered(error: StateError) -> Trouble {
+    Trouble::failed("the newest charter can't be remembered").source(error)
+}
+
+/// Finds the archive's charter at any of the sites; `known` is a version that the caller knows, and settles a fork.
 pub fn open_archive(
     anchor: Anchor,
     stores: Vec<(String, Arc<dyn Site>)>,
+    known: Option<RecordHash>,
     edge: &Edge,
 ) -> Result<(Archive, Vec<SiteTrouble>), Trouble> {
-    edge.block_on(Archive::open(anchor, stores)).map_err(|error| {
-        let ArchiveError::NoCharter { troubles, .. } = &error;
-        let said = troubles.iter().map(|trouble| format!("\n  {trouble}"));
-        let trouble = Trouble::failed(format!("archive {anchor} can't be opened"));
-        let trouble = match troubles.iter().find_map(|trouble| sites::hint(&trouble.error)) {
-            Some(hint) => trouble.hint(hint),
-            None => trouble.hint("are these the archive's sites, and is it the right identity?"),
-        };
-        let said: String = said.collect();
-        if said.is_empty() {
-            trouble.source(error)
-        } else {
-            trouble.source(io::Error::other(format!("{error}: {}", said.trim())))
-        }
-    })
+    edge.block_on(Archive::open_knowing(anchor, stores, known))
+        .map_err(|error| {
+            let ArchiveError::NoCharter { troubles, .. } = &error;
+            let said = troubles.iter().map(|trouble| format!("\n  {trouble}"));
+            let trouble = Trouble::failed(format!("archive {anchor} can't be opened"));
+            let trouble = match troubles.iter().find_map(|trouble| sites::hint(&trouble.error)) {
+                Some(hint) => trouble.hint(hint),
+                None => trouble.hint("are these the archive's sites, and is it the right identity?"),
+            };
+            let said: String = said.collect();
+            if said.is_empty() {
+                trouble.source(error)
+            } else {
+                trouble.source(io::Error::other(format!("{error}: {}", said.trim())))
+            }
+        })
 }
 
 /// Puts retries around a site on the network. A directory that fails once fails again.

@@ -3,11 +3,18 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
+use exclave_model::Role;
+use exclave_seal::SigningKey;
 
-use crate::{command, exit::Exit, keys::PassphraseSource};
+use crate::{
+    command,
+    error::Trouble,
+    exit::Exit,
+    keys::{self, PassphraseSource},
+};
 
 /// Ends the first page of help.
-const EXAMPLE: &str = "\
+pub const EXAMPLE: &str = "\
 Example: three stores, any two restore
   exclave key generate --out recovery.key
   exclave init --recovery recovery.key \\
@@ -126,6 +133,30 @@ impl IdentityArguments {
     /// True when the command line names nothing that opens.
     pub fn is_empty(&self) -> bool {
         self.identity.is_none() && self.share.is_empty()
+    }
+}
+
+/// The key that gives run keys away.
+#[derive(Debug, Clone, Args)]
+pub struct RestorerArguments {
+    /// The restorer's key, which signs; the charter names it as a member
+    #[arg(long, value_name = "FILE")]
+    restorer: PathBuf,
+    /// Read the restorer's passphrase from the first line of FILE, when it isn't that of the identity
+    #[arg(long, value_name = "FILE")]
+    restorer_passphrase_file: Option<PathBuf>,
+}
+
+impl RestorerArguments {
+    /// Opens the key; `otherwise` says where its passphrase comes from when it has no file of its own.
+    pub fn open(&self, otherwise: PassphraseSource, world: &command::World) -> Result<SigningKey, Trouble> {
+        let source = match &self.restorer_passphrase_file {
+            Some(file) => PassphraseSource {
+                file: Some(file.clone()),
+            },
+            None => otherwise,
+        };
+        keys::open_signing(&self.restorer, Role::Restorer, &source, &world.environment)
     }
 }
 

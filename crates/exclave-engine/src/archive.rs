@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use exclave_model::{
-    Anchor, ArchiveNames, Charter, Charters, ObjectName, RecordHash, SignedObject, SiteId, SiteRecord,
-    limit::RECORD_BYTES_MAX,
+    Anchor, ArchiveNames, Charter, Charters, ObjectName, Record as _, RecordHash, SignedObject, SiteId, SiteRecord,
+    Tag, limit::RECORD_BYTES_MAX,
 };
 use exclave_seal::{verify_charter, verify_next_charter};
 use exclave_site::{Class as FailureClass, Site, SiteError};
@@ -23,6 +23,10 @@ use crate::plate::{Plate, read_plate};
 
 /// Most charters and plates that are looked at per site; more are a sign of a store that isn't ours.
 pub(crate) const SMALL_LISTING_MAX: usize = 1000;
+
+/// Bytes of charters that are kept of one site: a hundred versions of a large state's. A hostile one can fill it, and
+/// hides nothing that another shows.
+const CHARTER_BYTES_PER_SITE_MAX: usize = 2 * RECORD_BYTES_MAX;
 
 /// One site of an archive.
 #[derive(Debug, Clone)]
@@ -75,6 +79,8 @@ pub struct CharterFork {
     pub version: u32,
     /// Their hashes, ascending.
     pub hashes: Vec<RecordHash>,
+    /// The one that was taken, since the reader knew it; `None` when history ends before them.
+    pub taken: Option<RecordHash>,
 }
 
 fn listed(hashes: &[RecordHash]) -> String {
@@ -114,6 +120,16 @@ impl Archive {
         anchor: Anchor,
         stores: Vec<(String, Arc<dyn Site>)>,
     ) -> Result<(Self, Vec<SiteTrouble>), ArchiveError> {
+        Self::open_knowing(anchor, stores, None).await
+    }
+
+    /// The same, for one who knows a version of the charter by its hash: where two were signed, the side on which it
+    /// lies is taken.
+    pub async fn open_knowing(
+        anchor: Anchor,
+        stores: Vec<(String, Arc<dyn Site>)>,
+        known: Option<RecordHash>,
+    ) -> Result<(Self, Vec<SiteTrouble>), ArchiveError> {
         let names = ArchiveNames::new(anchor);
         let mut troubles = Vec::new();
         let mut objects = BTreeMap::new();
@@ -128,7 +144,7 @@ impl Archive {
                 }),
             }
         }
-        let Some((charters, fork)) = history(anchor, &objects.into_values().collect::<Vec<_>>()) else {
+        let Some((charters, fork)) = history(anchor, &objects.into_values().collect::<Vec<_>>(), known) else {
             return Err(ArchiveError::NoCharter {
                 anchor,
                 answered: asked - troubles.len(),
@@ -253,14 +269,33 @@ pub(crate) async fn charter_objects(
     site: &dyn Site,
 ) -> Result<Vec<(RecordHash, SignedObject)>, SiteError> {
     let listing = site.list(&names.charter_prefix(), SMALL_LISTING_MAX).await?;
-    let mut objects = Vec::new();
+    let (mut objects, mut budget) = (Vec::new(), CHARTER_BYTES_PER_SITE_MAX);
     for entry in listing.entries {
-        let bytes = site.get(&entry.name, RECORD_BYTES_MAX as u64).await?;
-        if let Ok(object) = SignedObject::from_bytes(&bytes, RECORD_BYTES_MAX) {
+        if budget == 0 {
+            break;
+        }
+        let bytes = match site.get(&entry.name, RECORD_BYTES_MAX.min(budget) as u64).await {
+            Ok(bytes) => bytes,
+            Err(error) if matches!(error.class(), FailureClass::Missing | FailureClass::TooLong) => continue,
+            Err(error) => return Err(error),
+        };
+        if let Some(object) = charter_object(names, &entry.name, &bytes) {
+            // What is kept counts; what is dropped at once does not.
+            budget -= bytes.len();
             objects.push((RecordHash::of(&bytes), object));
         }
     }
     Ok(objects)
+}
+
+/// An object that may be a version of this archive's charter: it has the name that its bytes give it, and the first one
+/// is the anchor's.
+fn charter_object(names: &ArchiveNames, name: &ObjectName, bytes: &Bytes) -> Option<SignedObject> {
+    let object = SignedObject::from_bytes(bytes, RECORD_BYTES_MAX).ok()?;
+    let version = Charter::from_bytes(object.record_bytes()).ok()?.version;
+    let is_first = object.record_hash().as_bytes() == names.anchor().as_bytes();
+    let fits = names.charter(version, Tag::of(bytes)) == *name && (version == 1) == is_first;
+    fits.then_some(object)
 }
 
 /// The signed objects of the versions that an archive was opened with, in order, each with enough signatures.
@@ -294,27 +329,51 @@ pub async fn history_objects(archive: &Archive) -> Option<Vec<SignedObject>> {
     Some(history)
 }
 
-/// Puts charters in order from the anchor on, as far as they follow each other undisputed.
-pub fn history(anchor: Anchor, objects: &[SignedObject]) -> Option<(Charters, Option<CharterFork>)> {
+/// Puts charters in order from the anchor on, as far as they follow each other undisputed. Where they don't, the side
+/// on which a known version lies is taken, when one is known.
+pub fn history(
+    anchor: Anchor,
+    objects: &[SignedObject],
+    known: Option<RecordHash>,
+) -> Option<(Charters, Option<CharterFork>)> {
     let mut charters = objects.iter().find_map(|object| verify_charter(object, anchor).ok())?;
+    let known = with_predecessors(objects, known);
+    let mut fork = None;
     loop {
-        let next: Vec<(RecordHash, Charter)> = objects
+        let next: BTreeMap<RecordHash, Charter> = objects
             .iter()
             .filter_map(|object| Some((object.record_hash(), verify_next_charter(object, &charters).ok()?)))
             .collect();
-        let hashes: BTreeSet<RecordHash> = next.iter().map(|(hash, _)| *hash).collect();
-        if hashes.len() > 1 {
-            let fork = CharterFork {
+        let taken = match next.len() {
+            0 => return Some((charters, fork)),
+            1 => next.keys().next().copied(),
+            _ => next.keys().find(|hash| known.contains(hash)).copied(),
+        };
+        if next.len() > 1 {
+            fork = Some(CharterFork {
                 version: charters.newest().version.saturating_add(1),
-                hashes: hashes.into_iter().collect(),
-            };
-            return Some((charters, Some(fork)));
+                hashes: next.keys().copied().collect(),
+                taken,
+            });
         }
-        let Some((hash, charter)) = next.into_iter().next() else {
-            return Some((charters, None));
+        let Some((hash, charter)) = taken.and_then(|hash| Some((hash, next.get(&hash)?.clone()))) else {
+            return Some((charters, fork));
         };
         if charters.push(charter, hash).is_err() {
-            return Some((charters, None));
+            return Some((charters, fork));
         }
     }
+}
+
+/// A version's hash with those of all versions that it goes back to, as the objects tell. Nothing is verified: a version
+/// that isn't valid is never asked about.
+fn with_predecessors(objects: &[SignedObject], known: Option<RecordHash>) -> BTreeSet<RecordHash> {
+    let mut all = BTreeSet::new();
+    let mut next = known;
+    while let Some(hash) = next.filter(|hash| all.insert(*hash)) {
+        let object = objects.iter().find(|object| object.record_hash() == hash);
+        let charter = object.and_then(|object| Charter::from_bytes(object.record_bytes()).ok());
+        next = charter.and_then(|charter| charter.previous);
+    }
+    all
 }

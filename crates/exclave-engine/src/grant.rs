@@ -4,18 +4,19 @@
 //! secret of another dataset. But a run is one key. Where another snapshot refers to the same runs, the grant opens that
 //! too, in whole or in part; who gives has to know, so it is reported before anything is signed.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use exclave_model::{
-    Commitment, DatasetId, Grant, KeyId, RecipientKey, RecordHash, RunId, SignedObject, Tag, Version1, charter::Act,
-    limit::RECORD_BYTES_MAX,
+    Commitment, DatasetId, Grant, KeyId, RecipientKey, Record as _, RecordHash, RunId, SignedObject, Tag, Version1,
+    charter::Act, limit::RECORD_BYTES_MAX,
 };
 use exclave_seal::{
     EnvelopeError, NoEntropy, RecoveryIdentity, SigningKey, envelope::wrap_granted, signing::SignError, verify_one,
 };
-
-use std::sync::Arc;
 
 use crate::{
     archive::{Archive, SiteTrouble},
@@ -190,7 +191,6 @@ fn also_open(snapshots: &Snapshots<'_>, meant: &[RecordHash], is_given: impl Fn(
 
 /// A grant that a restorer of this archive signed.
 pub fn verify(archive: &Archive, bytes: &[u8]) -> Option<(KeyId, Grant)> {
-    use exclave_model::Record as _;
     let object = SignedObject::from_bytes(bytes, RECORD_BYTES_MAX).ok()?;
     // Which version it obeys is read before the signature is checked, and used for nothing but finding the key.
     let claimed = Grant::from_bytes(object.record_bytes()).ok()?.charter_version;
@@ -211,7 +211,7 @@ pub async fn all(archive: &Archive) -> (BTreeMap<Tag, (KeyId, Grant)>, Vec<SiteT
             found.insert(Tag::of(bytes), grant);
         }
     }
-    let names: std::collections::BTreeSet<_> = listings
+    let names: BTreeSet<_> = listings
         .into_values()
         .flat_map(|listing| listing.entries)
         .map(|entry| entry.name)

@@ -171,6 +171,23 @@ struct DatasetFile {
     secret: [u8; 32],
 }
 
+/// A name beside another.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{suffix}"));
+    PathBuf::from(name)
+}
+
+/// The first such name that isn't taken.
+fn free(path: &Path, suffix: &str) -> PathBuf {
+    let names = std::iter::once(suffix.to_owned()).chain((2u64..).map(|number| format!("{suffix}.{number}")));
+    let mut names = names.map(|suffix| beside(path, &suffix));
+    // The numbers don't end before the names do.
+    names
+        .find(|name| name.symlink_metadata().is_err())
+        .unwrap_or_else(|| beside(path, suffix))
+}
+
 impl AgentState {
     /// Sets a folder up for a writer.
     pub fn set_up(folder: &Path, key: &SigningKey, entropy: &mut dyn Entropy) -> Result<Self, StateError> {
@@ -214,15 +231,15 @@ impl AgentState {
                 Patience::Refuse,
             )?);
         }
-        let aside = |path: &Path| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!(".{}", &before.to_hex()[..16]));
-            PathBuf::from(name)
-        };
-        local::move_aside(&state.folder.join("journal"), &aside(&state.folder.join("journal")))?;
-        local::create_folder(&state.folder.join("journal"))?;
+        // Every step can be taken again after a death: the key before is written down first, and the new one last.
         let old = zeroize::Zeroizing::new(local::read(&state.key_path())?.unwrap_or_default());
-        local::replace(&aside(&state.key_path()), &old)?;
+        local::replace(&beside(&state.key_path(), &before.to_hex()[..16]), &old)?;
+        let journals = state.folder.join("journal");
+        local::create_folder(&journals)?;
+        if !state.journals()?.is_empty() {
+            local::move_aside(&journals, &free(&journals, &before.to_hex()[..16]))?;
+        }
+        local::create_folder(&journals)?;
         state.begin_incarnation(entropy)?;
         state.write_key(key)?;
         Ok(state)
@@ -299,13 +316,19 @@ impl AgentState {
         Ok(local::replace(&self.chain_path(), &encode(chain))?)
     }
 
+    /// The hash of the newest charter that was seen.
+    pub fn seen_charter(&self) -> Result<Option<RecordHash>, StateError> {
+        Ok(self.seen()?.map(|seen| seen.hash))
+    }
+
+    fn seen(&self) -> Result<Option<SeenCharter>, StateError> {
+        let path = self.folder.join("charter");
+        local::read(&path)?.map(|bytes| decode(&path, &bytes)).transpose()
+    }
+
     /// Refuses charters that are older than what was seen before, or others; remembers newer ones.
     pub fn see_charters(&self, charters: &Charters) -> Result<(), StateError> {
-        let path = self.folder.join("charter");
-        let seen: Option<SeenCharter> = match local::read(&path)? {
-            Some(bytes) => Some(decode(&path, &bytes)?),
-            None => None,
-        };
+        let seen = self.seen()?;
         let now = SeenCharter {
             version: charters.newest().version,
             hash: charters.newest_hash(),
@@ -322,7 +345,7 @@ impl AgentState {
                 return Ok(());
             }
         }
-        Ok(local::replace(&path, &encode(&now))?)
+        Ok(local::replace(&self.folder.join("charter"), &encode(&now))?)
     }
 
     /// Holds the chain while a head is written; waits for another dataset's head.

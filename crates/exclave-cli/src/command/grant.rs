@@ -1,4 +1,4 @@
-//! `exclave grant give|list|show`: run keys of named snapshots for someone, and what was given so far.
+//! `exclave grant give|list`: run keys of named snapshots for someone, and what was given so far.
 
 use std::{
     io::{self, Write},
@@ -11,15 +11,19 @@ use exclave_engine::{
     grant::{self, AlsoOpen, GrantError, Granted, Granting},
     snapshot::{Depth, Snapshot, Snapshots, Which},
 };
-use exclave_model::{Grant, KeyId, RecipientKey, Role, Tag};
+use exclave_model::{Grant, KeyId, RecipientKey, Tag};
 use serde::Serialize;
 
-use super::World;
+use super::{
+    World,
+    charter::{Public, open_public},
+};
 use crate::{
+    agent::refuse_disputed,
+    arguments::RestorerArguments,
     error::{Context as _, Trouble},
     exit::Exit,
-    format,
-    keys::{self, PassphraseSource},
+    format, keys,
     output::{Report, figures, words},
     private_file,
     reader::{Reader, ReaderArguments, choose, moment},
@@ -46,12 +50,8 @@ pub struct Give {
     /// Who gets them: a recovery identity's file (its public half suffices)
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
-    /// The restorer's key, which signs; the charter names it as a member
-    #[arg(long, value_name = "FILE")]
-    restorer: PathBuf,
-    /// Read the restorer's passphrase from the first line of FILE, when it isn't that of the identity
-    #[arg(long, value_name = "FILE")]
-    restorer_passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    restorer: RestorerArguments,
     /// Until when it is meant to be used, such as 2026-12-31
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<i64>,
@@ -89,13 +89,8 @@ fn give(arguments: &Give, world: &mut World) -> Result<Exit, Trouble> {
         return Err(Trouble::usage(format!("{} is there already", out.display())));
     }
     let reader = Reader::open(&arguments.reader, world)?;
-    let source = match &arguments.restorer_passphrase_file {
-        Some(file) => PassphraseSource {
-            file: Some(file.clone()),
-        },
-        None => arguments.reader.passphrases(),
-    };
-    let restorer = keys::open_signing(&arguments.restorer, Role::Restorer, &source, &world.environment)?;
+    refuse_disputed(&reader.archive)?;
+    let restorer = arguments.restorer.open(arguments.reader.passphrases(), world)?;
     let snapshots = reader.snapshots(Depth::All)?;
     let granting = Granting {
         snapshots: chosen(&snapshots, &arguments.snapshots)?,
@@ -116,7 +111,7 @@ fn give(arguments: &Give, world: &mut World) -> Result<Exit, Trouble> {
     world
         .output
         .report(&Given::of(&granted, &granting.snapshots, arguments))?;
-    Ok(Exit::Done)
+    Ok(reader.exit())
 }
 
 fn recipient(path: &Path) -> Result<RecipientKey, Trouble> {
@@ -261,7 +256,7 @@ impl Report for Given {
 }
 
 fn list(arguments: &List, world: &mut World) -> Result<Exit, Trouble> {
-    let (archive, edge) = super::charter::open_public(&arguments.sites, arguments.archive, world)?;
+    let Public { archive, edge, .. } = open_public(&arguments.sites, arguments.archive, world)?;
     let (grants, troubles) = edge.block_on(grant::all(&archive));
     for trouble in troubles {
         world
@@ -289,7 +284,10 @@ fn list(arguments: &List, world: &mut World) -> Result<Exit, Trouble> {
             grant.given.clone(),
             grant.until.clone().unwrap_or_else(|| "-".to_owned()),
             short(&grant.recipient),
-            short(&grant.restorer),
+            match grant.restorer_revoked {
+                false => short(&grant.restorer),
+                true => format!("{} (revoked)", short(&grant.restorer)),
+            },
             grant.snapshots.len().to_string(),
             grant.runs.to_string(),
         ]

@@ -1,24 +1,21 @@
 //! `exclave key rewrap`: gives those who joined a recipient set what came before them.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::io::{self, Write};
 
 use clap::Args;
 use exclave_engine::{
     rewrap::{RewrapError, RewrapReport, rewrap},
     snapshot::Depth,
 };
-use exclave_model::Role;
 use serde::Serialize;
 
 use super::World;
 use crate::{
+    agent::refuse_disputed,
+    arguments::RestorerArguments,
     error::Trouble,
     exit::Exit,
     format,
-    keys::{self, PassphraseSource},
     output::Report,
     progress::Shown,
     reader::{Reader, ReaderArguments},
@@ -30,12 +27,8 @@ use crate::{
 Run keys are opened with --identity and wrapped for the recipients that the newest charter names. No shard is touched, and
 nothing is taken back: what an identity that left the set could open, it still can, and the report counts it.")]
 pub struct Rewrap {
-    /// The restorer's key, which signs; the charter names it as a member
-    #[arg(long, value_name = "FILE")]
-    restorer: PathBuf,
-    /// Read the restorer's passphrase from the first line of FILE, when it isn't that of the identity
-    #[arg(long, value_name = "FILE")]
-    restorer_passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    restorer: RestorerArguments,
     /// Show what would be wrapped; write nothing
     #[arg(long)]
     dry_run: bool,
@@ -46,13 +39,8 @@ pub struct Rewrap {
 /// Wraps the keys of all runs that snapshots need.
 pub fn run(arguments: &Rewrap, world: &mut World) -> Result<Exit, Trouble> {
     let reader = Reader::open(&arguments.reader, world)?;
-    let source = match &arguments.restorer_passphrase_file {
-        Some(file) => PassphraseSource {
-            file: Some(file.clone()),
-        },
-        None => arguments.reader.passphrases(),
-    };
-    let restorer = keys::open_signing(&arguments.restorer, Role::Restorer, &source, &world.environment)?;
+    refuse_disputed(&reader.archive)?;
+    let restorer = arguments.restorer.open(arguments.reader.passphrases(), world)?;
     let snapshots = reader.snapshots(Depth::All)?;
     let surroundings = &reader.edge.surroundings;
     let shown = Shown::begin(&world.output, &surroundings.progress, "wrapping");
@@ -62,7 +50,7 @@ pub fn run(arguments: &Rewrap, world: &mut World) -> Result<Exit, Trouble> {
     let passed_over = snapshots.passed_over().len();
     let rewrapped = Rewrapped::of(report, passed_over, arguments.dry_run);
     world.output.report(&rewrapped)?;
-    Ok(rewrapped.exit())
+    Ok(rewrapped.exit().and(reader.exit()))
 }
 
 fn failed(error: RewrapError) -> Trouble {

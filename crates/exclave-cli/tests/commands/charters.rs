@@ -23,6 +23,12 @@ fn draft(desk: &Desk, name: &str, change: impl FnOnce(String) -> String) {
     fs::write(&path, change(text)).unwrap();
 }
 
+/// Signs a draft with the one root, and publishes it.
+fn published(desk: &Desk, draft: &str, signed: &str) {
+    desk.expect(0, &["charter", "sign", draft, "--root", "exclave-root.key"]);
+    desk.expect(0, &["charter", "publish", signed]);
+}
+
 fn replaced(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "{from} in {text}");
     text.replacen(from, to, 1)
@@ -305,8 +311,7 @@ fn a_hidden_or_unlawful_charter_is_refused() {
     draft(&desk, "charter.toml", |text| {
         replaced(&text, "losses = 0", "losses = 1")
     });
-    desk.expect(0, &["charter", "sign", "charter.toml", "--root", "exclave-root.key"]);
-    desk.expect(0, &["charter", "publish", "charter.v2.charter"]);
+    published(&desk, "charter.toml", "charter.v2.charter");
     desk.expect(0, &["replicate", "land-register"]);
     // The agent has seen version 2. Sites that show only version 1 are refused.
     let hide = |from: &str, to: &str| {
@@ -409,8 +414,7 @@ fn a_second_custodian_joins_and_a_successor_goes_on_from_nothing() {
         format!("{before}{member}\n[[recipients]]\n{behind}"),
     )
     .unwrap();
-    desk.expect(0, &["charter", "sign", "charter.toml", "--root", "exclave-root.key"]);
-    desk.expect(0, &["charter", "publish", "charter.v2.charter"]);
+    published(&desk, "charter.toml", "charter.v2.charter");
 
     let second = [
         "--identity",
@@ -471,8 +475,7 @@ fn an_ally_gets_one_snapshot_and_no_other_dataset() {
             "[[member]]\nrole = \"restorer\"\nkey = \"restorer.pub\"\n\n[[recipients]]",
         )
     });
-    desk.expect(0, &["charter", "sign", "charter.toml", "--root", "exclave-root.key"]);
-    desk.expect(0, &["charter", "publish", "charter.v2.charter"]);
+    published(&desk, "charter.toml", "charter.v2.charter");
     let listed = desk.json_lines(0, &["snapshots", "--identity", "recovery.key"]);
     let register = listed
         .iter()
@@ -537,4 +540,134 @@ fn dry_archive(desk: &Desk) -> String {
         .as_str()
         .unwrap()
         .to_owned()
+}
+
+/// Takes a site out of a draft.
+fn without(text: &str, site: &str) -> String {
+    let (before, behind) = text.split_once(&format!("[[site]]\nname = \"{site}\"")).unwrap();
+    let rest = behind.split_once("\n[[").map_or("", |(_, rest)| rest);
+    format!("{before}[[{rest}")
+}
+
+#[test]
+fn one_site_after_another_is_replaced_and_replication_goes_on() {
+    let desk = Desk::new();
+    desk.expect(0, &["key", "generate", "--out", "recovery.key"]);
+    for site in ["d", "e", "f"] {
+        fs::create_dir(desk.path(site)).unwrap();
+    }
+    let sites = ["a", "b", "c", "d"].map(|name| desk.site(name));
+    let each = sites.iter().flat_map(|site| ["--site", site]);
+    desk.expect(
+        0,
+        &["init", "--recovery", "recovery.key"]
+            .into_iter()
+            .chain(each)
+            .collect::<Vec<_>>(),
+    );
+    let tree = desk.tree();
+    desk.expect(0, &["replicate", "land-register"]);
+    let shown = desk.json(0, &["charter", "show"]);
+    let names: Vec<String> = strings(&shown["places"])
+        .iter()
+        .map(|place| place.split(':').next().unwrap().to_owned())
+        .collect();
+    for (round, (new, gone)) in [("e", &names[3]), ("f", &names[2])].into_iter().enumerate() {
+        let config = fs::read_to_string(desk.path("exclave.toml")).unwrap();
+        let site = format!("\n[[site]]\nname = \"{new}\"\naddress = \"{}\"\n", desk.site(new));
+        fs::write(desk.path("exclave.toml"), config + &site).unwrap();
+        let name = format!("round-{round}.toml");
+        draft(&desk, &name, |text| without(&text, gone));
+        published(&desk, &name, &format!("round-{round}.v{}.charter", round + 2));
+        fs::write(tree.join(new), "more").unwrap();
+        // It is told as long as the settings name the store that was dropped.
+        let done = desk.json(3, &["replicate", "land-register"]);
+        assert_eq!(done["snapshots"][0]["outcome"], "committed", "{done}");
+        let told = done["snapshots"][0]["site_troubles"].to_string();
+        assert!(told.contains("names no more"), "{told}");
+    }
+    desk.expect(0, &["restore", "--to", "back", "--identity", "recovery.key"]);
+    same_trees(&tree, &desk.path("back"));
+}
+
+#[test]
+fn a_root_retires_and_its_plates_stay() {
+    let desk = founded();
+    desk.expect(
+        0,
+        &[
+            "key", "generate", "--role", "root", "--out", "new.key", "--public", "new.pub",
+        ],
+    );
+    draft(&desk, "charter.toml", |text| {
+        let (_, behind) = text.split_once("[roots]\nthreshold = 1\nkeys = [\"").unwrap();
+        let old = behind[..16].to_owned();
+        let text = replaced(
+            &text,
+            &format!("[roots]\nthreshold = 1\nkeys = [\"{old}\"]"),
+            "[roots]\nthreshold = 1\nkeys = [\"new.pub\"]",
+        );
+        format!("{text}\n[[revoked]]\nkey = \"{old}\"\nreason = \"retired\"\n")
+    });
+    desk.expect(0, &["charter", "sign", "charter.toml", "--root", "exclave-root.key"]);
+    desk.expect(0, &["charter", "sign", "charter.v2.charter", "--root", "new.key"]);
+    desk.expect(0, &["charter", "publish", "charter.v2.charter"]);
+    desk.expect(0, &["snapshots", "--identity", "recovery.key"]);
+    desk.expect(0, &["replicate", "land-register"]);
+    desk.expect(0, &["charter", "publish", "charter.v2.charter"]);
+}
+
+#[test]
+fn a_writer_is_not_retired_by_what_one_site_shows() {
+    let desk = founded();
+    let shown = desk.json(0, &["charter", "show"]);
+    let people = strings(&shown["people"]);
+    let writer = people
+        .iter()
+        .find_map(|line| Some(line.strip_prefix("writer ")?[..16].to_owned()))
+        .unwrap();
+    let a = desk.site("a");
+    let new = [
+        "charter", "new", "--revoke", &writer, "--reason", "retired", "--site", &a,
+    ];
+    let (_, err) = desk.expect(6, &new);
+    assert!(
+        err.contains("too few sites answer") && !desk.path("charter.toml").exists(),
+        "{err}"
+    );
+    // Keys come from files, and nothing else.
+    draft(&desk, "device.toml", |text| {
+        replaced(
+            &text,
+            "threshold = 1\nkeys = [\"",
+            "threshold = 1\nkeys = [\"/dev/zero\", \"",
+        )
+    });
+    let (_, err) = desk.expect(2, &["charter", "explain", "device.toml"]);
+    assert!(err.contains("no regular file"), "{err}");
+}
+
+#[test]
+fn a_key_can_be_installed_again_after_another_one() {
+    let desk = founded();
+    for name in ["first", "second"] {
+        desk.expect(
+            0,
+            &["key", "generate", "--role", "writer", "--out", &format!("{name}.key")],
+        );
+    }
+    for name in ["first", "second", "first", "second", "first"] {
+        // A journal of a run that never ended, in the way of each.
+        fs::write(desk.path("exclave-state/journal/0011"), "").unwrap();
+        desk.expect(0, &["key", "install", &format!("{name}.key")]);
+        assert!(
+            fs::read_dir(desk.path("exclave-state/journal"))
+                .unwrap()
+                .next()
+                .is_none()
+        );
+    }
+    // A death between moving the journals and making the folder anew.
+    fs::remove_dir(desk.path("exclave-state/journal")).unwrap();
+    desk.expect(0, &["key", "install", "second.key"]);
 }

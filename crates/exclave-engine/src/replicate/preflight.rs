@@ -6,6 +6,8 @@
 //! - sites show later heads of our own life than we know: this folder was rolled back or copied;
 //! - two heads lie in one place of our own life: someone else signs with this key.
 //!
+//! That no site shows our last head any more is told too, and changes nothing: it is the sites that went back.
+//!
 //! In both cases the writer goes on as a new incarnation, whose first head names everything it has seen, and says so
 //! aloud. Heads of other chains are verified too, so that ours can name them as seen.
 
@@ -19,6 +21,7 @@ use exclave_site::Listing;
 use super::{ReplicateError, recover::chain_behind_journals, upload::chain_text};
 use crate::{
     archive::Archive,
+    charter::holders_needed,
     fetch::Problem,
     state::{AgentState, Chain},
     surroundings::Surroundings,
@@ -72,6 +75,12 @@ pub(super) fn preflight(
         .map(|entry| &entry.name)
         .collect();
     let shown = Shown::of(names.iter().copied().filter(|name| own.contains(name)), &chain);
+    if !shown.has_end && preflight.reachable.len() >= answers_needed(archive) {
+        preflight.alarms.push(format!(
+            "no site shows head {} of this writer any more, its last: were they all put back to an earlier state?",
+            chain.next_seq.saturating_sub(1)
+        ));
+    }
     if !shown.is_doubtful() && names.iter().all(|name| own.contains(name)) {
         return Ok(preflight);
     }
@@ -84,6 +93,12 @@ pub(super) fn preflight(
     }
     preflight.tips = survey.heads.tips_for(key.id(), life);
     Ok(preflight)
+}
+
+/// Sites of the charter that must answer for a committed head of any class to be among what they show.
+fn answers_needed(archive: &Archive) -> usize {
+    let sites = archive.charter().sites.len();
+    holders_needed(archive.charter()).map_or(sites, |holders| (sites + 1).saturating_sub(holders))
 }
 
 /// Sites whose complete listing of heads has none of this writer's, when any site has one.
@@ -114,6 +129,8 @@ struct Shown {
     ahead: Vec<ObjectName>,
     /// Whether several names claim one place.
     twice: bool,
+    /// Whether the end of the chain as we know it is there; a chain without a head has none to miss.
+    has_end: bool,
 }
 
 impl Shown {
@@ -126,7 +143,9 @@ impl Shown {
                 ahead.push(name.clone());
             }
         }
+        let end = chain.next_seq.checked_sub(1);
         Self {
+            has_end: end.is_none_or(|end| places.contains_key(&end)),
             ahead,
             twice: places.values().any(|names| *names > 1),
         }

@@ -33,7 +33,7 @@ fn read_history(objects: &[ByteVec], anchor: Anchor) -> Result<Charters, Refused
         .iter()
         .map(|bytes| SignedObject::from_bytes(bytes, RECORD_BYTES_MAX))
         .collect::<Result<Vec<_>, _>>()?;
-    let Some((charters, fork)) = history(anchor, &objects) else {
+    let Some((charters, fork)) = history(anchor, &objects, None) else {
         let is_first = |object: &&SignedObject| object.record_hash().as_bytes() == anchor.as_bytes();
         let first = objects.iter().find(is_first).ok_or(Refused("wrong-archive"))?;
         verify_charter(first, anchor)?;

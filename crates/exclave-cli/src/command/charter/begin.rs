@@ -9,15 +9,16 @@ use std::{
 use clap::Args;
 use exclave_engine::{
     Archive,
-    survey::{FoundHead, survey},
+    survey::{CharterFinding, FoundHead, Freshness, Grade, Survey, survey},
 };
 use exclave_model::{Anchor, Charter, CharterFile, Incarnation, Pin, SiteId, Writer, charter::Reason};
 use exclave_seal::entropy::draw;
 use serde::Serialize;
 
 use super::{
-    archive_at, beside,
+    Public, beside,
     draft::{Beginning, Draft},
+    open_public,
 };
 use crate::{
     arguments::SiteArguments,
@@ -26,7 +27,7 @@ use crate::{
     exit::Exit,
     output::Report,
     private_file,
-    surroundings::{Edge, OsEntropy},
+    surroundings::OsEntropy,
 };
 
 /// `charter new`.
@@ -63,7 +64,13 @@ pub fn new(arguments: &New, world: &mut World) -> Result<Exit, Trouble> {
                 .hint("name another file with --out, or move that one away"));
         }
     }
-    let (archive, chosen, edge) = archive_at(&arguments.sites, arguments.archive, world)?;
+    let public = open_public(&arguments.sites, arguments.archive, world)?;
+    public.refuse_doubtful()?;
+    let Public {
+        archive, chosen, edge, ..
+    } = public;
+    let survey = survey(&archive, &edge.surroundings).because(|| Trouble::failed("the heads can't be read"))?;
+    refuse_blind(&archive, &survey, arguments.revoke.is_some())?;
     let objects = edge
         .block_on(exclave_engine::archive::history_objects(&archive))
         .ok_or_else(|| Trouble::failed("the sites gave the charter and then did not"))?;
@@ -91,7 +98,7 @@ pub fn new(arguments: &New, world: &mut World) -> Result<Exit, Trouble> {
             .reason
             .parse()
             .map_err(|why: String| Trouble::usage(format!("--reason: {why}")))?;
-        let pins = pins(&archive, writer, reason, &arguments.accept, &edge)?;
+        let pins = pins(&survey, writer, reason, &arguments.accept)?;
         draft.revoke(archive.charter(), writer, reason, pins);
         classes.clone_from(&writer.classes);
     }
@@ -115,6 +122,31 @@ pub fn new(arguments: &New, world: &mut World) -> Result<Exit, Trouble> {
     Ok(Exit::Done)
 }
 
+/// Refuses to begin a version while the newest one, or a head that a revocation would have to pin, may be hidden.
+fn refuse_blind(archive: &Archive, survey: &Survey, revokes: bool) -> Result<(), Trouble> {
+    let findings = survey.charter_findings(archive);
+    if let Some(hidden) = findings
+        .into_iter()
+        .find(|finding| matches!(finding, CharterFinding::Hidden { .. }))
+    {
+        return Err(
+            Trouble::new(Exit::Stale, "this may not be the archive's newest charter")
+                .hint("reach more of the sites")
+                .source(hidden),
+        );
+    }
+    let classes = archive.charter().classes.iter();
+    let known = |freshness: Option<Freshness>| freshness.is_some_and(|freshness| freshness.grade == Grade::F2);
+    match revokes && !classes.map(|class| survey.freshness(archive, class)).all(known) {
+        true => Err(Trouble::new(
+            Exit::Stale,
+            "too few sites answer: a head that the revocation should keep may be among what isn't shown",
+        )
+        .hint("reach more of the sites; what a revocation does not pin is void")),
+        false => Ok(()),
+    }
+}
+
 fn the_writer<'c>(charter: &'c Charter, digits: &str) -> Result<&'c Writer, Trouble> {
     let digits = digits.to_ascii_lowercase();
     let mut found = charter
@@ -130,14 +162,7 @@ fn the_writer<'c>(charter: &'c Charter, digits: &str) -> Result<&'c Writer, Trou
 }
 
 /// The heads of a writer that go on counting: those that are named, or the ends of all chains of a retired one.
-fn pins(
-    archive: &Archive,
-    writer: &Writer,
-    reason: Reason,
-    accepted: &[String],
-    edge: &Edge,
-) -> Result<Vec<Pin>, Trouble> {
-    let survey = survey(archive, &edge.surroundings).because(|| Trouble::failed("the heads can't be read"))?;
+fn pins(survey: &Survey, writer: &Writer, reason: Reason, accepted: &[String]) -> Result<Vec<Pin>, Trouble> {
     let own = || {
         survey
             .found

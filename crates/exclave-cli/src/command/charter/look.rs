@@ -12,7 +12,7 @@ use exclave_seal::verify_charter;
 use serde::Serialize;
 
 use super::{
-    Subject, archive_at, read_bytes, whole_history,
+    Subject, open_public, read_bytes, whole_history,
     words::{Page, Signatures, changes},
 };
 use crate::{
@@ -65,7 +65,11 @@ pub fn show(arguments: &Show, world: &mut World) -> Result<Exit, Trouble> {
             let bytes = read_bytes(path)?;
             whole_history(&bytes, path)?.0
         }
-        None => archive_at(&arguments.sites, arguments.archive, world)?.0.charters,
+        None => {
+            open_public(&arguments.sites, arguments.archive, world)?
+                .archive
+                .charters
+        }
     };
     let number = arguments.version.unwrap_or(charters.newest().version);
     let no_such = || Trouble::usage(format!("there is no version {number}"));

@@ -18,7 +18,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use exclave_engine::{
-    Archive,
+    AgentState, Archive,
     charter::{Proposal, read_history},
 };
 use exclave_model::{
@@ -32,8 +32,9 @@ use self::{
 };
 use super::World;
 use crate::{
-    agent::open_archive,
+    agent::{open_archive, refuse_disputed, see_charters, unremembered},
     arguments::SiteArguments,
+    config::SiteConfig,
     error::{Context as _, Trouble},
     exit::Exit,
     format, private_file, sites,
@@ -86,6 +87,8 @@ pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
 
 /// A version that is proposed: compiled from a draft, or in a file with signatures.
 struct Subject {
+    /// The file.
+    bytes: Vec<u8>,
     before: Charters,
     next: Charter,
     /// What the history was read from.
@@ -102,6 +105,7 @@ impl Subject {
             let proposal = Proposal::read(&file)
                 .map_err(|error| Trouble::new(Exit::Refused, format!("{shown} is not to be believed")).source(error))?;
             return Ok(Self {
+                bytes,
                 before: proposal.before.clone(),
                 next: proposal.next.clone(),
                 history: file
@@ -111,8 +115,8 @@ impl Subject {
                 signed: Some(proposal),
             });
         }
-        let text =
-            String::from_utf8(bytes).because(|| Trouble::usage(format!("{shown} is no draft and no charter file")))?;
+        let text = String::from_utf8(bytes.clone())
+            .because(|| Trouble::usage(format!("{shown} is no draft and no charter file")))?;
         let draft = Draft::parse(&text, &shown)?;
         let (before, history) = history_beside(path)?;
         let next = draft.compile(&before, path.parent().unwrap_or(Path::new("")))?;
@@ -123,6 +127,7 @@ impl Subject {
                 .source(rule)
         })?;
         Ok(Self {
+            bytes,
             before,
             next,
             history,
@@ -184,38 +189,58 @@ fn whole_history(bytes: &[u8], path: &Path) -> Result<(Charters, Vec<SignedObjec
     Ok((history, file.charters))
 }
 
+/// An archive as its sites show it, for commands that need no key.
+pub struct Public {
+    /// The archive.
+    pub archive: Archive,
+    /// The stores that were asked.
+    pub chosen: Vec<SiteConfig>,
+    /// Clock, threads, runtime.
+    pub edge: Edge,
+    /// The agent's folder, where there is one for this archive: it remembers the newest charter.
+    state: Option<AgentState>,
+}
+
 /// The archive at the sites, and the stores that the configuration knows.
-fn archive_at(
-    arguments: &SiteArguments,
-    anchor: Option<Anchor>,
-    world: &World,
-) -> Result<(Archive, Vec<crate::config::SiteConfig>, Edge), Trouble> {
+pub fn open_public(arguments: &SiteArguments, anchor: Option<Anchor>, world: &World) -> Result<Public, Trouble> {
     let config = world.config()?;
     let anchor = anchor.or(config.archive).ok_or_else(|| {
         Trouble::usage("no archive is known").hint("give --archive HEX, or the settings of an agent with --config FILE")
     })?;
+    let state = match config.archive == Some(anchor) {
+        true => AgentState::open(&config.state_dir(&world.environment)).ok(),
+        false => None,
+    };
+    let seen = state.as_ref().map(AgentState::seen_charter).transpose();
+    let seen = seen.map_err(unremembered)?.flatten();
     let chosen = sites::choose(&arguments.wanted(), &config)?;
     let open = sites::open_all(chosen.clone(), &world.environment)?;
     let edge = Edge::start(config.threads)?;
     let stores: Vec<(String, Arc<dyn Site>)> = open.into_iter().map(|site| (site.config.name, site.site)).collect();
-    let (archive, troubles) = open_archive(anchor, stores, &edge)?;
+    let (archive, troubles) = open_archive(anchor, stores, seen, &edge)?;
     for trouble in troubles {
         world
             .output
             .note(format!("Warning: {}", format::plain(&trouble.to_string())));
     }
-    match &archive.fork {
-        None => Ok((archive, chosen, edge)),
-        Some(fork) => Err(Trouble::new(Exit::Refused, "the archive's charter is disputed").source(fork.clone())),
+    if let Some(fork) = &archive.fork {
+        world.output.note(format!("ALARM: {fork}"));
     }
+    Ok(Public {
+        archive,
+        chosen,
+        edge,
+        state,
+    })
 }
 
-/// The archive, for commands that need no key.
-pub fn open_public(
-    arguments: &SiteArguments,
-    anchor: Option<Anchor>,
-    world: &World,
-) -> Result<(Archive, Edge), Trouble> {
-    let (archive, _, edge) = archive_at(arguments, anchor, world)?;
-    Ok((archive, edge))
+impl Public {
+    /// Refuses to go on from a charter that is disputed, or older than one that was seen on this machine.
+    fn refuse_doubtful(&self) -> Result<(), Trouble> {
+        refuse_disputed(&self.archive)?;
+        match &self.state {
+            Some(state) => see_charters(state, &self.archive.charters),
+            None => Ok(()),
+        }
+    }
 }

@@ -6,12 +6,13 @@ use std::{
 };
 
 use clap::Args;
-use exclave_engine::charter::{Proposal, PublishError, PublishReport, publish_charter};
+use exclave_engine::charter::{Proposal, PublishError, PublishReport, Publishing, publish_charter};
 use exclave_model::CharterFile;
 use serde::Serialize;
 
-use super::{archive_at, read_bytes};
+use super::{open_public, read_bytes};
 use crate::{
+    agent::{refuse_disputed, see_charters},
     arguments::SiteArguments,
     command::World,
     error::{Context as _, Trouble},
@@ -31,6 +32,9 @@ pub struct Publish {
     /// Show what would be done; write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Drop sites although snapshots could not be restored any more from those that stay
+    #[arg(long)]
+    accept_loss: bool,
 }
 
 pub fn publish(arguments: &Publish, world: &mut World) -> Result<Exit, Trouble> {
@@ -42,8 +46,20 @@ pub fn publish(arguments: &Publish, world: &mut World) -> Result<Exit, Trouble> 
     })?;
     let proposal =
         Proposal::read(&file).because(|| Trouble::new(Exit::Refused, format!("{shown} is not to be believed")))?;
-    let (archive, _, edge) = archive_at(&arguments.sites, Some(proposal.before.anchor()), world)?;
-    let report = publish_charter(&archive, &proposal, arguments.dry_run, &edge.surroundings).map_err(not_published)?;
+    let public = open_public(&arguments.sites, Some(proposal.before.anchor()), world)?;
+    refuse_disputed(&public.archive)?;
+    let surroundings = &public.edge.surroundings;
+    let publishing = Publishing {
+        dry_run: arguments.dry_run,
+        accept_loss: arguments.accept_loss,
+    };
+    let report = publish_charter(&public.archive, &proposal, publishing, surroundings).map_err(not_published)?;
+    if let Some(state) = public.state.as_ref().filter(|_| !arguments.dry_run) {
+        let mut charters = proposal.before.clone();
+        let pushed = charters.push(proposal.next.clone(), proposal.digest());
+        pushed.map_err(|rule| Trouble::failed("the charter can't be remembered").source(rule))?;
+        see_charters(state, &charters)?;
+    }
     let dropped: Vec<String> = proposal.dropped().map(|site| site.name.clone()).collect();
     world
         .output
@@ -58,6 +74,10 @@ fn not_published(error: PublishError) -> Trouble {
             .hint("`exclave charter verify` counts; every root signs with `exclave charter sign`"),
         PublishError::Outdated { .. } => Trouble::new(Exit::Refused, what)
             .hint("another version was published meanwhile: begin again with `exclave charter new`"),
+        PublishError::Skips { .. } => Trouble::new(Exit::Refused, what)
+            .hint("publish the file of that version first, or begin again with `exclave charter new`"),
+        PublishError::Disputed { .. } => Trouble::new(Exit::Refused, "the charter is at the sites, and is disputed")
+            .hint("`exclave snapshots` and `replicate` say what they see; find out who else published"),
         PublishError::NoStore(name) => Trouble::usage(what).hint(format!(
             "put a [[site]] named {name} into the configuration, or give --site {name}=URL beside the others"
         )),
@@ -76,7 +96,11 @@ fn not_published(error: PublishError) -> Trouble {
             Trouble::failed(what)
                 .hint(hint.unwrap_or_else(|| "try again when more sites answer: it goes on from there".to_owned()))
         }
-        PublishError::Plate(_) | PublishError::Record(_) => Trouble::failed(what),
+        PublishError::Unrestorable { .. } => Trouble::new(Exit::Refused, what).hint(
+            "leave one of the dropped sites in until those snapshots are not needed, or replicate to the new sites first; \
+             --accept-loss where the sites are lost already",
+        ),
+        PublishError::Survey(_) | PublishError::Plate(_) | PublishError::Record(_) => Trouble::failed(what),
     }
     .source(error)
 }
@@ -93,6 +117,10 @@ struct Published {
     records: usize,
     /// Copies of them that were, or would be, made.
     copied: usize,
+    /// Names at stores that are no record that anybody needs.
+    junk: usize,
+    /// Stripes that can't be restored from the sites that stay.
+    unrestorable_stripes: u64,
     holders: Vec<String>,
     warnings: Vec<String>,
 }
@@ -102,6 +130,18 @@ impl Published {
         let mut warnings: Vec<String> = report.troubles.iter().map(ToString::to_string).collect();
         warnings.sort();
         warnings.dedup();
+        if report.unread_pages > 0 {
+            warnings.push(format!(
+                "{} of run tables that heads name are given by no site: what only they name is not brought over",
+                format::count(report.unread_pages as u64, "page")
+            ));
+        }
+        if report.unrestorable > 0 {
+            warnings.push(format!(
+                "{} have fewer shards at the sites that stay than a restore needs",
+                format::count(report.unrestorable, "stripe")
+            ));
+        }
         Self {
             dry_run,
             version: proposal.next.version,
@@ -110,6 +150,8 @@ impl Published {
             dropped_sites,
             records: report.records,
             copied: report.copied,
+            junk: report.junk,
+            unrestorable_stripes: report.unrestorable,
             holders: report.holders,
             warnings,
         }
@@ -132,6 +174,10 @@ impl Report for Published {
             format::count(self.records as u64, "small record"),
             copies(self.copied)
         )?;
+        if self.junk > 0 {
+            let passed_over = format::count(self.junk as u64, "other name");
+            writeln!(out, "{passed_over} passed over: no record that anybody needs")?;
+        }
         for site in &self.dropped_sites {
             writeln!(
                 out,

@@ -11,7 +11,7 @@ use exclave_model::{Anchor, Charter, CharterFile, Role, SignedObject, SitePlate,
 use exclave_seal::SigningKey;
 use serde::Serialize;
 
-use super::{Subject, words::Signatures};
+use super::{Subject, read_bytes, words::Signatures};
 use crate::{
     arguments::PassphraseArguments,
     command::World,
@@ -86,6 +86,13 @@ pub fn sign(arguments: &Sign, world: &mut World) -> Result<Exit, Trouble> {
             .with_file_name(format!("{stem}.v{}.charter", subject.next.version))
     });
     match out == arguments.file {
+        // Two roots may sign the same file at the same time, on a shared folder: neither signature may be lost.
+        true if read_bytes(&out)? != subject.bytes => {
+            return Err(
+                Trouble::failed(format!("{} was signed by someone else meanwhile", out.display()))
+                    .hint("sign it again"),
+            );
+        }
         true => private_file::replace(&out, file.to_bytes(), "charter file")?,
         false => private_file::create(&out, file.to_bytes(), "charter file")?,
     }

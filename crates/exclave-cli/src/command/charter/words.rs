@@ -137,6 +137,13 @@ fn numbers(classes: &[u32]) -> String {
     format!("{word} {}", classes.join(", "))
 }
 
+fn scope(classes: &[u32]) -> String {
+    match classes {
+        [] => "all classes".to_owned(),
+        some => numbers(some),
+    }
+}
+
 fn people(charter: &Charter) -> Vec<String> {
     let roots = &charter.roots;
     let mut lines = vec![format!(
@@ -204,7 +211,7 @@ fn people(charter: &Charter) -> Vec<String> {
 
 fn revoked(revocation: &Revocation) -> String {
     let counts = match revocation.pins.as_slice() {
-        [] => "nothing that it signed counts".to_owned(),
+        [] => "no head that it signed counts".to_owned(),
         pins => {
             let heads: Vec<String> = pins
                 .iter()
@@ -301,6 +308,17 @@ pub fn changes(before: &Charter, next: &Charter) -> Vec<String> {
             lines.push(revoked(revocation));
         }
     }
+    // Nobody may sign on the word of a page that is silent about something.
+    let changed = Charter {
+        version: before.version,
+        previous: before.previous,
+        created: before.created,
+        nonce: before.nonce,
+        ..next.clone()
+    };
+    if lines.is_empty() && changed != *before {
+        lines.push("something that this page has no words for: compare the drafts of both versions".to_owned());
+    }
     lines
 }
 
@@ -319,6 +337,19 @@ fn key_changes(before: &Charter, next: &Charter, lines: &mut Vec<String>) {
     }
     let gone = then.iter().filter(|(id, _)| !now.contains_key(*id));
     lines.extend(gone.map(|(id, role)| format!("key {} loses the role {role}", key(*id))));
+    for member in next.members() {
+        let id = member.key.id();
+        let was = before.members().iter().find(|was| was.key.id() == id);
+        if let Some(was) = was.filter(|was| was.classes != member.classes) {
+            lines.push(format!(
+                "{} {} acts for {}, and not {}",
+                member.role,
+                key(id),
+                scope(&member.classes),
+                scope(&was.classes)
+            ));
+        }
+    }
     for writer in &next.writers {
         let was = before.writer(writer.key.id());
         if let Some(was) = was.filter(|was| was.classes != writer.classes) {
@@ -380,12 +411,31 @@ fn class_changes(before: &Charter, next: &Charter, lines: &mut Vec<String>) {
         match before.class(class.id) {
             None => lines.push(format!("class {} is new", class.id)),
             Some(was) if was != class => lines.push(format!(
-                "class {}: losses {} to {}, liars {} to {}",
-                class.id, was.losses, class.losses, was.liars, class.liars
+                "class {}: {}; before: {}",
+                class.id,
+                figures(class),
+                figures(was)
             )),
             Some(_) => {}
         }
     }
+}
+
+/// All of a class but its number.
+fn figures(class: &Class) -> String {
+    let Ok(policy) = class.policy() else {
+        return "numbers that contradict each other".to_owned();
+    };
+    format!(
+        "{}+{}, {} losses, {} liars, payload {}, read-back {}, recipient set {}",
+        policy.geometry.data(),
+        policy.geometry.parity(),
+        policy.losses,
+        policy.liars,
+        format::bytes(policy.payload.bytes() as u64),
+        policy.read_back,
+        class.recipient_set
+    )
 }
 
 /// What follows from the changes that nobody should learn afterwards.
