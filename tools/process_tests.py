@@ -519,6 +519,30 @@ class Typing(Alone):
         return code, seen
 
 
+class Prompt(Typing):
+    """What is typed hidden."""
+
+    def test_ctrl_c_gives_the_terminal_back(self):
+        for signal_of in (None, signal.SIGTERM):
+            pid, terminal = pty.fork()
+            if pid == 0:
+                os.chdir(self.world.folder)
+                os.execvpe(self.binary, [self.binary, "key", "generate", "--out", "other.key"], {"TERM": "dumb"})
+            echo = lambda: bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
+            seen = ""
+            while not seen.endswith(": ") and select.select([terminal], [], [], HALF_A_MINUTE)[0]:
+                seen += os.read(terminal, 65536).decode()
+            deadline = time.monotonic() + HALF_A_MINUTE
+            while echo() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            self.assertFalse(echo(), seen)
+            os.write(terminal, b"\x03") if signal_of is None else os.kill(pid, signal_of)
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            self.assertEqual((code, echo()), (130, True), seen)
+            self.assertFalse((self.world.folder / "other.key").exists())
+            os.close(terminal)
+
+
 class Recovery(Typing):
     """docs/runbooks/recovery.md: custodians with cards, on a machine that has nothing but the program."""
 

@@ -100,13 +100,17 @@ impl Trouble {
         self.0.hint.as_deref()
     }
 
-    /// Prints error, causes and hint. Control characters, which may come from a site, are escaped.
-    pub fn print(&self, out: &mut dyn Write) -> io::Result<()> {
-        if self.0.quiet {
-            return Ok(());
-        }
-        writeln!(out, "Error: {}", plain(&self.0.what))?;
-        let mut said = self.0.what.clone();
+    /// What failed and why, for a place that has one line.
+    pub fn in_one_line(&self) -> String {
+        std::iter::once(self.0.what.clone())
+            .chain(self.causes())
+            .collect::<Vec<_>>()
+            .join(": ")
+    }
+
+    /// The texts of all causes, but those that the one before contains: some libraries repeat their source in their own.
+    fn causes(&self) -> Vec<String> {
+        let mut texts: Vec<String> = Vec::new();
         let mut cause = self
             .0
             .source
@@ -114,12 +118,22 @@ impl Trouble {
             .map(|source| source as &(dyn StdError + 'static));
         while let Some(error) = cause {
             let text = error.to_string();
-            // Some libraries repeat their source in their own text.
-            if !said.contains(&text) {
-                writeln!(out, "Caused by: {}", plain(&text))?;
-                said = text;
+            if !texts.last().unwrap_or(&self.0.what).contains(&text) {
+                texts.push(text);
             }
             cause = error.source();
+        }
+        texts
+    }
+
+    /// Prints error, causes and hint. Control characters, which may come from a site, are escaped.
+    pub fn print(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.0.quiet {
+            return Ok(());
+        }
+        writeln!(out, "Error: {}", plain(&self.0.what))?;
+        for cause in self.causes() {
+            writeln!(out, "Caused by: {}", plain(&cause))?;
         }
         if !self.0.last_words.is_empty() {
             writeln!(out, "It said on standard error:")?;

@@ -7,7 +7,9 @@ use std::{
 
 use exclave_model::{Anchor, Role, ShareSet};
 use exclave_seal::{
-    KeyFile, KeyKind, Passphrase, RecoveryIdentity, Share, SigningKey, key_file::Cost, share::CeremonyKey,
+    KeyFile, KeyKind, Passphrase, RecoveryIdentity, Share, SigningKey,
+    key_file::{Cost, KEY_FILE_BYTES_MAX},
+    share::CeremonyKey,
 };
 
 use crate::{
@@ -15,7 +17,7 @@ use crate::{
     command::World,
     environment::Environment,
     error::{Context as _, Trouble},
-    private_file, shares,
+    interrupt, private_file, shares,
 };
 
 /// The variable that holds a passphrase. For tests and automation: other processes of this user can read it.
@@ -72,7 +74,7 @@ fn prompt(question: &str) -> Result<Passphrase, Trouble> {
     if !std::io::stderr().is_terminal() && std::fs::File::open("/dev/tty").is_err() {
         return Err(no_terminal());
     }
-    let text = rpassword::prompt_password(question).because(no_terminal)?;
+    let text = interrupt::hidden(question).because(no_terminal)?;
     Passphrase::new(text).ok_or_else(|| Trouble::usage("an empty passphrase protects nothing"))
 }
 
@@ -113,7 +115,10 @@ pub fn read(path: &Path) -> Result<KeyFile, Trouble> {
     let text = private_file::read(path, "key file");
     let text = match text {
         // A public half may be mode 0644: look what it is before complaining.
-        Err(trouble) => match std::fs::read_to_string(path).ok().map(|text| KeyFile::parse(&text)) {
+        Err(trouble) => match private_file::read_public(path, KEY_FILE_BYTES_MAX, "key file")
+            .ok()
+            .map(|bytes| KeyFile::from_bytes(&bytes))
+        {
             // Of these two kinds only a public half has no seal.
             Some(Ok(key)) if !key.is_sealed() && key.kind() != KeyKind::WRITER => return Ok(key),
             _ => return Err(trouble),
@@ -177,18 +182,19 @@ pub fn open_ceremony(
 pub struct Opened {
     /// The identity.
     pub identity: RecoveryIdentity,
-    /// The archive that its file, or a share's, names.
+    /// The archive that its file names.
     pub archive: Option<Anchor>,
     /// What it came from.
     pub from: String,
+    /// Shares among those that were given that are no good.
+    pub bad_shares: usize,
 }
 
-/// Which archive the command line's identity or shares are of, as far as their files say: nothing is opened.
+/// Which archive the identity's file says that it is of: nothing is opened. Shares don't say.
 pub fn archive_of(arguments: &IdentityArguments, configured: Option<&Path>) -> Result<Option<Anchor>, Trouble> {
     match arguments.identity.as_deref().or(configured) {
-        _ if !arguments.share.is_empty() => Ok(shares::archive_of(&arguments.share)),
-        Some(path) => Ok(read(path)?.archive()),
-        None => Ok(None),
+        Some(path) if arguments.share.is_empty() => Ok(read(path)?.archive()),
+        Some(_) | None => Ok(None),
     }
 }
 
@@ -201,20 +207,21 @@ pub fn open(
     passphrases: &PassphraseSource,
     world: &World,
 ) -> Result<Option<Opened>, Trouble> {
-    let (identity, archive, from) = if arguments.share.is_empty() {
+    let (identity, archive, from, bad_shares) = if arguments.share.is_empty() {
         let Some(path) = arguments.identity.as_deref().or(configured) else {
             return Ok(None);
         };
         let (identity, archive) = open_recovery(path, passphrases, &world.environment)?;
-        (identity, archive, path.display().to_string())
+        (identity, archive, path.display().to_string(), 0)
     } else {
-        let (identity, archive) = shares::combine(arguments, known, passphrases, world)?;
-        (identity, archive, "the shares".to_owned())
+        let (identity, bad) = shares::combine(arguments, known, passphrases, world)?;
+        (identity, None, "the shares".to_owned(), bad)
     };
     Ok(Some(Opened {
         identity,
         archive,
         from,
+        bad_shares,
     }))
 }
 

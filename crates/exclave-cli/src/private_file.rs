@@ -65,11 +65,17 @@ pub fn read_line(path: &Path, noun: &str) -> Result<Zeroizing<String>, Trouble> 
     Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
 }
 
-/// Reads a file that isn't secret, of at most so many bytes.
+/// Reads a file that isn't secret, of at most so many bytes. Devices and pipes are none.
 pub fn read_public(path: &Path, bytes_max: usize, noun: &str) -> Result<Vec<u8>, Trouble> {
     let cannot = || Trouble::usage(format!("the {noun} {} can't be read", path.display()));
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let descriptor = open(path, flags, Mode::empty()).because(cannot)?;
+    let stat = fstat(&descriptor).because(cannot)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Trouble::usage(format!("{} is no regular file", path.display())));
+    }
     let mut bytes = Vec::new();
-    let file = File::open(path).because(cannot)?;
+    let file = File::from(descriptor);
     file.take(bytes_max as u64 + 1)
         .read_to_end(&mut bytes)
         .because(cannot)?;

@@ -10,7 +10,7 @@ use exclave_engine::{
     snapshot::{Depth, NoSnapshot, PassedOver, Reason, Snapshot, Snapshots, Which},
     survey::{CharterFinding, Grade, HeadProblem, Survey, survey},
 };
-use exclave_model::{Anchor, limit::RECORD_BYTES_MAX};
+use exclave_model::{Anchor, RecordHash, limit::RECORD_BYTES_MAX};
 use exclave_seal::RecoveryIdentity;
 use exclave_site::Site;
 
@@ -24,7 +24,7 @@ use crate::{
     exit::Exit,
     format, interrupt,
     keys::{self, PassphraseSource},
-    private_file, sites,
+    private_file, shares, sites,
     surroundings::{self, Edge},
 };
 
@@ -41,6 +41,9 @@ pub struct ReaderArguments {
     /// Use the grant in FILE, for an identity that was given run keys; those at the sites are found without
     #[arg(long, value_name = "FILE")]
     grant: Vec<PathBuf>,
+    /// Where the roots signed two charters of one number: the one that counts, by its digest
+    #[arg(long, value_name = "DIGEST")]
+    charter: Option<RecordHash>,
     /// The archive's anchor, when the identity does not carry it
     #[arg(long, value_name = "HEX")]
     archive: Option<Anchor>,
@@ -116,6 +119,8 @@ pub struct Reader {
     /// What its sites show.
     pub survey: Survey,
     identity: RecoveryIdentity,
+    /// Shares among those that were given that are no good.
+    bad_shares: usize,
 }
 
 impl Reader {
@@ -138,10 +143,11 @@ impl Reader {
             Trouble::usage("nothing says which archive is to be opened")
                 .hint("give --archive HEX: `init` printed it, and exclave.toml and custodians' cards carry it")
         })?;
+        shares::refuse_others(&arguments.identity.share, anchor)?;
         let edge = Edge::start(config.threads)?;
         interrupt::listen(&edge)?;
         let stores: Vec<(String, Arc<dyn Site>)> = open.into_iter().map(|site| (site.config.name, site.site)).collect();
-        let (mut archive, troubles) = open_archive(anchor, stores, &edge)?;
+        let (mut archive, troubles) = open_archive(anchor, stores, arguments.charter, &edge)?;
         // The passphrase comes last: nobody should type it for a command that can't be.
         let passphrases = arguments.passphrase.source();
         let sets = archive.charter().share_sets();
@@ -165,6 +171,7 @@ impl Reader {
             archive,
             survey,
             identity: opened.identity,
+            bad_shares: opened.bad_shares,
         })
     }
 
@@ -208,13 +215,14 @@ impl Reader {
             .map(ToString::to_string)
     }
 
-    /// Whether every head is whole at every site that lists it: one that is damaged, or listed and not given, needs a look,
-    /// though another site gave it.
-    pub fn heads_exit(&self) -> Exit {
+    /// Whether there is something to look at before any snapshot: an alarm that heads or charters give; a head that is
+    /// damaged, or listed and not given, though another site gave it; a share that is no good.
+    pub fn exit(&self) -> Exit {
         let damaged = |problem: &HeadProblem| matches!(problem.problem, Problem::Corrupt | Problem::Missing);
-        match self.survey.problems.iter().any(damaged) {
-            true => Exit::Findings,
-            false => Exit::Done,
+        let clean = self.is_undisturbed() && !self.survey.problems.iter().any(damaged) && self.bad_shares == 0;
+        match clean {
+            true => Exit::Done,
+            false => Exit::Findings,
         }
     }
 
@@ -341,6 +349,9 @@ fn none_opens(passed: &PassedOver, count: usize) -> Trouble {
         .source(passed.reason.clone())
 }
 
+/// Warnings about single objects that are printed.
+const WARNINGS_MAX: usize = 20;
+
 fn warn(troubles: &[SiteTrouble], archive: &Archive, survey: &Survey, world: &World) {
     let mut said: Vec<String> = troubles
         .iter()
@@ -350,8 +361,13 @@ fn warn(troubles: &[SiteTrouble], archive: &Archive, survey: &Survey, world: &Wo
     said.extend(survey.problems.iter().map(ToString::to_string));
     said.sort();
     said.dedup();
-    for trouble in said {
-        world.output.note(format!("Warning: {}", format::plain(&trouble)));
+    // A store that lists junk must not bury what matters.
+    let more = said.len().saturating_sub(WARNINGS_MAX);
+    for trouble in said.iter().take(WARNINGS_MAX) {
+        world.output.note(format!("Warning: {}", format::plain(trouble)));
+    }
+    if more > 0 {
+        world.output.note(format!("Warning: and {more} more of this kind"));
     }
     for finding in survey.charter_findings(archive) {
         let word = if finding.is_alarm() { "ALARM" } else { "Note" };

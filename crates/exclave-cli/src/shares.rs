@@ -18,6 +18,7 @@ use crate::{
     error::{Context as _, Trouble},
     exit::Exit,
     format::plain,
+    interrupt,
     keys::{self, PassphraseSource},
     private_file,
 };
@@ -53,7 +54,7 @@ pub fn read_set(path: &Path) -> Result<ShareSet, Trouble> {
 }
 
 /// Of the sets that a charter holds, the one of these shares. A share of no set is judged by the only one that there is.
-fn set_among<'s>(known: &'s [ShareSet], given: &[Given]) -> Result<&'s ShareSet, Trouble> {
+pub fn set_among<'s>(known: &'s [ShareSet], given: &[Given]) -> Result<&'s ShareSet, Trouble> {
     let of_a_share = |set: &&ShareSet| given.iter().any(|given| given.share.header().set == set.id);
     let found: Vec<&ShareSet> = known.iter().filter(of_a_share).collect();
     match (found.as_slice(), known) {
@@ -69,30 +70,55 @@ fn set_among<'s>(known: &'s [ShareSet], given: &[Given]) -> Result<&'s ShareSet,
     }
 }
 
+/// Shares that could be read, and what was wrong with the others.
+pub struct Brought {
+    /// The shares.
+    pub given: Vec<Given>,
+    /// One sentence for each file that is of no use.
+    pub unread: Vec<String>,
+}
+
 /// Reads shares in the order of the command line; those that are typed are asked for when their turn comes.
-/// Those that came by wire open with the ceremony's key.
+/// Those that came by wire open with the ceremony's key. A file that is of no use is told, and does not stop the others.
 pub fn read_all(
     names: &[String],
     ceremony: Option<&Path>,
     passphrases: &PassphraseSource,
     world: &World,
-) -> Result<Vec<Given>, Trouble> {
+) -> Result<Brought, Trouble> {
     let ceremony = ceremony
         .map(|path| keys::open_ceremony(path, passphrases, &world.environment))
         .transpose()?;
     let mut typed = Typed::default();
-    let mut given = Vec::new();
+    let (mut given, mut unread) = (Vec::new(), Vec::new());
     for (number, name) in (1..).zip(names) {
-        given.push(match name.as_str() {
-            TYPED => Given {
+        match name.as_str() {
+            TYPED => given.push(Given {
                 share: typed.next(number, names.len(), world)?,
                 from: format!("number {number}, typed"),
                 archive: None,
+            }),
+            path => match read_file(Path::new(path), ceremony.as_ref(), passphrases, world) {
+                Ok(share) => given.push(share),
+                // A key that was forgotten is no fault of the share's.
+                Err(trouble) if ceremony.is_none() && is_wrapped(Path::new(path)) => return Err(trouble),
+                Err(trouble) => unread.push(trouble),
             },
-            path => read_file(Path::new(path), ceremony.as_ref(), passphrases, world)?,
-        });
+        }
     }
-    Ok(given)
+    // Where there is nothing else, the first one's own error says the most.
+    if given.is_empty() && !unread.is_empty() {
+        return Err(unread.remove(0));
+    }
+    let unread: Vec<String> = unread.iter().map(Trouble::in_one_line).collect();
+    for unread in &unread {
+        world.output.note(format!("Warning: {}", plain(unread)));
+    }
+    Ok(Brought { given, unread })
+}
+
+fn is_wrapped(path: &Path) -> bool {
+    private_file::read(path, "share").is_ok_and(|text| WrappedShare::is_named_in(&text))
 }
 
 /// A share file, which a passphrase opens; one that came by wire, which the ceremony's key opens; or a share's text.
@@ -152,30 +178,39 @@ pub fn told(finding: &Finding, given: &[Given]) -> String {
     format!("{whose} ({from}) is {}", finding.flaw)
 }
 
-/// The recovery identity that shares give, in memory only; and the archive, when a share's file names it. They are held
-/// against the set that the command line names, else against the charter's.
+/// The recovery identity that shares give, in memory only, and how many of them are no good. They are held against the set
+/// that the command line names, else against the charter's.
 pub fn combine(
     arguments: &IdentityArguments,
     known: &[ShareSet],
     passphrases: &PassphraseSource,
     world: &World,
-) -> Result<(RecoveryIdentity, Option<Anchor>), Trouble> {
+) -> Result<(RecoveryIdentity, usize), Trouble> {
     let named = arguments.set.as_deref().map(read_set).transpose()?;
-    let given = read_all(&arguments.share, arguments.ceremony_key.as_deref(), passphrases, world)?;
+    let Brought { given, unread } = read_all(&arguments.share, arguments.ceremony_key.as_deref(), passphrases, world)?;
     let set = match &named {
         Some(set) => set,
         None => set_among(known, &given)?,
     };
-    let identity = judge(set, &given, world).combine().map_err(no_key)?;
-    Ok((identity, given.iter().find_map(|given| given.archive)))
+    let checked = judge(set, &given, world);
+    let bad = unread.len() + checked.findings().len();
+    Ok((checked.combine().map_err(no_key)?, bad))
 }
 
-/// The archive that a share's file names, which is no secret.
-pub fn archive_of(names: &[String]) -> Option<Anchor> {
-    let files = names.iter().filter(|name| *name != TYPED);
-    files
-        .filter_map(|name| KeyFile::parse(&private_file::read(Path::new(name), "share").ok()?).ok())
-        .find_map(|file| file.archive())
+/// Refuses shares whose files name another archive than the one that is to be opened. What a file says proves nothing,
+/// since any one custodian could have written it: it is compared, and never believed.
+pub fn refuse_others(names: &[String], archive: Anchor) -> Result<(), Trouble> {
+    for name in names.iter().filter(|name| *name != TYPED) {
+        let text = private_file::read(Path::new(name), "share")?;
+        let named = KeyFile::parse(&text).ok().and_then(|file| file.archive());
+        if let Some(other) = named.filter(|named| *named != archive) {
+            return Err(
+                Trouble::new(Exit::Refused, format!("{name} names archive {other}, not {archive}"))
+                    .hint("compare the anchor with the cards, and ask that custodian where the file was"),
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Why there is no key, and what to do.
@@ -241,7 +276,7 @@ fn ask(number: usize, of: usize, world: &World) -> Result<Share, Trouble> {
             .form()
             .map_or(String::new(), |form| format!(" of {}", form.lines()));
         let question = format!("Share {number}, line {}{lines}: ", entry.lines() + 1);
-        let line = rpassword::prompt_password(question).map(Zeroizing::new).because(|| {
+        let line = interrupt::hidden(&question).map(Zeroizing::new).because(|| {
             Trouble::usage("a share can't be asked for").hint("give its text on standard input, or as a file")
         })?;
         if let Err(error) = entry.add(&line) {

@@ -93,6 +93,27 @@ impl Card<'_> {
     }
 }
 
+/// What a card is for: without one of the first two nobody could type the share, and without the others nobody could
+/// tell whose it is and of which archive.
+const NEEDED: [&str; 5] = ["custodian", "archive", "set", "x", "recipient"];
+
+/// Whether a template makes a card of use.
+pub fn check_template(template: &str) -> Result<(), Trouble> {
+    let has = |name: &str| {
+        let mut parts = template.split("{{").skip(1);
+        parts.any(|part| part.split_once("}}").is_some_and(|(found, _)| found.trim() == name))
+    };
+    let missing = NEEDED.iter().copied().find(|name| !has(name));
+    let missing = missing.or_else(|| (!has("words") && !has("digits")).then_some("words"));
+    match missing {
+        None => Ok(()),
+        Some(name) => Err(
+            Trouble::usage(format!("the card's template has no place for {{{{{name}}}}}"))
+                .hint("`words` or `digits`, and custodian, archive, set, x and recipient must be on every card"),
+        ),
+    }
+}
+
 /// Puts values in the place of `{{names}}`. A name that isn't known is an error, so that a mistyped one is noticed.
 fn filled(template: &str, values: &BTreeMap<&str, Zeroizing<String>>) -> Result<Zeroizing<String>, Trouble> {
     let length = template.len() + values.values().map(|value| 2 * value.len()).sum::<usize>();

@@ -144,6 +144,9 @@ fn run_rebuild(arguments: &RebuildArguments, world: &mut World) -> Result<Exit, 
     Ok(if clean { Exit::Done } else { Exit::Findings })
 }
 
+/// Digits that a key must be named by, so that nobody names one by mistake.
+const KEY_DIGITS_MIN: usize = 8;
+
 /// Writers that the charter revokes and that this agent succeeds.
 fn predecessors(agent: &Agent, named: &[String]) -> Result<Vec<KeyId>, Trouble> {
     let revoked = || {
@@ -161,6 +164,10 @@ fn predecessors(agent: &Agent, named: &[String]) -> Result<Vec<KeyId>, Trouble> 
                 .filter(|key| key.to_hex().starts_with(&digits.to_ascii_lowercase()))
                 .collect();
             match found.as_slice() {
+                _ if digits.len() < KEY_DIGITS_MIN => {
+                    Err(Trouble::usage(format!("--successor-of {digits:?} is too short"))
+                        .hint(format!("give at least {KEY_DIGITS_MIN} digits of the key's id")))
+                }
                 [one] => Ok(*one),
                 several => Err(
                     Trouble::usage(format!("{} revoked keys begin with {digits}", several.len())).hint(

@@ -14,6 +14,12 @@ use crate::{
     output::broken,
 };
 
+/// Ends the first page of the manual.
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong; 3 done, with findings; 4 fewer shards than \
+are needed: unrecoverable; 5 refused by a policy or a signature; 6 stale or provisional; 130 interrupted at a stripe \
+boundary. Several at once: 5, 4, 6, 1, 3.";
+
 /// `man`.
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -31,7 +37,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         world.output.finish()?;
         return Ok(Exit::Done);
     }
-    let mut command = arguments::Arguments::command();
+    let mut command = arguments::Arguments::command().after_help(format!("{}\n\n{EXIT_CODES}", arguments::EXAMPLE));
     command.build();
     let Some(directory) = &arguments.directory else {
         let mut page = Vec::new();

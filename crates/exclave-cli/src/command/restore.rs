@@ -20,6 +20,7 @@ use exclave_plan::heads::Finding;
 use self::report::{Planned, Restored};
 use super::World;
 use crate::{
+    agent::refuse_disputed,
     error::{Context as _, Trouble},
     exit::Exit,
     output::Report,
@@ -99,6 +100,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     }
     let selection = selection(arguments)?;
     let reader = Reader::open(&arguments.reader, world)?;
+    refuse_disputed(&reader.archive)?;
     let snapshots = reader.snapshots(arguments.snapshot.depth())?;
     let which = arguments.snapshot.which();
     let snapshot = choose(&snapshots, &which)?;
@@ -111,7 +113,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         world.output.note(format!("Warning: {stale}"));
     }
     let freshness = if stale.is_some() { Exit::Stale } else { Exit::Done };
-    let heads = reader.heads_exit().and(freshness);
+    let heads = reader.exit().and(freshness);
     let name = snapshot.info.name.clone();
     let surroundings = &reader.edge.surroundings;
     if arguments.dry_run {

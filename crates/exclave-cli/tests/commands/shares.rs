@@ -76,13 +76,21 @@ fn typed(desk: &Desk, arguments: &[&str], text: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
+/// The archive's anchor, as cards print it.
+fn anchor(desk: &Desk) -> String {
+    let shown = desk.json(0, &["charter", "show"]);
+    shown["archive"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn custodians_restore_without_any_key_file() {
     let desk = split();
+    let archive = anchor(&desk);
     fs::remove_file(desk.path("recovery.key")).unwrap();
     fs::remove_file(desk.path("exclave.toml")).unwrap();
     let [a, c] = ["a", "c"].map(|name| desk.site(name));
-    let sites = ["--site", &a, "--site", &c];
+    let unnamed = ["--site", &a, "--site", &c];
+    let sites = [&["--archive", &archive][..], &unnamed].concat();
     let enough = given(&[JUSTICE, BANK, LUXEMBOURG, AGENCY]);
     desk.expect(0, &[&["restore", "--to", "out"][..], &sites, &enough].concat());
     same_trees(&desk.path("land-register"), &desk.path("out"));
@@ -115,7 +123,7 @@ fn custodians_restore_without_any_key_file() {
     same_trees(&desk.path("land-register"), &desk.path("out3"));
     let all_typed = given(&["-", "-", "-", "-"]);
     let text = [BANK, JUSTICE, OSLO, AGENCY].map(|share| show(share, "words")).concat();
-    let restore = [&["restore", "--to", "out4"][..], &sites, &all_typed].concat();
+    let restore = [&["restore", "--to", "out4"][..], &unnamed, &all_typed].concat();
     let output = typed(&desk, &restore, &text);
     assert_eq!(output.status.code(), Some(2), "nothing names the archive");
     assert!(String::from_utf8_lossy(&output.stderr).contains("--archive HEX"));
@@ -191,8 +199,50 @@ fn what_is_split_is_private_but_for_the_set() {
     let (_, err) = desk.expect(2, &[&again[..], &["other", "--share-passphrases", "list"]].concat());
     assert!(err.contains("no line for Central Bank"), "{err}");
     assert!(!desk.path("other").exists());
+    // Another identity's set makes none outdated; and two names must not look alike.
+    desk.expect(0, &["key", "generate", "--out", "stranger.key"]);
+    let stranger = [
+        "key",
+        "split",
+        "--identity",
+        "stranger.key",
+        "--custodians",
+        "custodians.toml",
+        "--out",
+        "other",
+    ];
+    let (_, err) = desk.expect(2, &[&stranger[..], &["--previous", "shares/shares.set"]].concat());
+    assert!(err.contains("a set of identity"), "{err}");
+    fs::write(
+        desk.path("alike.toml"),
+        CUSTODIANS.replace("Central Bank", "Central\u{200b} Bank"),
+    )
+    .unwrap();
+    let alike = [
+        "key",
+        "split",
+        "--identity",
+        "recovery.key",
+        "--custodians",
+        "alike.toml",
+        "--out",
+        "other",
+    ];
+    let (_, err) = desk.expect(2, &alike);
+    assert!(err.contains("nobody sees") && !desk.path("other").exists(), "{err}");
+    // Nobody could say what the card of an identity of no archive is for.
+    desk.expect(2, &[&["--config", "/dev/null"][..], &stranger].concat());
     // A template of one's own, in another language.
     fs::write(desk.path("karte.html"), "<p>Treuhänder: {{custodian}}</p>{{words}}").unwrap();
+    let useless = [&again[..], &["other", "--template", "karte.html"]].concat();
+    let (_, err) = desk.expect(2, &useless);
+    assert!(
+        err.contains("no place for {{archive}}") && !desk.path("other").exists(),
+        "{err}"
+    );
+    let needed = "{{ archive }} {{set}} {{x}} {{recipient}} {{words}}";
+    let template = format!("<p>Treuhänder: {{{{custodian}}}}</p>{needed}");
+    fs::write(desk.path("karte.html"), template).unwrap();
     split_into(&desk, &["--out", "other", "--template", "karte.html"]);
     let card = fs::read_to_string(desk.path("other/1-3-central-bank.html")).unwrap();
     assert!(card.starts_with("<p>Treuhänder: Central Bank</p>"), "{card}");
@@ -271,6 +321,22 @@ fn bad_shares_are_named_by_custodian() {
     let with_bad = given(&[JUSTICE, BANK, OSLO, foreign, AGENCY]);
     let combined = desk.json(3, &[&["key", "combine"][..], &with_bad].concat());
     assert_eq!(combined["recipient"], recipient);
+    // So with a file that is no share at all; and a restore that had a bad one says so, too.
+    fs::write(desk.path("torn.share"), "exclave key file, torn").unwrap();
+    fs::set_permissions(
+        desk.path("torn.share"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
+    let with_torn = given(&[JUSTICE, "torn.share", BANK, OSLO, AGENCY]);
+    for command in ["check", "combine"] {
+        let shown = desk.json(3, &[&["key", command][..], &with_torn].concat());
+        assert!(shown["findings"][0].as_str().unwrap().contains("torn.share"), "{shown}");
+    }
+    for bad in [with_bad, with_torn] {
+        desk.expect(3, &[&["restore", "--verify"][..], &bad].concat());
+    }
+    desk.expect(2, &[&["key", "check"][..], &given(&["torn.share"])].concat());
     let (_, err) = desk.expect(0, &[&["key", "combine", "--output", "back.key"][..], &enough].concat());
     assert!(err.contains("now open everything"), "{err}");
     desk.expect(0, &["restore", "--identity", "back.key", "--verify"]);
@@ -306,8 +372,11 @@ fn shares_come_by_wire_for_one_ceremony() {
     let (_, err) = desk.expect(2, &[&["key", "check"][..], &by_wire].concat());
     assert!(err.contains("--ceremony-key FILE"), "{err}");
     let wrong = [&["key", "check", "--ceremony-key", "other.key"][..], &by_wire].concat();
-    let (_, err) = desk.expect(5, &wrong);
-    assert!(err.contains("not for this ceremony's"), "{err}");
+    let (out, _) = desk.expect(3, &wrong);
+    assert!(
+        out.matches("not for this ceremony's").count() == 3 && out.contains("more are needed"),
+        "{out}"
+    );
     desk.expect(
         2,
         &[
@@ -343,20 +412,44 @@ fn a_charter_that_names_the_set_makes_shares_enough() {
     );
     desk.expect(0, &["charter", "sign", "charter.toml", "--root", "exclave-root.key"]);
     desk.expect(0, &["charter", "publish", "charter.v2.charter"]);
-    // On a fresh machine: the shares and the sites. Which archive it is stands in the share files.
+    // On a fresh machine: the shares, the sites, and the anchor from a card.
     let (a, b) = (desk.site("a"), desk.site("b"));
+    let anchor = anchor(&desk);
     let shares = |four: [&'static str; 4]| {
         four.into_iter()
             .flat_map(|share| ["--share", share])
             .collect::<Vec<_>>()
     };
-    let sites = ["--config", "/dev/null", "--site", &a, "--site", &b];
+    let sites = [
+        "--config",
+        "/dev/null",
+        "--site",
+        &a,
+        "--site",
+        &b,
+        "--archive",
+        &anchor,
+    ];
     let restore = ["restore", "--to", "back"];
     desk.expect(
         0,
         &[&restore[..], &shares([JUSTICE, BANK, OSLO, AGENCY]), &sites].concat(),
     );
     same_trees(&desk.path("land-register"), &desk.path("back"));
+    // What a custodian's file says of the archive is compared, and never believed.
+    let text = fs::read_to_string(desk.path(OSLO)).unwrap();
+    fs::write(desk.path(OSLO), text.replace(&anchor, &"00".repeat(32))).unwrap();
+    let (_, err) = desk.expect(
+        5,
+        &[
+            &["restore", "--to", "evil"][..],
+            &shares([JUSTICE, BANK, OSLO, AGENCY]),
+            &sites,
+        ]
+        .concat(),
+    );
+    assert!(err.contains("names archive 0000"), "{err}");
+    fs::write(desk.path(OSLO), text).unwrap();
     // Three of four: said of which group, and nothing is tried.
     let few = ["--share", JUSTICE, "--share", BANK, "--share", OSLO];
     let (_, err) = desk.expect(4, &[&["restore", "--to", "few"][..], &few, &sites].concat());

@@ -6,18 +6,21 @@ use std::{
 };
 
 use clap::Args;
-use exclave_model::ShareSet;
+use exclave_model::{Anchor, ShareSet};
 use exclave_seal::{KeyFile, key_file::Cost, share::Checked};
 use serde::Serialize;
 
 use crate::{
-    arguments::PassphraseArguments,
-    command::World,
+    arguments::{PassphraseArguments, SiteArguments},
+    command::{
+        World,
+        charter::{Public, open_public},
+    },
     error::{Context as _, Trouble},
     exit::Exit,
-    keys,
+    format, keys,
     output::Report,
-    shares::{self, Given, told},
+    shares::{self, Brought, Given, told},
     surroundings::{self, OsEntropy},
 };
 
@@ -42,6 +45,14 @@ pub struct ShareArguments {
 pub struct Check {
     #[command(flatten)]
     shares: ShareArguments,
+    /// Ask the sites for the set that the charter names, and when a ceremony was held last
+    #[arg(long)]
+    ask_sites: bool,
+    #[command(flatten)]
+    sites: SiteArguments,
+    /// The archive's anchor, when the configuration does not say it
+    #[arg(long, value_name = "HEX")]
+    archive: Option<Anchor>,
 }
 
 /// `key combine`.
@@ -60,9 +71,20 @@ pub struct Combine {
 /// Looks at each share alone.
 pub fn check(arguments: &Check, world: &mut World) -> Result<Exit, Trouble> {
     surroundings::self_tests()?;
-    let (set, given) = read(&arguments.shares, world)?;
+    let asked = match arguments.ask_sites {
+        true => Some(open_public(&arguments.sites, arguments.archive, world)?),
+        false => None,
+    };
+    let Brought { given, unread } = read(&arguments.shares, world)?;
+    let set = match (&arguments.shares.set, &asked) {
+        (None, Some(public)) => shares::set_among(public.archive.charter().share_sets(), &given)?.clone(),
+        (named, _) => shares::set_for(named.as_deref())?,
+    };
     let checked = exclave_seal::share::check(&set, &given.iter().map(|given| &given.share).collect::<Vec<_>>());
-    let report = Looked::of(&set, &given, &checked);
+    let mut report = Looked::of(&set, &given, unread, &checked);
+    if let Some(public) = &asked {
+        report.custody = Some(Custody::of(&set, public));
+    }
     world.output.report(&report)?;
     Ok(report.exit())
 }
@@ -74,14 +96,15 @@ pub fn combine(arguments: &Combine, world: &mut World) -> Result<Exit, Trouble> 
         let trouble = Trouble::usage(format!("the key file {} is there already", path.display()));
         return Err(trouble.hint("a key is never written over; name another file or move that one away"));
     }
-    let (set, given) = read(&arguments.shares, world)?;
+    let set = shares::set_for(arguments.shares.set.as_deref())?;
+    let Brought { given, unread } = read(&arguments.shares, world)?;
     let checked = shares::judge(&set, &given, world);
     let identity = checked.combine().map_err(shares::no_key)?;
     let report = Combined {
         recipient: identity.public().id().to_hex(),
         set: set.id.to_hex(),
         epoch: set.epoch,
-        findings: checked.findings().iter().map(|finding| told(finding, &given)).collect(),
+        findings: findings(unread, &checked, &given),
         output: arguments.output.as_ref().map(|path| path.display().to_string()),
     };
     if let Some(path) = &arguments.output {
@@ -108,11 +131,15 @@ pub fn combine(arguments: &Combine, world: &mut World) -> Result<Exit, Trouble> 
     })
 }
 
-fn read(arguments: &ShareArguments, world: &World) -> Result<(ShareSet, Vec<Given>), Trouble> {
-    let set = shares::set_for(arguments.set.as_deref())?;
+/// Everything that is wrong with shares.
+fn findings(unread: Vec<String>, checked: &Checked<'_>, given: &[Given]) -> Vec<String> {
+    let told = checked.findings().iter().map(|finding| told(finding, given));
+    unread.into_iter().chain(told).collect()
+}
+
+fn read(arguments: &ShareArguments, world: &World) -> Result<Brought, Trouble> {
     let (source, ceremony) = (arguments.passphrase.source(), arguments.ceremony_key.as_deref());
-    let given = shares::read_all(&arguments.share, ceremony, &source, world)?;
-    Ok((set, given))
+    shares::read_all(&arguments.share, ceremony, &source, world)
 }
 
 /// What `check` found.
@@ -125,6 +152,59 @@ struct Looked {
     good: Vec<Holder>,
     findings: Vec<String>,
     groups: Vec<Group>,
+    /// What the archive knows about the set, when it was asked.
+    custody: Option<Custody>,
+}
+
+/// How old custody is, as the archive shows it.
+#[derive(Serialize)]
+struct Custody {
+    /// The first charter version that names the set, and when it was made; `None` for a set that no charter names.
+    named_in_version: Option<u32>,
+    named: Option<String>,
+    /// When run keys were given away last: what a ceremony leaves behind. One that only restored leaves no trace.
+    last_grant: Option<String>,
+    /// Since the later of the two.
+    days: Option<i64>,
+}
+
+impl Custody {
+    fn of(set: &ShareSet, public: &Public) -> Self {
+        let edge = &public.edge;
+        let mut versions = public.archive.charters.iter();
+        let first = versions.find(|charter| charter.share_sets().contains(set));
+        let (grants, _) = edge.block_on(exclave_engine::grant::all(&public.archive));
+        let last_grant = grants.values().map(|(_, grant)| grant.created).max();
+        let last = first.map(|charter| charter.created).max(last_grant);
+        let now = edge.surroundings.clock.now_unix_seconds();
+        Self {
+            named_in_version: first.map(|charter| charter.version),
+            named: first.map(|charter| format::rfc3339(charter.created)),
+            last_grant: last_grant.map(format::rfc3339),
+            days: last.map(|last| now.saturating_sub(last) / 86_400),
+        }
+    }
+}
+
+impl Report for Custody {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        match (&self.named, self.named_in_version) {
+            (Some(day), Some(version)) => writeln!(out, "the charter names it since version {version}, {day}")?,
+            _ => writeln!(out, "no version of the charter names it")?,
+        }
+        match &self.last_grant {
+            Some(day) => writeln!(out, "run keys were last given away {day}")?,
+            None => writeln!(out, "run keys were never given away")?,
+        }
+        match self.days {
+            Some(days) => writeln!(
+                out,
+                "last trace of a ceremony: {} ago; one that only restored leaves none",
+                format::count(days.unsigned_abs(), "day")
+            ),
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -142,7 +222,7 @@ struct Group {
 }
 
 impl Looked {
-    fn of(set: &ShareSet, given: &[Given], checked: &Checked<'_>) -> Self {
+    fn of(set: &ShareSet, given: &[Given], unread: Vec<String>, checked: &Checked<'_>) -> Self {
         let holder = |place: exclave_model::Place| {
             let (group, custodian) = set.at(place)?;
             Some(Holder {
@@ -162,8 +242,9 @@ impl Looked {
             needed: set.in_words(),
             enough: checked.is_enough(),
             good: checked.good().filter_map(holder).collect(),
-            findings: checked.findings().iter().map(|finding| told(finding, given)).collect(),
+            findings: findings(unread, checked, given),
             groups: checked.groups().into_iter().map(group).collect(),
+            custody: None,
         }
     }
 
@@ -200,7 +281,8 @@ impl Report for Looked {
             out,
             "share set {}, epoch {}: {}; {enough}",
             self.set, self.epoch, self.needed
-        )
+        )?;
+        self.custody.as_ref().map_or(Ok(()), |custody| custody.text(out))
     }
 }
 

@@ -16,7 +16,10 @@ use exclave_model::{Body, ShareSet};
 use exclave_seal::share::{GroupPlan, SplitPlan};
 use serde::Deserialize;
 
-use crate::error::{Context as _, Trouble};
+use crate::{
+    error::{Context as _, Trouble},
+    format::is_unseen,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +84,19 @@ pub fn read(path: &Path, threshold: Option<u8>, previous: Option<&ShareSet>) -> 
         })?;
         let mut custodians = Vec::new();
         for custodian in group.custodian {
+            let unseen = custodian
+                .name
+                .chars()
+                .chain(group.name.chars())
+                .find(|letter| is_unseen(*letter));
+            if let Some(letter) = unseen {
+                return Err(Trouble::usage(format!(
+                    "the name {:?} holds a character that nobody sees, {}",
+                    custodian.name,
+                    letter.escape_unicode()
+                ))
+                .hint("two names must not look alike on cards; write it again by hand"));
+            }
             let kind: Body = custodian
                 .kind
                 .parse()

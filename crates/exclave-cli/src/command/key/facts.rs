@@ -45,6 +45,15 @@ pub struct FactArguments {
 pub fn gather(arguments: &FactArguments, archive: Option<Anchor>, world: &World) -> Result<Surroundings, Trouble> {
     let config = world.config()?;
     let archive = archive.or(config.archive);
+    if archive.is_none() && !arguments.no_cards {
+        return Err(Trouble::usage(
+            "nothing says which archive the cards are for: a card without an anchor opens nothing",
+        )
+        .hint(
+            "`init` writes the archive into the identity's file; else --config FILE of the archive, or --no-cards \
+                 where it comes later",
+        ));
+    }
     let known = !arguments.sites.sites.is_empty() || !config.sites.is_empty();
     let chosen = match known {
         true => sites::choose(&arguments.sites.wanted(), &config)?,
@@ -91,7 +100,7 @@ fn newest_heads(chosen: Vec<SiteConfig>, archive: Option<Anchor>, world: &World)
     let edge = Edge::start(None)?;
     interrupt::listen(&edge)?;
     let stores: Vec<(String, Arc<dyn Site>)> = open.into_iter().map(|site| (site.config.name, site.site)).collect();
-    let (archive, troubles) = open_archive(anchor, stores, &edge)?;
+    let (archive, troubles) = open_archive(anchor, stores, None, &edge)?;
     for trouble in &troubles {
         world
             .output

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -91,6 +91,13 @@ pub fn run(arguments: &Split, world: &mut World) -> Result<Exit, Trouble> {
         .because(|| Trouble::usage(format!("{shown} can't be split")))?
         .id();
     let previous = arguments.previous.as_deref().map(shares::read_set).transpose()?;
+    if let Some(other) = previous.as_ref().filter(|set| set.recipient != recipient) {
+        return Err(Trouble::usage(format!(
+            "--previous is a set of identity {}, and {shown} is {recipient}",
+            other.recipient
+        ))
+        .hint("a set becomes outdated by one of the same identity only"));
+    }
     let Custodians { plan, contacts } =
         custodians::read(&arguments.custodians, arguments.threshold, previous.as_ref())?;
     let lawless = || Trouble::usage(format!("{} can't be a share set", arguments.custodians.display()));
@@ -101,14 +108,18 @@ pub fn run(arguments: &Split, world: &mut World) -> Result<Exit, Trouble> {
         error => lawless().source(error),
     })?;
     let template = match &arguments.facts.template {
-        Some(path) => read_template(path)?,
+        Some(path) => {
+            let template = read_template(path)?;
+            card::check_template(&template)?;
+            template
+        }
         None => card::TEMPLATE.to_owned(),
     };
+    is_free(&arguments.out)?;
     if arguments.dry_run {
         world.output.report(&Done::of(&draft, arguments, true))?;
         return Ok(Exit::Done);
     }
-    is_free(&arguments.out)?;
     let facts = facts::gather(&arguments.facts, file.archive(), world)?;
     let (identity, archive) =
         keys::open_recovery(&arguments.identity, &arguments.passphrase.source(), &world.environment)?;
@@ -116,22 +127,15 @@ pub fn run(arguments: &Split, world: &mut World) -> Result<Exit, Trouble> {
     let (set, made) = split.because(|| Trouble::failed("the identity can't be split"))?;
     drop(identity);
     let protected = protect(arguments, &set, &made, archive, world)?;
-    fs::DirBuilder::new()
-        .mode(0o700)
-        .recursive(true)
-        .create(&arguments.out)
-        .because(|| Trouble::failed(format!("{} can't be made", arguments.out.display())))?;
-    write(
-        arguments,
-        &Written {
-            set: &set,
-            made: &made,
-            protected: &protected,
-            contacts: &contacts,
-            template: &template,
-            facts: &facts,
-        },
-    )?;
+    let written = Written {
+        set: &set,
+        made: &made,
+        protected: &protected,
+        contacts: &contacts,
+        template: &template,
+        facts: &facts,
+    };
+    write_whole(arguments, &written)?;
     world.output.report(&Done::of(&set, arguments, false))?;
     world.output.note(
         "Print the cards on a printer without memory, hand over each card and share file, then destroy this directory. \
@@ -223,8 +227,32 @@ struct Written<'a> {
     facts: &'a Surroundings,
 }
 
-/// Writes everything, the set last: shares without it are void, so a split that was cut short gives out nothing.
-fn write(arguments: &Split, written: &Written<'_>) -> Result<(), Trouble> {
+/// Writes everything beside the folder, and puts it in its place as a whole: cards hold shares in the clear, and must not
+/// lie about after a full disk. A killed process leaves a folder whose name says what it is.
+fn write_whole(arguments: &Split, written: &Written<'_>) -> Result<(), Trouble> {
+    let out = &arguments.out;
+    let cannot = || Trouble::failed(format!("{} can't be made", out.display()));
+    let parent = match out.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(parent).because(cannot)?;
+    let staged = tempfile::Builder::new()
+        .prefix("unfinished-shares-")
+        .permissions(fs::Permissions::from_mode(0o700))
+        .tempdir_in(parent)
+        .because(cannot)?;
+    write(staged.path(), arguments, written)?;
+    // An empty directory is replaced (rename(2)).
+    fs::rename(staged.path(), out).because(cannot)?;
+    let _ = staged.keep();
+    fs::File::open(parent)
+        .and_then(|parent| parent.sync_all())
+        .because(cannot)
+}
+
+/// Writes everything, the set last: shares without it are void.
+fn write(folder: &Path, arguments: &Split, written: &Written<'_>) -> Result<(), Trouble> {
     let each = written.made.iter().zip(written.protected).zip(written.contacts);
     for ((share, file), contact) in each {
         let place = share.header().place;
@@ -232,7 +260,7 @@ fn write(arguments: &Split, written: &Written<'_>) -> Result<(), Trouble> {
             continue;
         };
         let stem = file_stem(place.group, place.x, &custodian.name);
-        keys::create(&arguments.out.join(format!("{stem}.share")), file)?;
+        keys::create(&folder.join(format!("{stem}.share")), file)?;
         if arguments.facts.no_cards {
             continue;
         }
@@ -245,9 +273,9 @@ fn write(arguments: &Split, written: &Written<'_>) -> Result<(), Trouble> {
             surroundings: written.facts,
         };
         let page = card.render(written.template)?;
-        private_file::create(&arguments.out.join(format!("{stem}.html")), &page, "card")?;
+        private_file::create(&folder.join(format!("{stem}.html")), &page, "card")?;
     }
-    let path = arguments.out.join(SET_FILE);
+    let path = folder.join(SET_FILE);
     let cannot = || Trouble::failed(format!("the share set {} can't be written", path.display()));
     let bytes = written.set.to_bytes().because(cannot)?;
     let mut file = fs::File::create_new(&path).because(cannot)?;

@@ -91,9 +91,9 @@ pub fn wrap_share(arguments: &WrapShare, world: &mut World) -> Result<Exit, Trou
         .ceremony_request()
         .because(|| Trouble::usage(format!("{} is no ceremony's request", arguments.to.display())))?;
     let names = std::slice::from_ref(&arguments.share);
-    let given = shares::read_all(names, None, &arguments.passphrase.source(), world)?;
+    let brought = shares::read_all(names, None, &arguments.passphrase.source(), world)?;
     let failed = || Trouble::failed("the share can't be wrapped");
-    for given in &given {
+    for given in &brought.given {
         let wrapped = given.share.wrap(&to, &mut OsEntropy).because(failed)?;
         private_file::create(&arguments.out, &wrapped.to_text().because(failed)?, "wrapped share")?;
     }
