@@ -1,17 +1,14 @@
 //! Pays what earlier runs still owe: shards that a site missed, rebuilt from any k others, without the source or a key.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use exclave_catalog::{Catalog, CatalogError, Debt, Receipt};
-use exclave_model::{
-    LedgerPart, PayloadHash, Record, RecordHash, RunId, RunObject, ShardHeader, ShardName, SiteId, StripeRecord, Tag,
-};
-use exclave_site::{Body, Class, PutMode, SiteError};
-use exclave_stripe::{VerifiedShard, rebuild, verify_shard};
+use exclave_model::{LedgerPart, PayloadHash, Record, RecordHash, RunId, RunObject, SiteId, Tag};
 
 use crate::{
-    archive::{Archive, SiteHandle},
-    replicate::chain_text,
+    archive::Archive,
+    fetch::{ReadSettings, SiteBook},
+    mend::{Patient, Unmended},
     state::RunNote,
     surroundings::Surroundings,
 };
@@ -48,24 +45,12 @@ enum Unpaid {
     /// Its store is at hand, and counts as no site.
     #[error("its store {0}")]
     Stranger(&'static str),
-    /// What lay there before is not what the ledger says, and a put changed nothing.
-    #[error("it keeps other bytes under the shard's name")]
-    OtherBytes,
-    /// The site failed.
-    #[error("{0}")]
-    Site(String),
     /// The shard can't be made.
     #[error("no site gives the ledger that lists its stripe")]
     NoLedger,
-    /// The shard can't be made.
-    #[error("fewer than k of the stripe's other shards can be read")]
-    TooFewShards,
-}
-
-impl Unpaid {
-    fn site(error: &SiteError) -> Self {
-        Self::Site(chain_text(error))
-    }
+    /// It could not be rebuilt, or not be put.
+    #[error(transparent)]
+    Unmended(#[from] Unmended),
 }
 
 /// How one debt ended.
@@ -88,6 +73,7 @@ pub fn pay_debts(
             archive,
             catalog,
             notes,
+            book: Arc::new(SiteBook::new(archive, ReadSettings::default().hedge)),
             ledgers: BTreeMap::new(),
             down: BTreeMap::new(),
             surroundings,
@@ -125,6 +111,7 @@ struct Payer<'a> {
     archive: &'a Archive,
     catalog: &'a Catalog,
     notes: &'a BTreeMap<RunId, RunNote>,
+    book: Arc<SiteBook>,
     ledgers: BTreeMap<RecordHash, LedgerPart>,
     /// Sites that failed, and how.
     down: BTreeMap<SiteId, Unpaid>,
@@ -136,8 +123,8 @@ impl Payer<'_> {
         let Some(note) = self.notes.get(&debt.run) else {
             return Ok(Payment::NotOurs);
         };
-        let payload = match self.put(debt, note).await {
-            Ok(payload) => payload,
+        let (payload, attempt) = match self.put(debt, note).await {
+            Ok(put) => put,
             Err(reason) => return Ok(Payment::Owed(reason)),
         };
         let now = self.surroundings.clock.now_unix_seconds();
@@ -150,30 +137,30 @@ impl Payer<'_> {
             index: debt.index,
             site: debt.site,
             payload,
-            attempt: 0,
+            attempt,
             seen: now,
         };
         self.catalog.paid(debt.run, debt.ordinal, &receipt, verified).await?;
         Ok(Payment::Paid)
     }
 
-    /// Rebuilds the shard, puts it and reads it back; its payload's hash.
-    async fn put(&mut self, debt: &Debt, note: &RunNote) -> Result<PayloadHash, Unpaid> {
+    /// Rebuilds the shard, puts it and reads it back; its payload's hash, and the attempt under which it lies.
+    async fn put(&mut self, debt: &Debt, note: &RunNote) -> Result<(PayloadHash, u32), Unpaid> {
         if let Some(reason) = self.down.get(&debt.site) {
             return Err(reason.clone());
         }
         let archive = self.archive;
         let handle = archive.site(debt.site).ok_or_else(|| self.no_store(debt.site))?;
-        let (record, layout) = self.stripe(debt, note).await.ok_or(Unpaid::NoLedger)?;
-        let payload = record.payloads.get(usize::from(debt.index)).copied();
+        let patient = self.stripe(debt, note).await.ok_or(Unpaid::NoLedger)?;
+        let payload = patient.record.payloads.get(usize::from(debt.index)).copied();
         let payload = payload.ok_or(Unpaid::NoLedger)?;
-        let object = self.rebuild_object(&record, &layout, debt.index).await;
-        let object = object.ok_or(Unpaid::TooFewShards)?;
-        let put = put_verified(archive, handle, &record, debt.index, payload, object).await;
-        if let Err(reason @ Unpaid::Site(_)) = &put {
-            self.down.insert(debt.site, reason.clone());
+        let objects = patient.rebuild(&self.book, &[debt.index]).await?;
+        let object = objects.first().ok_or(Unmended::TooFewShards)?;
+        let put = patient.put(&self.book, handle, debt.index, object).await;
+        if let Err(reason @ Unmended::Site(_)) = &put {
+            self.down.insert(debt.site, reason.clone().into());
         }
-        put.map(|()| payload)
+        Ok((payload, put?))
     }
 
     /// Why no store at hand is the site: the one that bears its name in the settings may say.
@@ -187,7 +174,7 @@ impl Payer<'_> {
     }
 
     /// The stripe's line in its ledger, and its layout.
-    async fn stripe(&mut self, debt: &Debt, note: &RunNote) -> Option<(StripeRecord, Vec<SiteId>)> {
+    async fn stripe(&mut self, debt: &Debt, note: &RunNote) -> Option<Patient> {
         for hash in &note.ledgers {
             if !self.ledgers.contains_key(hash) {
                 let name = self
@@ -207,86 +194,12 @@ impl Payer<'_> {
             }
             let part = self.ledgers.get(hash)?;
             if let Some(record) = part.stripe(debt.ordinal) {
-                return Some((record.clone(), part.layout_of(debt.ordinal).to_vec()));
+                return Some(Patient {
+                    record: Arc::new(record.clone()),
+                    layout: part.layout_of(debt.ordinal).to_vec(),
+                });
             }
         }
         None
-    }
-
-    /// The owed shard's object, rebuilt from k verified others.
-    async fn rebuild_object(&self, record: &StripeRecord, layout: &[SiteId], index: u8) -> Option<Vec<bytes::Bytes>> {
-        let mut shards: Vec<VerifiedShard> = Vec::new();
-        for (other, site) in (0u8..).zip(layout) {
-            if shards.len() == usize::from(record.context.data) {
-                break;
-            }
-            let Some(handle) = self.archive.site(*site).filter(|_| other != index) else {
-                continue;
-            };
-            let hash = record.payloads.get(usize::from(other))?;
-            let name = shard_name(self.archive, record, other, *hash);
-            let Ok(object) = handle
-                .site
-                .get(&name, record.context.payload.object_bytes() as u64)
-                .await
-            else {
-                continue;
-            };
-            shards.extend(verify_shard(record, other, &object));
-        }
-        let payload = bytes::Bytes::from(rebuild(record, &shards, &[index]).ok()?.pop()?);
-        let header = ShardHeader {
-            context: record.context,
-            index,
-            commitment: record.commitment,
-        };
-        let trailer = exclave_stripe::trailer_of(&payload);
-        Some(vec![
-            bytes::Bytes::copy_from_slice(&header.to_bytes()),
-            payload,
-            trailer.into(),
-        ])
-    }
-}
-
-fn shard_name(archive: &Archive, record: &StripeRecord, index: u8, hash: PayloadHash) -> exclave_model::ObjectName {
-    archive.names.shard(&ShardName {
-        run: record.context.run,
-        ordinal: record.context.ordinal,
-        index,
-        tag: Tag::of_hash(hash.as_bytes()),
-        attempt: 0,
-    })
-}
-
-/// Puts a shard and reads it back whole.
-async fn put_verified(
-    archive: &Archive,
-    handle: &SiteHandle,
-    record: &StripeRecord,
-    index: u8,
-    hash: PayloadHash,
-    slices: Vec<bytes::Bytes>,
-) -> Result<(), Unpaid> {
-    let name = shard_name(archive, record, index, hash);
-    let length = record.context.payload.object_bytes() as u64;
-    // What lies there may be ours already, from a put whose reply was lost.
-    if let Ok(found) = handle.site.get(&name, length).await
-        && verify_shard(record, index, &found).is_ok()
-    {
-        return Ok(());
-    }
-    let put = handle
-        .site
-        .put(&name, slices.into_iter().collect::<Body>(), PutMode::Plain)
-        .await;
-    put.map_err(|error| Unpaid::site(&error))?;
-    match handle.site.get(&name, length).await {
-        Ok(found) if verify_shard(record, index, &found).is_ok() => {
-            handle.site.flush().await.map_err(|error| Unpaid::site(&error))
-        }
-        Ok(_) => Err(Unpaid::OtherBytes),
-        Err(error) if matches!(error.class(), Class::Missing | Class::TooLong) => Err(Unpaid::OtherBytes),
-        Err(error) => Err(Unpaid::site(&error)),
     }
 }

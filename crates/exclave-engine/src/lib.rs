@@ -21,6 +21,7 @@ pub mod grant;
 pub mod init;
 pub mod journal;
 pub mod local;
+pub(crate) mod mend;
 pub mod plate;
 pub mod publish;
 pub mod rebuild;

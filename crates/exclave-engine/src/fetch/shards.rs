@@ -75,6 +75,11 @@ impl ShardFeed {
         self.arrivals.blocking_recv()
     }
 
+    /// The next shard, for who waits on the runtime.
+    pub(crate) async fn arrival(&mut self) -> Option<Arrival> {
+        self.arrivals.recv().await
+    }
+
     /// Says that the shard of this index was wrong, so that another one is fetched.
     pub(crate) fn refuse(&self, index: u8) {
         // The task may have ended: then nothing more is to be had anyway.
