@@ -9,7 +9,6 @@
 //! Shards are not moved. A site that a version drops is a lost site to the snapshots with shards there.
 
 mod proposal;
-mod records;
 
 use std::sync::Arc;
 
@@ -22,6 +21,7 @@ use crate::{
     archive::{Archive, SiteHandle, SiteTrouble},
     plate::{Plate, read_plate},
     publish::{Published, publish, publish_at},
+    records::{Bringing, RecordTally, bring_over},
     surroundings::Surroundings,
     survey::SurveyError,
 };
@@ -159,16 +159,8 @@ pub struct Publishing {
 /// What publishing did, or would do.
 #[derive(Debug, Default)]
 pub struct PublishReport {
-    /// Small records that readers of the archive need.
-    pub records: usize,
-    /// Copies of them that were made, or would be.
-    pub copied: usize,
-    /// Names under which stores list something that is no record of this archive, or one that nobody needs.
-    pub junk: usize,
-    /// Run table pages of heads that no site gives.
-    pub unread_pages: usize,
-    /// Stripes that keep fewer sites of the new charter than a restore needs.
-    pub unrestorable: u64,
+    /// The small records.
+    pub records: RecordTally,
     /// Sites that got a plate.
     pub plates: Vec<String>,
     /// Sites that hold the charter now.
@@ -219,7 +211,28 @@ pub fn publish_charter(
         install(&mut archive, proposal, site, dry_run, &mut report, surroundings)?;
     }
     surroundings.runtime.block_on(async {
-        records::bring_over(&archive, proposal, needed, publishing, &mut report).await?;
+        let mut charters = proposal.before.clone();
+        charters
+            .push(proposal.next.clone(), proposal.digest())
+            .map_err(|rule| PublishError::Signatures(VerifyError::Succession(rule)))?;
+        let bringing = Bringing {
+            before: proposal.before.newest(),
+            next: &proposal.next,
+            reread: false,
+            dry_run,
+            accept_loss: publishing.accept_loss,
+        };
+        let records = &mut report.records;
+        bring_over(&archive, charters, bringing, records).await?;
+        if let Some((name, found)) = records.first_short.take() {
+            return Err(PublishError::Records {
+                count: records.short,
+                name,
+                found,
+                needed,
+                troubles: std::mem::take(&mut records.troubles),
+            });
+        }
         if dry_run {
             return Ok(report);
         }

@@ -25,6 +25,7 @@ pub(crate) mod mend;
 pub mod plate;
 pub mod publish;
 pub mod rebuild;
+pub mod records;
 pub mod replicate;
 pub mod restore;
 pub mod rewrap;

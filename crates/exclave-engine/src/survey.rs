@@ -307,7 +307,7 @@ enum Judged {
 }
 
 /// The hash of the head that an object is in its place, when it obeys a charter version that is known.
-pub(crate) fn judged_head(archive: &Archive, name: &ObjectName, bytes: &Bytes) -> Option<RecordHash> {
+pub(crate) fn is_head(archive: &Archive, name: &ObjectName, bytes: &Bytes) -> Option<RecordHash> {
     match verify_head(archive, name, bytes)? {
         Judged::Valid(hash, _) => Some(hash),
         Judged::Unknown(_) => None,

@@ -362,8 +362,8 @@ fn a_new_site_has_every_small_record_before_the_charter_names_it() {
         (report.plates.as_slice(), report.holders.len()),
         (&["s3".to_owned()][..], 4)
     );
-    assert_eq!((dry.copied, dry.junk), (report.copied, 0));
-    assert_eq!(report.copied, report.records);
+    assert_eq!((dry.records.copied, dry.records.junk), (report.records.copied, 0));
+    assert_eq!(report.records.copied, report.records.records);
     // Small records alone: s3 and one old site are all a reader has; the shards of two are needed to restore.
     let newest = newest_head(&world);
     world.reopen();
@@ -446,7 +446,7 @@ fn records_are_brought_over_and_junk_is_not() {
     let record = new_site(&mut world, "s3", 40);
     let proposal = world.propose(&[&root], move |next| next.sites.push(record));
     let report = publish_charter(&world.archive, &proposal, FOR_REAL, &world.surroundings).unwrap();
-    assert_eq!(report.junk, junk.len());
+    assert_eq!(report.records.junk, junk.len());
     for (name, _) in &junk {
         let holders = world
             .sites
@@ -475,22 +475,22 @@ fn dropped_sites_must_leave_enough_shards() {
     };
     let proposal = dropping(&mut world, 2);
     let dry = publish_charter(&world.archive, &proposal, DRY, &world.surroundings).unwrap();
-    assert!(dry.unrestorable > 0);
+    assert!(dry.records.unrestorable > 0);
     let refused = publish_charter(&world.archive, &proposal, FOR_REAL, &world.surroundings).unwrap_err();
     assert!(
-        matches!(refused, PublishError::Unrestorable { stripes } if stripes == dry.unrestorable),
+        matches!(refused, PublishError::Unrestorable { stripes } if stripes == dry.records.unrestorable),
         "{refused}"
     );
     let proposal = dropping(&mut world, 1);
     let dry = publish_charter(&world.archive, &proposal, DRY, &world.surroundings).unwrap();
-    assert_eq!(dry.unrestorable, 0);
+    assert_eq!(dry.records.unrestorable, 0);
     let proposal = dropping(&mut world, 2);
     let lost = Publishing {
         accept_loss: true,
         ..FOR_REAL
     };
     let report = publish_charter(&world.archive, &proposal, lost, &world.surroundings).unwrap();
-    assert!(report.unrestorable > 0);
+    assert!(report.records.unrestorable > 0);
 }
 
 #[test]
@@ -535,7 +535,7 @@ fn too_few_sites_refuse_and_the_next_try_goes_on() {
     assert_eq!(world.archive.charter().version, 2);
     // Once more is no harm.
     let again = publish_charter(&world.archive, &proposal, FOR_REAL, &world.surroundings).unwrap();
-    assert_eq!((again.copied, again.plates.len()), (0, 0));
+    assert_eq!((again.records.copied, again.plates.len()), (0, 0));
 }
 
 #[test]

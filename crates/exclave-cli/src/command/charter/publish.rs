@@ -127,19 +127,25 @@ struct Published {
 
 impl Published {
     fn of(report: PublishReport, proposal: &Proposal, dropped_sites: Vec<String>, dry_run: bool) -> Self {
-        let mut warnings: Vec<String> = report.troubles.iter().map(ToString::to_string).collect();
+        let mut warnings: Vec<String> = report
+            .records
+            .troubles
+            .iter()
+            .chain(&report.troubles)
+            .map(ToString::to_string)
+            .collect();
         warnings.sort();
         warnings.dedup();
-        if report.unread_pages > 0 {
+        if report.records.unread_pages > 0 {
             warnings.push(format!(
                 "{} of run tables that heads name are given by no site: what only they name is not brought over",
-                format::count(report.unread_pages as u64, "page")
+                format::count(report.records.unread_pages as u64, "page")
             ));
         }
-        if report.unrestorable > 0 {
+        if report.records.unrestorable > 0 {
             warnings.push(format!(
                 "{} have fewer shards at the sites that stay than a restore needs",
-                format::count(report.unrestorable, "stripe")
+                format::count(report.records.unrestorable, "stripe")
             ));
         }
         Self {
@@ -148,10 +154,10 @@ impl Published {
             digest: proposal.digest().to_hex(),
             new_sites: report.plates,
             dropped_sites,
-            records: report.records,
-            copied: report.copied,
-            junk: report.junk,
-            unrestorable_stripes: report.unrestorable,
+            records: report.records.records,
+            copied: report.records.copied,
+            junk: report.records.junk,
+            unrestorable_stripes: report.records.unrestorable,
             holders: report.holders,
             warnings,
         }

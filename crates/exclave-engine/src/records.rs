@@ -1,7 +1,8 @@
 //! The small records that readers of an archive need, told from what stores list, and brought to stores that lack them.
 //!
-//! A store may list what it likes, and whoever has a credential to put may make it list more. Who copies records to the
-//! stores of a new charter must not carry junk to honest ones, so a record is copied when it is one of these, and verified:
+//! A new charter brings new stores; a repair finds that a store lost some. A store may list what it likes, and whoever has a
+//! credential to put may make it list more. Junk must not be carried to honest stores, so a record is copied when it is one
+//! of these, and verified:
 //!
 //! - a version of the charter that the file holds;
 //! - a head that counts;
@@ -22,18 +23,18 @@ use exclave_model::{
     Charter, Charters, Close, KeyId, LedgerPart, ObjectName, Record as _, RecordHash, ReuseClaim, RunId, RunObject,
     SignedObject, SiteId, Tag, limit::RECORD_BYTES_MAX,
 };
-use exclave_seal::{VerifyError, verify_charter, verify_next_charter, verify_one};
+use exclave_seal::{verify_charter, verify_next_charter, verify_one};
 use exclave_site::Class;
 use futures::stream::{self, StreamExt};
 
-use super::{Proposal, PublishError, PublishReport, Publishing, holders_needed};
 use crate::{
     archive::{Archive, SiteHandle, SiteTrouble},
+    charter::{PublishError, holders_needed},
     fetch::SiteBook,
     grant,
     publish::publish,
     snapshot::{keys::verify_envelope, table::TableReader},
-    survey::{judged_head, survey_async},
+    survey::{is_head, survey_async},
 };
 
 /// Small records that one site may list; a hundred datasets' daily runs for decades.
@@ -59,12 +60,8 @@ struct Needed<'a> {
 }
 
 impl<'a> Needed<'a> {
-    async fn of(archive: &'a Archive, proposal: &Proposal, report: &mut PublishReport) -> Result<Self, PublishError> {
+    async fn of(archive: &'a Archive, charters: Charters, tally: &mut RecordTally) -> Result<Self, PublishError> {
         let survey = survey_async(archive).await?;
-        let mut charters = proposal.before.clone();
-        charters
-            .push(proposal.next.clone(), proposal.digest())
-            .map_err(|rule| PublishError::Signatures(VerifyError::Succession(rule)))?;
         let mut needed = Self {
             archive,
             charters,
@@ -92,7 +89,7 @@ impl<'a> Needed<'a> {
                 }
                 // Who could read none of it before reads none of it afterwards; whoever signed the head may be a thief,
                 // and must not be able to stop the charter that revokes him.
-                Err(_) => report.unread_pages += 1,
+                Err(_) => tally.unread_pages += 1,
             }
         }
         Ok(needed)
@@ -129,7 +126,7 @@ impl<'a> Needed<'a> {
                 .is_some_and(|close| close.anchor == archive.anchor && close.run == run),
             None if names.charter_prefix().contains(name) => self.is_version(bytes),
             None if names.heads_prefix().contains(name) => {
-                judged_head(archive, name, bytes).is_some_and(|hash| self.heads.contains(&hash))
+                is_head(archive, name, bytes).is_some_and(|hash| self.heads.contains(&hash))
             }
             None => grant::verify(archive, bytes).is_some() && names.grant(Tag::of(bytes)) == *name,
         }
@@ -165,53 +162,80 @@ const LEDGER: &str = RunObject::Ledger.as_str();
 /// Which store lists which small record.
 type Lying = BTreeMap<ObjectName, BTreeSet<usize>>;
 
-/// Brings to every site of the new charter what readers need and it lacks, and counts.
-pub(super) async fn bring_over(
+/// What became of small records.
+#[derive(Debug, Default)]
+pub struct RecordTally {
+    /// Small records that readers of the archive need.
+    pub records: usize,
+    /// Copies of them that were made, or would be.
+    pub copied: usize,
+    /// Names under which stores list something that is no record of this archive, or one that nobody needs.
+    pub junk: usize,
+    /// Run table pages of heads that no site gives.
+    pub unread_pages: usize,
+    /// Records that lie at too few sites, now or still.
+    pub short: usize,
+    /// The first of them, and how many sites hold it.
+    pub first_short: Option<(String, usize)>,
+    /// Stripes that keep fewer sites of the charter than a restore needs.
+    pub unrestorable: u64,
+    /// What sites said.
+    pub troubles: Vec<SiteTrouble>,
+}
+
+/// How records are brought to sites.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bringing<'a> {
+    /// The charter whose sites are looked through.
+    pub(crate) before: &'a Charter,
+    /// The charter whose sites are to hold them.
+    pub(crate) next: &'a Charter,
+    /// Read what sites of the charter list, too: a copy may be wrong.
+    pub(crate) reread: bool,
+    /// Only say what would be copied.
+    pub(crate) dry_run: bool,
+    /// Go on though stripes keep too few sites.
+    pub(crate) accept_loss: bool,
+}
+
+/// Brings to every site of a charter what readers need and it lacks, and counts. `charters` are the versions that count.
+pub(crate) async fn bring_over(
     archive: &Archive,
-    proposal: &Proposal,
-    holders: usize,
-    publishing: Publishing,
-    report: &mut PublishReport,
+    charters: Charters,
+    bringing: Bringing<'_>,
+    tally: &mut RecordTally,
 ) -> Result<(), PublishError> {
-    let needed = Needed::of(archive, proposal, report).await?;
-    let lying = listed(&needed, proposal.before.newest(), report).await?;
-    if proposal.dropped().next().is_some() {
-        report.unrestorable = needed.unrestorable(&lying, &proposal.next).await;
-        if report.unrestorable > 0 && !publishing.dry_run && !publishing.accept_loss {
-            let stripes = report.unrestorable;
+    let holders = holders_needed(bringing.next)?;
+    let needed = Needed::of(archive, charters, tally).await?;
+    let lying = listed(&needed, bringing.before, tally).await?;
+    let stays = |site: &exclave_model::SiteRecord| bringing.next.site(site.id).is_some();
+    if !bringing.before.sites.iter().all(stays) {
+        tally.unrestorable = needed.unrestorable(&lying, bringing.next).await;
+        if tally.unrestorable > 0 && !bringing.dry_run && !bringing.accept_loss {
+            let stripes = tally.unrestorable;
             return Err(PublishError::Unrestorable { stripes });
         }
     }
-    let targets = targets(archive, &proposal.next);
+    let targets = targets(archive, bringing.next);
     let work = stream::iter(lying).map(|(name, at)| {
         let (targets, needed) = (&targets, &needed);
-        async move { (needed.bring(&name, &at, targets, publishing.dry_run).await, name) }
+        async move { (needed.bring(&name, at, targets, bringing).await, name) }
     });
     let mut work = std::pin::pin!(work.buffer_unordered(AT_ONCE));
-    let (mut short, mut first) = (0, None);
     while let Some((brought, name)) = work.next().await {
-        report.troubles.extend(brought.troubles);
+        tally.troubles.extend(brought.troubles);
         if brought.is_junk {
-            report.junk += 1;
+            tally.junk += 1;
             continue;
         }
-        report.records += 1;
-        report.copied += brought.copied;
+        tally.records += 1;
+        tally.copied += brought.copied;
         if brought.held < holders {
-            short += 1;
-            first.get_or_insert((name.to_string(), brought.held));
+            tally.short += 1;
+            tally.first_short.get_or_insert((name.to_string(), brought.held));
         }
     }
-    match first {
-        None => Ok(()),
-        Some((name, found)) => Err(PublishError::Records {
-            count: short,
-            name,
-            found,
-            needed: holders,
-            troubles: std::mem::take(&mut report.troubles),
-        }),
-    }
+    Ok(())
 }
 
 /// One store for each site of the charter: a second one with the same plate counts for nothing.
@@ -225,7 +249,7 @@ fn targets(archive: &Archive, charter: &Charter) -> Vec<usize> {
 }
 
 /// Lists small records at every store; enough sites of the old charter must answer, or some might be missed.
-async fn listed(needed: &Needed<'_>, before: &Charter, report: &mut PublishReport) -> Result<Lying, PublishError> {
+async fn listed(needed: &Needed<'_>, before: &Charter, tally: &mut RecordTally) -> Result<Lying, PublishError> {
     let archive = needed.archive;
     let names = &archive.names;
     let mut lying = Lying::new();
@@ -239,12 +263,12 @@ async fn listed(needed: &Needed<'_>, before: &Charter, report: &mut PublishRepor
     for prefix in prefixes {
         let (listings, troubles) = archive.list_everywhere(&prefix, RECORDS_MAX).await;
         answered.retain(|at| listings.get(at).is_some_and(|listing| listing.complete));
-        report.troubles.extend(troubles);
+        tally.troubles.extend(troubles);
         for (at, listing) in listings {
             for entry in listing.entries {
                 match needed.may_be(&entry.name) {
                     true => _ = lying.entry(entry.name).or_default().insert(at),
-                    false => report.junk += 1,
+                    false => tally.junk += 1,
                 }
             }
         }
@@ -263,7 +287,7 @@ async fn listed(needed: &Needed<'_>, before: &Charter, report: &mut PublishRepor
             found,
             sites,
             needed: enough,
-            troubles: std::mem::take(&mut report.troubles),
+            troubles: std::mem::take(&mut tally.troubles),
         }),
     }
 }
@@ -305,8 +329,35 @@ impl Needed<'_> {
         counts.into_iter().sum()
     }
 
+    /// Whether a store gives a record under a name. One that gives no answer may: nothing is put over it.
+    async fn gives(&self, at: usize, name: &ObjectName) -> bool {
+        let Some(handle) = self.archive.sites.get(at) else {
+            return false;
+        };
+        match handle.site.get(name, RECORD_BYTES_MAX as u64).await {
+            Ok(bytes) => self.is(name, &bytes),
+            Err(error) => !matches!(
+                error.class(),
+                Class::Missing | Class::TooLong | Class::ShortRead | Class::Malformed
+            ),
+        }
+    }
+
     /// Copies one record to the targets that lack it, from the first store whose bytes are one.
-    async fn bring(&self, name: &ObjectName, at: &BTreeSet<usize>, targets: &[usize], dry_run: bool) -> Brought {
+    async fn bring(&self, name: &ObjectName, mut at: BTreeSet<usize>, targets: &[usize], how: Bringing<'_>) -> Brought {
+        if how.reread {
+            for target in targets
+                .iter()
+                .filter(|target| at.contains(target))
+                .copied()
+                .collect::<Vec<_>>()
+            {
+                if !self.gives(target, name).await {
+                    at.remove(&target);
+                }
+            }
+        }
+        let at = &at;
         let lacking: Vec<usize> = targets.iter().copied().filter(|target| !at.contains(target)).collect();
         let mut brought = Brought {
             held: targets.len() - lacking.len(),
@@ -319,7 +370,7 @@ impl Needed<'_> {
         for holder in at.iter().filter_map(|at| sites.get(*at)) {
             match holder.site.get(name, RECORD_BYTES_MAX as u64).await {
                 Ok(bytes) if self.is(name, &bytes) => {
-                    brought.copied = match dry_run {
+                    brought.copied = match how.dry_run {
                         true => lacking.len(),
                         false => {
                             let to: Vec<SiteHandle> = lacking.iter().filter_map(|at| sites.get(*at)).cloned().collect();
