@@ -11,6 +11,8 @@ import argparse, base64, contextlib, fcntl, io, json, os, pty, random, re, resou
 import unittest.mock
 from pathlib import Path
 
+from blake3 import blake3
+
 import black_box
 import rescue
 from kill_rounds import CHAIN, JOURNAL, can_mount, in_a_namespace, program, reported
@@ -671,6 +673,29 @@ class Audits(Alone):
             for report in ("sample.dsse", "deep.dsse", "deep.html"):
                 self.assertNotIn(name.encode() if len(name) > 8 else b"large-", (self.fresh / report).read_bytes())
         self.assertEqual(before, {site: sorted(path.rglob("*")) for site, path in self.world.sites.items()}, "an audit writes nothing")
+        self.drawn_as_the_specification_says()
+
+    def drawn_as_the_specification_says(self):
+        """Seed and samples once more, from FORMAT.md section 19 and by another hand."""
+        report = json.loads(base64.b64decode(json.loads((self.fresh / "sample.dsse").read_text())["payload"]))["predicate"]
+        heads = b"".join(sorted(bytes.fromhex(head["hash"]) for head in report["heads"] if head["newest"]))
+        seed = rescue.kdf("exclave 2026 audit seed v1", self.box.anchor + blake3(heads).digest() + bytes.fromhex(report["seed"]["nonce"]))
+        self.assertEqual(seed.hex(), report["seed"]["seed"])
+        for site in report["sites"]:
+            population, size = site["population"], site["sample"]
+            damaged, sound, miss = -(-population // 100), 0, 1.0
+            while miss > 0.01:
+                miss *= (population - damaged - sound) / (population - sound)
+                sound += 1
+            self.assertEqual(size, sound)
+            draws = blake3(b"exclave audit sample v1\0" + bytes.fromhex(site["id"]) + population.to_bytes(8, "big") + size.to_bytes(8, "big"), key=seed)
+            taken: set[int] = set()
+            for place, last in enumerate(range(population - size, population)):
+                drawn = int.from_bytes(draws.digest(length=16, seek=16 * place), "big") % (last + 1)
+                taken.add(last if drawn in taken else drawn)
+            numbers = b"".join(number.to_bytes(8, "big") for number in sorted(taken))
+            self.assertEqual(blake3(numbers).hexdigest(), site["sample_digest"], site["name"])
+            self.assertEqual(site["shards"]["ok"], size)
 
     def test_a_lost_shard_a_changed_one_and_a_lost_site(self):
         self.done(1)
