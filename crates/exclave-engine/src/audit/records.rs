@@ -5,17 +5,17 @@
 //! asked of the first intact one and holds for all that are equal to it. Of one thing there may be several objects (an
 //! envelope that was wrapped anew, a ledger part under two runs): a site has it when it has one of them.
 
+mod judge;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use exclave_model::{
-    Charters, Class, Close, KeyId, LedgerPart, ObjectName, Prefix, PublicKey, Record as _, RecordHash, ReuseClaim,
-    RunId, RunPage, SignedObject, SiteId, SitePlate, Tag,
+    Class, ObjectName, Prefix, RecordHash, RunId, SiteId, Tag,
     limit::{RECORD_BYTES_MAX, STRIPES_PER_LEDGER_PART},
     report::{Outcome, OutcomeCounts},
 };
 use exclave_plan::quorum::Quorums;
-use exclave_seal::{signing::signer_of, verify_charter, verify_next_charter, verify_one_of};
 use futures::{
     future::join_all,
     stream::{self, StreamExt},
@@ -28,8 +28,7 @@ use super::{
 };
 use crate::{
     archive::{Archive, SMALL_LISTING_MAX},
-    snapshot::keys::verify_envelope,
-    survey::{HEADS_PER_SITE_MAX, judged_head},
+    survey::HEADS_PER_SITE_MAX,
 };
 
 /// Objects of one run that are listed at a site: a ledger part for each 4,096 stripes, and a few.
@@ -41,8 +40,8 @@ const GRANTS_MAX: usize = 10_000;
 /// Records that are asked for at the same time, each at all sites.
 const AT_ONCE: usize = 16;
 
-/// Runs whose records are listed at the same time.
-const RUNS_AT_ONCE: usize = 8;
+/// The same for records of runs, which may be ledger parts.
+const LARGE_AT_ONCE: usize = 4;
 
 /// What a small record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -172,14 +171,12 @@ impl Records {
             self.look_below(auditor, scope, &prefix, most).await;
         }
         let runs: Vec<RunId> = scope.runs.keys().copied().collect();
-        for some in runs.chunks(RUNS_AT_ONCE) {
+        for run in runs {
             if auditor.stops() {
                 return;
             }
-            for run in some {
-                self.look_below(auditor, scope, &names.run_prefix(*run), RUN_OBJECTS_MAX)
-                    .await;
-            }
+            let prefix = names.run_prefix(run);
+            self.look_below(auditor, scope, &prefix, RUN_OBJECTS_MAX).await;
         }
         self.require(auditor, scope);
         self.weigh(auditor).await;
@@ -227,16 +224,22 @@ impl Records {
         for (name, sites) in listed {
             self.note_listed(scope, name, sites);
         }
-        let desk = &auditor.desk;
-        let copies = stream::iter(read).map(|(name, sites)| async move {
-            let read = async |at: usize| (at, desk.get(at, &name, RECORD_BYTES_MAX as u64).await);
-            let got = join_all(sites.into_iter().map(read)).await;
-            Copies::of(name, got)
-        });
-        let mut copies: Vec<Copies> = copies.buffer_unordered(AT_ONCE).collect().await;
-        copies.sort_by(|one, other| one.name.cmp(&other.name));
-        for copies in copies {
-            self.take(auditor, scope, copies);
+        // A few at a time, judged before the next are read: a ledger part has mebibytes, and every site gives one.
+        let at_once = match prefix.as_str().contains("/runs/") {
+            true => LARGE_AT_ONCE,
+            false => AT_ONCE,
+        };
+        let read: Vec<_> = read.into_iter().collect();
+        for some in read.chunks(at_once) {
+            let desk = &auditor.desk;
+            let copies = some.iter().map(async |(name, sites)| {
+                let read = async |at: &usize| (*at, desk.get(*at, name, RECORD_BYTES_MAX as u64).await);
+                let got = join_all(sites.iter().map(read)).await;
+                Copies::of(name.clone(), got)
+            });
+            for copies in join_all(copies).await {
+                self.take(auditor, scope, copies);
+            }
         }
     }
 
@@ -271,7 +274,7 @@ impl Records {
         let judged = copies
             .first
             .as_ref()
-            .and_then(|bytes| judge(auditor, scope, &copies.name, bytes));
+            .and_then(|bytes| judge::judge(auditor, scope, &copies.name, bytes));
         let hash = copies.first.as_ref().map(|bytes| RecordHash::of(bytes));
         let Some(judged) = judged else {
             auditor.strays.add(auditor.request.datasets.is_none(), &copies.name);
@@ -487,121 +490,4 @@ impl Copies {
         }
         Self { name, read, first }
     }
-}
-
-/// What an intact object is, when it is a valid record of this archive that belongs where it lies.
-fn judge(auditor: &Auditor<'_>, scope: &Scope, name: &ObjectName, bytes: &Bytes) -> Option<Judged> {
-    let archive = &auditor.desk.archive;
-    let mut parts = name.as_str().split('/').skip(1);
-    let (place, below) = (parts.next()?, parts.next()?);
-    let judged = |key, kind, run| {
-        Some(Judged {
-            key,
-            kind,
-            run,
-            envelope: None,
-        })
-    };
-    match place {
-        "charter" => judged(
-            Key::Charter(charter_version(archive, name, bytes)?),
-            RecordKind::Charter,
-            None,
-        ),
-        "sites" => {
-            let object = SignedObject::from_bytes(bytes, RECORD_BYTES_MAX).ok()?;
-            let (plate, _) = verify_one_of::<SitePlate>(&object, archive.charters.plate_keys()).ok()?;
-            let fits = plate.anchor == archive.anchor && archive.names.plate(plate.site, Tag::of(bytes)) == *name;
-            fits.then_some(())?;
-            judged(Key::Plate(plate.site), RecordKind::Plate, None)
-        }
-        "heads" => {
-            let hash = judged_head(archive, name, bytes)?;
-            let found = auditor.survey.found.get(&hash)?;
-            judged(Key::Head(hash), RecordKind::Head, Some(found.head.run))
-        }
-        "grants" => {
-            crate::grant::verify(archive, bytes)?;
-            judged(Key::Named(name.clone()), RecordKind::Grant, None)
-        }
-        "runs" => judge_run_object(archive, scope, below.parse().ok()?, name, bytes),
-        _ => None,
-    }
-}
-
-fn judge_run_object(archive: &Archive, scope: &Scope, run: RunId, name: &ObjectName, bytes: &Bytes) -> Option<Judged> {
-    let hash = RecordHash::of(bytes);
-    let mut judged = Judged {
-        key: Key::Named(name.clone()),
-        kind: RecordKind::Claim,
-        run: Some(run),
-        envelope: None,
-    };
-    match name.file_name().split('.').next()? {
-        "envelope" => {
-            let (_, envelope) = verify_envelope(archive, run, bytes).ok()?;
-            // What a head says of the run decides: an envelope of another key is none of it.
-            let known = scope.runs.get(&run).map(|known| known.entry.commitment);
-            known
-                .is_none_or(|commitment| commitment == envelope.commitment)
-                .then_some(())?;
-            (judged.key, judged.kind) = (Key::Envelope(run), RecordKind::Envelope);
-            judged.envelope = Some(EnvelopeFacts { class: envelope.class });
-        }
-        "live" => {
-            let page = RunPage::from_bytes(bytes).ok()?;
-            (page.anchor == archive.anchor && scope.pages.contains(&hash)).then_some(())?;
-            (judged.key, judged.kind) = (Key::Page(hash), RecordKind::RunPage);
-        }
-        "ledger" => {
-            let part = LedgerPart::from_bytes(bytes).ok()?;
-            (part.anchor == archive.anchor && scope.needs_part(hash)).then_some(())?;
-            (judged.key, judged.kind) = (Key::Ledger(hash), RecordKind::Ledger);
-        }
-        "reuse" => {
-            let object = SignedObject::from_bytes(bytes, RECORD_BYTES_MAX).ok()?;
-            let (claim, _) = verify_one_of::<ReuseClaim>(&object, writers(&archive.charters)).ok()?;
-            (claim.anchor == archive.anchor && claim.run == run).then_some(())?;
-        }
-        "close" => {
-            let object = SignedObject::from_bytes(bytes, RECORD_BYTES_MAX).ok()?;
-            signer_of::<Close>(&object, writers(&archive.charters)).ok()?;
-            let close = Close::from_bytes(object.record_bytes()).ok()?;
-            (close.anchor == archive.anchor && close.run == run).then_some(())?;
-            judged.kind = RecordKind::Close;
-        }
-        _ => return None,
-    }
-    Some(judged)
-}
-
-/// Everyone who ever was a writer.
-fn writers(charters: &Charters) -> Vec<&PublicKey> {
-    let all = charters.iter().flat_map(|charter| &charter.writers);
-    let mut keys: BTreeMap<KeyId, &PublicKey> = BTreeMap::new();
-    for writer in all {
-        keys.insert(writer.key.id(), &writer.key);
-    }
-    keys.into_values().collect()
-}
-
-/// Which version of the charter an object is, when enough roots signed it.
-fn charter_version(archive: &Archive, name: &ObjectName, bytes: &Bytes) -> Option<u32> {
-    let object = crate::archive::charter_object(&archive.names, name, bytes)?;
-    let version = archive
-        .charters
-        .iter()
-        .map(|charter| charter.version)
-        .find(|version| archive.charters.hash(*version) == Some(object.record_hash()))?;
-    if version == 1 {
-        verify_charter(&object, archive.anchor).ok()?;
-        return Some(1);
-    }
-    let mut before = Charters::begin(archive.charters.version(1)?.clone(), archive.anchor).ok()?;
-    for number in 2..version {
-        let next = archive.charters.version(number)?.clone();
-        before.push(next, archive.charters.hash(number)?).ok()?;
-    }
-    verify_next_charter(&object, &before).ok()?;
-    Some(version)
 }

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use exclave_model::{ShardName, SiteId, StripeRecord, Tag, report::Outcome};
+use exclave_model::{RunId, ShardName, SiteId, StripeRecord, Tag, report::Outcome};
 use exclave_plan::audit::{Detection, Seed, choose, sample::sample_digest, survivors::Pattern};
 use exclave_stripe::{ShardError, group_range, trailer_range, verify_group};
 use futures::{
@@ -68,6 +68,7 @@ pub(super) async fn challenge(
     }
     let mut failed: BTreeSet<SiteId> = BTreeSet::new();
     let mut round = Vec::new();
+    let mut walk: Option<(RunId, Walk<'_>)> = None;
     for (number, block) in census.blocks.clone().into_iter().enumerate() {
         let first = |site: &SiteId| census.site(*site).groups.start(number);
         let ranges: BTreeMap<SiteId, (u64, u64)> = chosen
@@ -81,7 +82,11 @@ pub(super) async fn challenge(
         let Some(run) = scope.runs.get(&block.run).filter(|_| !ranges.is_empty()) else {
             continue;
         };
-        let mut walk = Walk::of(auditor, run, None);
+        // Ledger parts that were read for one block serve the next one of the run.
+        if walk.as_ref().is_none_or(|(of, _)| *of != block.run) {
+            walk = Some((block.run, Walk::of(auditor, run, None)));
+        }
+        let Some((_, walk)) = &mut walk else { continue };
         let mut next: BTreeMap<SiteId, u64> = ranges.iter().map(|(site, (start, _))| (*site, *start)).collect();
         for ordinal in census.ordinals(scope, block) {
             // What no ledger describes has no groups.

@@ -27,6 +27,14 @@ fn large_populations_need_the_published_sizes() {
     }
 }
 
+/// Groups and a trailer for each, at shards of 8 MiB: what a site of any size is asked for.
+#[test]
+fn a_usual_sample_is_below_40_megabytes() {
+    let size = (0..60).map(|bits| Detection::default().size(1 << bits)).max().unwrap();
+    assert_eq!(size, 459);
+    assert!(size * (65_536 + 128 * 32) < 40_000_000);
+}
+
 #[test]
 fn a_sample_is_never_larger_than_the_site() {
     let one_percent = Detection::default();
