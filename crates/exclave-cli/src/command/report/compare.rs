@@ -232,3 +232,77 @@ impl Report for Compared {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use exclave_model::report::{Outcome, Statement, Verdict};
+
+    use super::*;
+
+    fn report() -> AuditReport {
+        let bytes = include_bytes!("../../../../../tests/src/fuzz/report.json");
+        Statement::from_bytes(bytes).unwrap().predicate
+    }
+
+    /// What a rolled-back or lying site, or one that lost something, looks like in two reports.
+    #[test]
+    fn what_got_worse_is_told_from_what_changed() {
+        type Change = fn(&mut AuditReport);
+        let table: &[(&str, Change, usize, usize)] = &[
+            ("nothing", |_| {}, 0, 0),
+            ("a head is hidden", |after| after.heads.clear(), 1, 0),
+            (
+                "a snapshot",
+                |after| {
+                    let mut head = after.heads[0].clone();
+                    head.hash = RecordHash::from_bytes([9; 32]);
+                    after.heads.push(head);
+                },
+                0,
+                1,
+            ),
+            ("a charter is hidden", |after| after.charter.version = 0, 1, 0),
+            (
+                "two charters",
+                |after| after.charter.digest = RecordHash::from_bytes([9; 32]),
+                1,
+                0,
+            ),
+            ("a new charter", |after| after.charter.version = 2, 0, 1),
+            ("the verdict", |after| after.verdict = Verdict::Unrecoverable, 1, 0),
+            ("a site is gone", |after| after.sites[0].present = false, 1, 0),
+            (
+                "more lost",
+                |after| after.sites[0].shards.add(Outcome::Missing, 1),
+                1,
+                0,
+            ),
+            ("less lost", |after| after.sites[0].shards.missing = 0, 0, 1),
+            ("less to spare", |after| after.placement[0].faults[0].margin = 0, 1, 0),
+            (
+                "a site joined",
+                |after| {
+                    let mut site = after.sites[0].clone();
+                    site.id = SiteId::from_bytes([9; 16]);
+                    after.sites.push(site);
+                },
+                0,
+                1,
+            ),
+        ];
+        for (what, change, worse, changed) in table {
+            let mut after = report();
+            change(&mut after);
+            let compared = compare(&report(), &after).unwrap();
+            assert_eq!(
+                (compared.worse.len(), compared.changed.len()),
+                (*worse, *changed),
+                "{what}"
+            );
+            assert_eq!(compared.is_worse(), *worse > 0);
+        }
+        let mut other = report();
+        other.archive = exclave_model::Anchor::from_bytes([9; 32]);
+        assert!(compare(&report(), &other).is_err());
+    }
+}

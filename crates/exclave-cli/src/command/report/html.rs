@@ -128,7 +128,7 @@ fn matrix(out: &mut String, report: &AuditReport) {
         }
         out.push_str("</tr>\n");
     }
-    out.push_str("</table></div>\n");
+    out.push_str("</table></div>\n<p>Shards are counted for each site, over all datasets that were audited.</p>\n");
 }
 
 /// A site in one word.
@@ -211,7 +211,7 @@ fn placement(out: &mut String, report: &AuditReport) {
         let layout: Vec<String> = placement.sites.iter().map(name).collect();
         for fault in &placement.faults {
             let what = match fault.kind.as_str() {
-                "any-sites" => format!("any {} sites", fault.name),
+                "any-sites" => format!("any {}", format::count(u64::from(placement.losses), "further site")),
                 kind => format!("{kind} {}", fault.name),
             };
             let worst: Vec<String> = fault.worst.iter().map(name).collect();

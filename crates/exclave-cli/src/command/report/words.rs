@@ -149,7 +149,10 @@ fn placement(report: &AuditReport) -> String {
         );
         for fault in &placement.faults {
             let what = match fault.kind.as_str() {
-                "any-sites" => format!("any {} sites lost", fault.name),
+                "any-sites" => format!(
+                    "any {} lost",
+                    format::count(u64::from(placement.losses), "further site")
+                ),
                 kind => format!("{kind} {} lost", fault.name),
             };
             let _ = writeln!(

@@ -30,15 +30,11 @@ fn answer(report: &AuditReport) -> String {
     let facts = &report.facts;
     let first = match report.verdict {
         Verdict::Whole => "Yes: everything that was looked at was shown.".to_owned(),
-        Verdict::Findings => format!(
-            "It can be restored, and {} need a look: {} and {} were not shown, {} at fewer sites than a commit takes.",
-            number(report.findings_total, "finding"),
-            number(facts.shards_not_ok, shard_noun(report)),
-            match facts.records_not_ok {
-                1 => "1 copy of a record".to_owned(),
-                several => format!("{several} copies of records"),
-            },
-            number(facts.records_below_quorum, "record")
+        Verdict::Findings => format!("{}, and something needs a look: {}.", enough(report), listed(report)),
+        Verdict::Unproven if report.audit.mode == AuditMode::Sample => format!(
+            "Not shown: of {} fewer than k sites showed all of their sample, or a record that is needed was not shown. \
+             They may be there still.",
+            number(facts.stripes_unproven, "stripe")
         ),
         Verdict::Unproven => format!(
             "Not shown: of {} fewer than k shards, or a record that is needed, were shown. They may be there still.",
@@ -57,28 +53,82 @@ fn answer(report: &AuditReport) -> String {
             number(facts.forks, "place")
         ),
     };
-    let margins = report.placement.iter().flat_map(|placement| {
-        let any = placement.faults.iter().filter(|fault| fault.kind == "any-sites");
-        any.map(move |fault| (fault.margin, placement, fault))
-    });
-    let margin = margins.min_by_key(|(margin, ..)| *margin).map(|(margin, placement, fault)| {
-        let sites = number(u64::from(placement.losses), "site");
-        match margin {
-            0.. => format!(
-                " After a loss of any {sites} at least {} of the {} shards that restore a stripe are left over as shown: {margin} to spare.",
-                fault.survivors, placement.k
-            ),
-            _ => format!(
-                " After a loss of any {sites} only {} shards of some stripe are left as shown, and {} restore it.",
-                fault.survivors, placement.k
-            ),
-        }
-    });
     let stopped = match report.audit.interrupted {
         true => " The audit was interrupted: it had seen a part only.",
         false => "",
     };
-    format!("{first}{}{stopped}", margin.unwrap_or_default())
+    format!("{first}{}{stopped}", after_losses(report))
+}
+
+/// What was enough for a verdict that is not graver.
+fn enough(report: &AuditReport) -> &'static str {
+    match report.audit.mode {
+        AuditMode::Heads => "What is needed to find the data was shown",
+        AuditMode::Sample => "As far as the samples show, enough sites hold every stripe",
+        AuditMode::Full | AuditMode::Deep => {
+            "Of every stripe that was looked at enough shards were shown to restore it"
+        }
+    }
+}
+
+/// What needs a look, as far as there is any.
+fn listed(report: &AuditReport) -> String {
+    let facts = &report.facts;
+    let copies = match facts.records_not_ok {
+        1 => "1 copy of a record not shown".to_owned(),
+        several => format!("{several} copies of records not shown"),
+    };
+    let all = [
+        (
+            facts.not_codewords,
+            format!(
+                "{} whose shards do not belong together",
+                number(facts.not_codewords, "stripe")
+            ),
+        ),
+        (
+            facts.shards_not_ok,
+            format!("{} not shown", number(facts.shards_not_ok, shard_noun(report))),
+        ),
+        (facts.records_not_ok, copies),
+        (
+            facts.records_below_quorum,
+            format!(
+                "{} at fewer sites than a commit takes",
+                number(facts.records_below_quorum, "record")
+            ),
+        ),
+        (facts.alarms, number(facts.alarms, "alarm")),
+    ];
+    let some: Vec<String> = all
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(_, said)| said)
+        .collect();
+    some.join(", ")
+}
+
+/// What the worst declared loss of sites would leave.
+fn after_losses(report: &AuditReport) -> String {
+    let margins = report.placement.iter().flat_map(|placement| {
+        let any = placement.faults.iter().filter(|fault| fault.kind == "any-sites");
+        any.map(move |fault| (fault.margin, placement, fault))
+    });
+    let Some((margin, placement, fault)) = margins.min_by_key(|(margin, ..)| *margin) else {
+        return String::new();
+    };
+    let lost = number(u64::from(placement.losses), "further site");
+    let left = number(u64::from(fault.survivors), "shard");
+    match margin {
+        0.. => format!(
+            " After a loss of any {lost} at least {left} of each stripe would be left; {} restore it: {margin} to spare.",
+            placement.k
+        ),
+        _ => format!(
+            " After a loss of any {lost} only {left} of some stripe would be left as shown; {} restore it.",
+            placement.k
+        ),
+    }
 }
 
 fn shard_noun(report: &AuditReport) -> &'static str {
