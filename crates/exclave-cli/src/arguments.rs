@@ -81,6 +81,11 @@ pub enum Command {
     Diff(command::browse::Diff),
     /// Get a snapshot back from any sufficient subset of the sites
     Restore(command::restore::Arguments),
+    /// Check that the sites still hold what they should; needs no key
+    Audit(Box<command::audit::Arguments>),
+    /// Verify, show and compare audits' reports
+    #[command(subcommand)]
+    Report(command::report::Command),
     /// Show what the agent remembers
     #[command(subcommand)]
     Catalog(command::catalog::Command),

@@ -290,7 +290,7 @@ pub(crate) async fn charter_objects(
 
 /// An object that may be a version of this archive's charter: it has the name that its bytes give it, and the first one
 /// is the anchor's.
-fn charter_object(names: &ArchiveNames, name: &ObjectName, bytes: &Bytes) -> Option<SignedObject> {
+pub(crate) fn charter_object(names: &ArchiveNames, name: &ObjectName, bytes: &Bytes) -> Option<SignedObject> {
     let object = SignedObject::from_bytes(bytes, RECORD_BYTES_MAX).ok()?;
     let version = Charter::from_bytes(object.record_bytes()).ok()?.version;
     let is_first = object.record_hash().as_bytes() == names.anchor().as_bytes();

@@ -12,6 +12,7 @@
 
 pub mod adopt;
 pub mod archive;
+pub mod audit;
 pub mod browse;
 pub mod charter;
 pub mod debt;

@@ -10,11 +10,12 @@ use exclave_dataset::{
 };
 use exclave_model::BufferPool;
 use exclave_model::{
-    Anchor, ArchiveNames, Charter, ChunkKind, ChunkRef, Class, ClassPolicy, Codec, Content, Counts, DatasetId, Entry,
-    EntryKind, EntryPath, Envelope, Geometry, Head, Hosting, Incarnation, LayoutFrom, LedgerPart, LiveSet,
-    ManifestRoot, ObjectName, Pace, PayloadLength, ReadBack, RecipientSet, Record, RecordHash, Roots, RunEntry, RunId,
-    RunObject, RunPage, SealedHead, ShardName, SiteId, SitePlate, SiteRecord, SnapshotState, SourceKind, StripeRecord,
-    Tag, Timestamp, Version1, Writer, limit::SEGMENT_BYTES,
+    Anchor, ArchiveNames, Charter, ChunkKind, ChunkRef, Class, ClassPolicy, Codec, Commitment, Content, Counts,
+    DatasetId, Entry, EntryKind, EntryPath, Envelope, Geometry, Grant, GrantedRun, Head, Hosting, Incarnation,
+    LayoutFrom, LedgerPart, LiveSet, ManifestRoot, Member, MemberRole, ObjectName, Pace, PayloadLength, ReadBack,
+    RecipientSet, Record, RecordHash, Roots, RunEntry, RunId, RunObject, RunPage, SealedHead, ShardName, SiteId,
+    SitePlate, SiteRecord, SnapshotState, SourceKind, StripeRecord, Tag, Timestamp, Version1, Writer,
+    limit::SEGMENT_BYTES,
 };
 use exclave_plan::quorum::Quorums;
 use exclave_seal::{
@@ -68,6 +69,10 @@ pub(crate) struct Forged {
 pub(crate) const ROOT: u8 = 1;
 /// The first writer's.
 pub(crate) const WRITER: u8 = 2;
+/// The restorer's.
+pub(crate) const RESTORER: u8 = 200;
+/// The auditor's.
+pub(crate) const AUDITOR: u8 = 201;
 
 /// The signing key of a number: whoever needs it again makes it again, since keys are never copied.
 pub(crate) fn signing_key(number: u8) -> SigningKey {
@@ -217,6 +222,16 @@ impl World {
 
     /// The same, with a last change to the entries before they are written: what a hostile writer would do.
     pub(crate) fn commit_with(&mut self, tree: Vec<(Entry, Vec<u8>)>, twist: impl Fn(&mut Entry)) -> Forged {
+        self.commit_twisted(tree, twist, |_, _| {})
+    }
+
+    /// The same, with a last change to the stripes too, before the ledger names them.
+    pub(crate) fn commit_twisted(
+        &mut self,
+        tree: Vec<(Entry, Vec<u8>)>,
+        twist: impl Fn(&mut Entry),
+        twist_stripes: impl FnOnce(&Self, &mut Vec<StripeRecord>),
+    ) -> Forged {
         let number = self.runs.len() as u64;
         let run_key = RunKey::generate(&mut self.entropy).unwrap();
         let run = RunId::from_bytes([number as u8 + 1; 16]);
@@ -250,8 +265,9 @@ impl World {
         }
         let root = pages.finish(&mut store).unwrap();
         packing.flush();
-        let stripes = std::mem::take(&mut packing.stripes);
+        let mut stripes = std::mem::take(&mut packing.stripes);
         drop(packing);
+        twist_stripes(self, &mut stripes);
         let root = ManifestRoot {
             level: root.level,
             page: root.page,
@@ -333,6 +349,30 @@ impl World {
             tag: Tag::of_hash(stripe.payloads[usize::from(index)].as_bytes()),
             attempt: 0,
         })
+    }
+
+    /// A grant that a restorer signed, at every site. What it gives opens to nobody.
+    pub(crate) fn plant_grant(&self) -> ObjectName {
+        let grant = Grant {
+            format: Version1,
+            anchor: self.archive.anchor,
+            charter_version: 1,
+            recipient: self.identity.public().clone(),
+            heads: vec![RecordHash::from_bytes([1; 32])],
+            runs: vec![GrantedRun {
+                run: RunId::from_bytes([1; 16]),
+                commitment: Commitment::from_bytes([1; 32]),
+                enc: vec![1; 1120],
+                ciphertext: vec![1; 48],
+            }],
+            created: 0,
+            until: None,
+        };
+        let signed = signing_key(RESTORER).sign(&grant, &mut SeededEntropy::new(3)).unwrap();
+        let bytes = signed.to_bytes();
+        let name = self.archive.names.grant(Tag::of(&bytes));
+        self.plant_everywhere(&name, bytes);
+        name
     }
 
     fn plant_everywhere(&self, name: &ObjectName, bytes: Vec<u8>) {
@@ -566,10 +606,21 @@ fn charter(
         sites: sites.collect(),
         classes: vec![Class::new(0, 0, policy)],
         nonce: [7; 16],
-        members: None,
+        members: Some(vec![
+            member(MemberRole::Restorer, RESTORER),
+            member(MemberRole::Auditor, AUDITOR),
+        ]),
         authorities: None,
         revocations: None,
         share_sets: None,
+    }
+}
+
+fn member(role: MemberRole, key: u8) -> Member {
+    Member {
+        role,
+        key: signing_key(key).public().clone(),
+        classes: Vec::new(),
     }
 }
 

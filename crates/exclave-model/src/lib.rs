@@ -13,6 +13,7 @@ pub mod charter;
 pub mod context;
 pub mod custody;
 pub mod directory;
+pub mod dsse;
 pub mod envelope;
 pub mod geometry;
 pub mod grant;
@@ -24,6 +25,7 @@ pub mod live_set;
 pub mod manifest;
 pub mod name;
 pub mod path;
+pub mod report;
 pub mod signed;
 pub mod wire;
 
@@ -37,6 +39,7 @@ pub use self::{
     context::{PayloadLength, ShardHeader, StripeContext},
     custody::{Body, Custodian, CustodianGroup, Place, ShareSet},
     directory::{ChunkKind, Codec, Directory},
+    dsse::DsseEnvelope,
     envelope::{Close, Envelope, ReuseClaim, RunStripes, Stanza},
     geometry::{BadGeometry, Code, Geometry},
     grant::{Grant, GrantedRun},
@@ -50,6 +53,7 @@ pub use self::{
     manifest::{ChunkRef, Content, Entry, EntryKind, Extent, Timestamp},
     name::{ArchiveNames, BadObjectName, ObjectName, Prefix, RunObject, ShardName, Tag},
     path::{BadPath, EntryPath},
+    report::{AuditReport, Statement},
     signed::{PublicKey, Signature, SignedObject, SignedRecord},
     wire::{Record, RecordError, Rule, Version1},
 };

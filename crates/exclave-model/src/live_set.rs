@@ -60,6 +60,20 @@ impl LiveSet {
         }
     }
 
+    /// Adds all stripes of another set.
+    pub fn merge(&mut self, other: &Self) {
+        let mut ranges: Vec<(u64, u64)> = Vec::with_capacity(self.ranges.len() + other.ranges.len());
+        let mut sorted: Vec<(u64, u64)> = self.ranges.iter().chain(&other.ranges).copied().collect();
+        sorted.sort_unstable();
+        for (start, end) in sorted {
+            match ranges.last_mut() {
+                Some((_, last)) if *last >= start => *last = end.max(*last),
+                Some(_) | None => ranges.push((start, end)),
+            }
+        }
+        self.ranges = ranges;
+    }
+
     /// The stripes in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.ranges
@@ -127,6 +141,21 @@ impl<'b, C> Decode<'b, C> for LiveSet {
 mod tests {
     use super::*;
     use crate::wire::encode;
+
+    #[test]
+    fn sets_are_merged_as_if_inserted_one_by_one() {
+        for (left, right) in [
+            (&[][..], &[][..]),
+            (&[1, 2], &[]),
+            (&[0, 1, 5], &[2, 3, 6, 9]),
+            (&[4, 5, 6], &[5]),
+            (&[u32::MAX], &[0, u32::MAX - 1]),
+        ] {
+            let mut merged: LiveSet = left.iter().copied().collect();
+            merged.merge(&right.iter().copied().collect());
+            assert_eq!(merged, left.iter().chain(right).copied().collect());
+        }
+    }
 
     #[test]
     fn order_of_insertion_does_not_matter() {

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod commit;
 pub mod heads;
 pub mod health;
@@ -17,6 +18,7 @@ pub mod quorum;
 pub mod retry;
 
 pub use self::{
+    audit::{Detection, Nonce, Placement, Seed, Survivors},
     commit::{
         run::{Event as RunEvent, LayoutIndex, NotYet, RunCommit, Step as RunStep, Verdict},
         stripe::{Action as StripeAction, Event as StripeEvent, PutMode, StripeCommit, StripeState},

@@ -10,8 +10,8 @@ use ml_dsa::{KeyExport as _, Keypair as _, MlDsa65};
 use zeroize::Zeroizing;
 
 use exclave_model::{
-    Anchor, Charter, Charters, KeyId, PublicKey, Record, RecordError, Rule, Signature, SignedObject, SignedRecord,
-    signed::ML_DSA_65_SIGNATURE_BYTES,
+    Anchor, Charter, Charters, DsseEnvelope, KeyId, PublicKey, Record, RecordError, Rule, Signature, SignedObject,
+    SignedRecord, signed::ML_DSA_65_SIGNATURE_BYTES,
 };
 
 use crate::{
@@ -125,17 +125,38 @@ impl SigningKey {
         Ok(SignedObject::new(object.record_bytes().to_vec(), signatures))
     }
 
+    /// Signs a payload of a type and returns the envelope: what an auditor's report goes out in.
+    pub fn sign_dsse(
+        &self,
+        payload_type: &str,
+        payload: Vec<u8>,
+        entropy: &mut dyn Entropy,
+    ) -> Result<DsseEnvelope, SignError> {
+        let mut envelope = DsseEnvelope {
+            payload_type: payload_type.to_owned(),
+            payload,
+            signatures: Vec::new(),
+        };
+        envelope
+            .signatures
+            .push(self.sign_message(&envelope.message(), entropy)?);
+        Ok(envelope)
+    }
+
     fn sign_bytes<R: SignedRecord>(&self, record: &[u8], entropy: &mut dyn Entropy) -> Result<Signature, SignError> {
-        let message = R::message(record);
+        self.sign_message(&R::message(record), entropy)
+    }
+
+    fn sign_message(&self, message: &[u8], entropy: &mut dyn Entropy) -> Result<Signature, SignError> {
         let ml_dsa = self
             .ml_dsa
             .expanded_key()
-            .sign_randomized(&message, b"", &mut Drawn::from(entropy)?)
+            .sign_randomized(message, b"", &mut Drawn::from(entropy)?)
             .map_err(|_| SignError::MlDsa)?
             .encode();
         Ok(Signature {
             key: self.id(),
-            ed25519: self.ed25519.sign(&message).to_bytes(),
+            ed25519: self.ed25519.sign(message).to_bytes(),
             ml_dsa: Box::new(<[u8; ML_DSA_65_SIGNATURE_BYTES]>::from(ml_dsa)),
         })
     }
@@ -241,12 +262,31 @@ fn verify_signature<'k, R: SignedRecord>(
     signature: &Signature,
     keys: impl IntoIterator<Item = &'k PublicKey>,
 ) -> Result<(), VerifyError> {
+    verify_message(&R::message(object.record_bytes()), signature, keys)
+}
+
+/// Verifies an envelope that exactly one of `keys` signed; says which.
+pub fn verify_dsse<'k>(
+    envelope: &DsseEnvelope,
+    keys: impl IntoIterator<Item = &'k PublicKey>,
+) -> Result<KeyId, VerifyError> {
+    let [signature] = envelope.signatures.as_slice() else {
+        return Err(VerifyError::NotOne(envelope.signatures.len()));
+    };
+    verify_message(&envelope.message(), signature, keys)?;
+    Ok(signature.key)
+}
+
+fn verify_message<'k>(
+    message: &[u8],
+    signature: &Signature,
+    keys: impl IntoIterator<Item = &'k PublicKey>,
+) -> Result<(), VerifyError> {
     let id = signature.key;
     let key = keys
         .into_iter()
         .find(|key| key.id() == id)
         .ok_or(VerifyError::Stranger(id))?;
-    let message = R::message(object.record_bytes());
     let bad = |half| VerifyError::Bad { key: id, half };
     let (ed25519_key, ml_dsa_key) = key.as_bytes().split_at(32);
     let ed25519 = <&[u8; 32]>::try_from(ed25519_key)
@@ -254,12 +294,12 @@ fn verify_signature<'k, R: SignedRecord>(
         .and_then(|bytes| ed25519_dalek::VerifyingKey::from_bytes(bytes).ok())
         .ok_or(bad("Ed25519"))?;
     ed25519
-        .verify_strict(&message, &ed25519_dalek::Signature::from_bytes(&signature.ed25519))
+        .verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.ed25519))
         .map_err(|_| bad("Ed25519"))?;
     let encoded_key = ml_dsa::EncodedVerifyingKey::<MlDsa65>::try_from(ml_dsa_key).map_err(|_| bad("ML-DSA-65"))?;
     let encoded = ml_dsa::EncodedSignature::<MlDsa65>::try_from(&signature.ml_dsa[..]).map_err(|_| bad("ML-DSA-65"))?;
     let ml_dsa = ml_dsa::Signature::<MlDsa65>::decode(&encoded).ok_or(bad("ML-DSA-65"))?;
-    if !ml_dsa::VerifyingKey::<MlDsa65>::decode(&encoded_key).verify_with_context(&message, b"", &ml_dsa) {
+    if !ml_dsa::VerifyingKey::<MlDsa65>::decode(&encoded_key).verify_with_context(message, b"", &ml_dsa) {
         return Err(bad("ML-DSA-65"));
     }
     Ok(())
@@ -316,6 +356,42 @@ mod tests {
             verify_one::<Close>(&bad, key.public()),
             Err(VerifyError::Bad { half: "ML-DSA-65", .. })
         ));
+    }
+
+    #[test]
+    fn an_envelope_is_signed_by_both_halves_and_bound_to_its_type() {
+        let mut entropy = SeededEntropy::new(8);
+        let key = SigningKey::generate(&mut entropy).unwrap();
+        let envelope = key
+            .sign_dsse("text/plain", b"all is well".to_vec(), &mut entropy)
+            .unwrap();
+        assert_eq!(verify_dsse(&envelope, [key.public()]).unwrap(), key.id());
+        let change = |change: &dyn Fn(&mut DsseEnvelope)| {
+            let mut changed = envelope.clone();
+            change(&mut changed);
+            verify_dsse(&changed, [key.public()])
+        };
+        type Change = dyn Fn(&mut DsseEnvelope);
+        let changes: [(&str, &Change); 4] = [
+            ("Ed25519", &|changed| changed.payload[0] ^= 1),
+            ("Ed25519", &|changed| changed.payload_type.push('x')),
+            ("Ed25519", &|changed| changed.signatures[0].ed25519[3] ^= 1),
+            ("ML-DSA-65", &|changed| changed.signatures[0].ml_dsa[3] ^= 1),
+        ];
+        for (expected, how) in changes {
+            assert!(matches!(change(how), Err(VerifyError::Bad { half, .. }) if half == expected));
+        }
+        assert!(matches!(
+            change(&|changed| changed.signatures.clear()),
+            Err(VerifyError::NotOne(0))
+        ));
+        // A record's signature is none over an envelope of the same bytes.
+        let object = key.sign(&close(), &mut entropy).unwrap();
+        let other = change(&|changed| {
+            changed.payload = object.record_bytes().to_vec();
+            changed.signatures = object.signatures().to_vec();
+        });
+        assert!(matches!(other, Err(VerifyError::Bad { .. })));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use exclave_erasure::{Coder, TooFew};
 use exclave_model::{
-    BufferPool, Directory, Geometry, PayloadHash, PayloadLength, Rule, StripeContext, StripeRecord,
+    BufferPool, Directory, Geometry, PayloadHash, PayloadLength, Rule, ShardHeader, StripeContext, StripeRecord,
     buffer::PooledBuffer,
     context::{CHAINING_VALUE_BYTES, HEADER_BYTES},
     limit::{SEGMENT_BYTES, SEGMENT_PLAIN_BYTES},
@@ -35,6 +35,12 @@ pub enum ShardError {
     /// Other bytes than the ledger's hash names.
     #[error("the payload's hash is not the ledger's")]
     Hash,
+    /// The payload is right and the header isn't.
+    #[error("the header is not this shard's")]
+    Header,
+    /// The payload is right and the trailer doesn't lead to its hash.
+    #[error("the trailer is not the payload's")]
+    Trailer,
 }
 
 /// A shard whose payload has the ledger's hash.
@@ -74,6 +80,27 @@ pub fn verify_shard(record: &StripeRecord, index: u8, object: &Bytes) -> Result<
         return Err(ShardError::Hash);
     }
     Ok(VerifiedShard { index, payload })
+}
+
+/// Checks a whole shard object: payload, header and trailer. Whoever has the ledger needs only the payload; single groups
+/// are proven by the trailer, and header and trailer are what is left to go by when ledgers are lost.
+pub fn verify_whole(record: &StripeRecord, index: u8, object: &Bytes) -> Result<VerifiedShard, ShardError> {
+    let shard = verify_shard(record, index, object)?;
+    let header = ShardHeader {
+        context: record.context,
+        index,
+        commitment: record.commitment,
+    };
+    if object.get(..HEADER_BYTES) != Some(&header.to_bytes()[..]) {
+        return Err(ShardError::Header);
+    }
+    let trailer = object.get(HEADER_BYTES + record.context.payload.bytes()..);
+    let hashes = trailer.and_then(GroupHash::read_trailer).ok_or(ShardError::Trailer)?;
+    // The length was right, so there is a hash for each group.
+    match record.payloads.get(usize::from(index)) {
+        Some(expected) if payload_root(&hashes) == *expected => Ok(shard),
+        _ => Err(ShardError::Trailer),
+    }
 }
 
 /// Where one group lies in a shard object.

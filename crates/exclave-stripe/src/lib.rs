@@ -8,7 +8,7 @@
 //! **Back:** [`verify_shard`] lets only bytes with the ledger's hash become a [`VerifiedShard`]; [`decode`] rebuilds
 //! missing data shards and checks them against the ledger too, so that two restorers with different shards get the same
 //! bytes or an error; [`CodedStripe::open`] compares the commitment, opens the segments and hands out stored chunks.
-//! [`verify_group`] proves one group of a ranged read. [`read_alone`] is for shards without a ledger.
+//! [`verify_whole`] looks at header and trailer too. [`verify_group`] proves one group of a ranged read. [`read_alone`] is for shards without a ledger.
 //!
 //! **Architecture Invariant:** no I/O, no clock, no async. Only a sealed stripe can be coded and only a verified shard
 //! decoded: the types say so.
@@ -26,7 +26,7 @@ pub use self::{
     alone::{AloneError, LoneShard, read_alone},
     back::{
         CodedStripe, DecodeError, OpenedStripe, ShardError, VerifiedShard, decode, group_range, open_one_segment,
-        rebuild, trailer_range, verify_group, verify_shard,
+        rebuild, trailer_range, verify_group, verify_shard, verify_whole,
     },
     pack::{PackedStripe, StripeBuilder, StripeShape},
     seal::{SealError, SealedStripe, Sealer, Shard},

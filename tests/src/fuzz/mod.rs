@@ -19,9 +19,9 @@ use exclave_dataset::{
 };
 use exclave_engine::journal;
 use exclave_model::{
-    Charter, CharterFile, ChunkId, ChunkRef, Close, Codec, Directory, EntryPath, Envelope, Grant, Head, LedgerPart,
-    LiveSet, ObjectName, Prefix, Record, ReuseClaim, RunId, RunPage, SealedHead, ShardHeader, ShareSet, SignedObject,
-    SitePlate, StripeContext, cbor,
+    Charter, CharterFile, ChunkId, ChunkRef, Close, Codec, Directory, DsseEnvelope, EntryPath, Envelope, Grant, Head,
+    LedgerPart, LiveSet, ObjectName, Prefix, Record, ReuseClaim, RunId, RunPage, SealedHead, ShardHeader, ShareSet,
+    SignedObject, SitePlate, Statement, StripeContext, cbor,
     head::check_run_table,
     limit::{CHUNK_BYTES_MAX, RECORD_BYTES_MAX},
     manifest::Page,
@@ -82,6 +82,8 @@ pub const PARSERS: &[Parser] = &[
     parser("file-list", file_list),
     parser("exclude-rules", exclude_rules),
     parser("journal", journal_file),
+    parser("dsse", dsse),
+    parser("report", report),
     parser("s3-answers", |bytes| answers::read(Kind::S3, bytes)),
     parser("azure-answers", |bytes| answers::read(Kind::Azure, bytes)),
     parser("gcs-answers", |bytes| answers::read(Kind::Gcs, bytes)),
@@ -109,6 +111,29 @@ pub fn limit_addresses() -> io::Result<()> {
 
 const fn parser(name: &'static str, read: fn(&[u8]) -> bool) -> Parser {
     Parser { name, read }
+}
+
+fn dsse(bytes: &[u8]) -> bool {
+    DsseEnvelope::from_bytes(bytes).is_ok_and(|envelope| {
+        // JSON has many spellings: what was read reads again as the same.
+        let again = envelope
+            .to_bytes()
+            .ok()
+            .map(|written| DsseEnvelope::from_bytes(&written).ok());
+        assert_eq!(again.flatten().as_ref(), Some(&envelope));
+        true
+    })
+}
+
+fn report(bytes: &[u8]) -> bool {
+    Statement::from_bytes(bytes).is_ok_and(|statement| {
+        let again = statement
+            .to_bytes()
+            .ok()
+            .map(|written| Statement::from_bytes(&written).ok());
+        assert_eq!(again.flatten().as_ref(), Some(&statement));
+        true
+    })
 }
 
 fn record<R: Record + PartialEq + Debug>(bytes: &[u8]) -> bool {

@@ -12,8 +12,8 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use exclave_engine::journal::{Journal, JournalEntry};
 use exclave_model::{
-    ChunkId, ChunkRef, Codec, Counts, ManifestRoot, Record, RunId, SealedHead, SignedObject, SourceKind,
-    limit::RECORD_BYTES_MAX,
+    ChunkId, ChunkRef, Codec, Counts, DsseEnvelope, KeyId, ManifestRoot, Record, RunId, SealedHead, Signature,
+    SignedObject, SourceKind, dsse::IN_TOTO, limit::RECORD_BYTES_MAX,
 };
 
 use crate::vector::{Vector, files};
@@ -103,6 +103,23 @@ fn run_pages(vectors: &[Vector]) -> Vec<Vec<u8>> {
         .flatten()
         .map(Vec::from)
         .collect()
+}
+
+/// A report with one of each thing, in the form that is signed.
+const REPORT: &[u8] = include_bytes!("report.json");
+
+/// An envelope with a signature that nobody made.
+fn an_envelope() -> Vec<u8> {
+    let envelope = DsseEnvelope {
+        payload_type: IN_TOTO.to_owned(),
+        payload: b"{}".to_vec(),
+        signatures: vec![Signature {
+            key: KeyId::from_bytes([7; 32]),
+            ed25519: [1; 64],
+            ml_dsa: Box::new([2; 3309]),
+        }],
+    };
+    envelope.to_bytes().unwrap_or_default()
 }
 
 /// Records of grants: the vectors keep them behind the charters that they obey.
@@ -212,6 +229,8 @@ pub fn seeds(parser: &str, vectors: &[Vector]) -> Vec<Vec<u8>> {
         "grant" => seeds.extend(grants(vectors)),
         "live-set" => seeds.push([1u64, 2, 3, 4].iter().flat_map(|number| number.to_be_bytes()).collect()),
         "journal" => seeds.push(a_journal()),
+        "report" => seeds.push(REPORT.to_vec()),
+        "dsse" => seeds.push(an_envelope()),
         "s3-answers" | "azure-answers" | "gcs-answers" | "webdav-answers" => {
             seeds.extend(answers(parser));
         }

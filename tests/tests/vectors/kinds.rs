@@ -114,6 +114,8 @@ kinds! {
     ShardError: error => match error {
         ShardError::NoSuchIndex(_) | ShardError::Length { .. } => "bad-length",
         ShardError::Hash => "bad-hash",
+        ShardError::Header => "bad-header",
+        ShardError::Trailer => "bad-trailer",
     };
     DecodeError: error => match error {
         DecodeError::TooFew(_) => "too-few-shards",

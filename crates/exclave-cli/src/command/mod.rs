@@ -1,5 +1,6 @@
 //! The commands, one file each: arguments, deed, report.
 
+pub mod audit;
 pub mod browse;
 pub mod catalog;
 pub mod charter;
@@ -11,6 +12,7 @@ pub mod key;
 pub mod man;
 pub mod plan;
 pub mod replicate;
+pub mod report;
 pub mod restore;
 pub mod rewrap;
 pub mod shard;
@@ -69,6 +71,8 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Find(arguments) => browse::find(&arguments, world),
         Command::Diff(arguments) => browse::diff(&arguments, world),
         Command::Restore(arguments) => restore::run(&arguments, world),
+        Command::Audit(arguments) => audit::run(&arguments, world),
+        Command::Report(command) => report::run(&command, world),
         Command::Catalog(command) => catalog::run(&command, world),
         Command::Shard(command) => shard::run(&command, world),
         Command::Demo(arguments) => demo::run(&arguments, world),

@@ -69,8 +69,8 @@ enum Known {
 pub(crate) struct Ledgers {
     anchor: Anchor,
     book: Arc<SiteBook>,
-    /// The run of the head, under which adopted parts may lie.
-    head_run: RunId,
+    /// The runs of the heads, under which adopted parts may lie.
+    head_runs: Vec<RunId>,
     known: HashMap<RecordHash, Known>,
     /// The part used last stands at the end.
     kept: VecDeque<(RecordHash, Arc<LedgerPart>)>,
@@ -78,10 +78,15 @@ pub(crate) struct Ledgers {
 
 impl Ledgers {
     pub(crate) fn new(anchor: Anchor, book: Arc<SiteBook>, head_run: RunId) -> Self {
+        Self::below(anchor, book, vec![head_run])
+    }
+
+    /// The ledgers of runs that several heads need.
+    pub(crate) fn below(anchor: Anchor, book: Arc<SiteBook>, head_runs: Vec<RunId>) -> Self {
         Self {
             anchor,
             book,
-            head_run,
+            head_runs,
             known: HashMap::new(),
             kept: VecDeque::new(),
         }
@@ -178,9 +183,13 @@ impl Ledgers {
         };
         let tag = Tag::of_hash(hash.as_bytes());
         let name = |run| self.book.names().run_object(run, RunObject::Ledger, tag);
-        match self.book.small(&name(run), RECORD_BYTES_MAX, read).await {
-            Err(_) if run != self.head_run => self.book.small(&name(self.head_run), RECORD_BYTES_MAX, read).await,
-            answered => answered,
+        let mut answered = self.book.small(&name(run), RECORD_BYTES_MAX, read).await;
+        for home in self.head_runs.iter().filter(|home| **home != run) {
+            if answered.is_ok() {
+                break;
+            }
+            answered = self.book.small(&name(*home), RECORD_BYTES_MAX, read).await;
         }
+        answered
     }
 }

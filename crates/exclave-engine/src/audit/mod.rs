@@ -1,0 +1,509 @@
+//! Audit: do the sites still hold what they should? Without any key, any secret, any catalog.
+//!
+//! Brought along are the anchor and the stores. What should be there follows from the charter and the heads, by way of run
+//! tables and ledgers, each checked by signature or hash ([`scope`]). What is there is asked:
+//!
+//! * [`records`]: the small records, at every site, against the quorums of their class;
+//! * [`sample`]: groups of 64 KiB that a public seed chose, at all sites in one short window ([`exclave_plan::audit`]);
+//! * [`shards`]: every shard whole; or also coded again, so that shards that don't belong together are found;
+//! * [`strays`]: what lies there and no valid head or ledger names.
+//!
+//! [`report`] makes of it what others can check.
+//!
+//! Only what was shown counts: who doesn't answer in time, denies or answers wrongly has not got it. Findings are data. An
+//! audit that was interrupted says so and what it had seen until then.
+
+mod desk;
+mod records;
+pub mod report;
+mod sample;
+mod scope;
+mod shards;
+mod strays;
+mod stripes;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use exclave_model::{
+    DatasetId, Incarnation, KeyId, RecordHash, SiteId,
+    report::{Facts, Outcome, OutcomeCounts, Verdict},
+};
+use exclave_plan::audit::{Detection, Nonce, Placement, Seed, Survivors};
+
+use self::{desk::Desk, records::Records, scope::Scope, stripes::Census};
+pub use self::{
+    desk::Latency,
+    records::{RecordKind, RecordTally},
+    strays::Strays,
+};
+use crate::{
+    archive::{Archive, SiteTrouble},
+    surroundings::{Progress, Surroundings},
+    survey::{CharterFinding, Grade, Survey},
+};
+
+/// Findings that are kept word for word; all are counted.
+pub const FINDINGS_KEPT_MAX: usize = 1000;
+
+/// How deep an audit looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Charters, plates, heads, run tables, envelopes, ledgers, grants.
+    Heads,
+    /// These, and sampled groups of the shards.
+    Sample(Detection),
+    /// These, and every shard whole.
+    Full,
+    /// These, and every shard of each stripe computed again from k others.
+    Deep,
+}
+
+impl Mode {
+    /// The word in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Heads => "heads",
+            Self::Sample(_) => "sample",
+            Self::Full => "full",
+            Self::Deep => "deep",
+        }
+    }
+}
+
+/// What is to be audited, and how.
+#[derive(Debug, Clone)]
+pub struct AuditRequest {
+    /// How deep.
+    pub mode: Mode,
+    /// Which datasets; none are all.
+    pub datasets: Option<BTreeSet<DatasetId>>,
+    /// What the auditor adds to the seed.
+    pub nonce: Nonce,
+    /// How long a site may take for one answer.
+    pub deadline: Duration,
+    /// Only say what would be read.
+    pub forecast_only: bool,
+    /// What opening the archive met with.
+    pub troubles: Vec<(String, Outcome)>,
+}
+
+impl AuditRequest {
+    /// What the troubles of opening an archive mean to an audit.
+    pub fn troubles_of(troubles: &[SiteTrouble]) -> Vec<(String, Outcome)> {
+        let of = |trouble: &SiteTrouble| (trouble.site.clone(), desk::outcome_of(&trouble.error));
+        troubles.iter().map(of).collect()
+    }
+}
+
+/// Something that needs a look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What kind of thing it is about.
+    pub kind: &'static str,
+    /// Where; empty when it is about no single site.
+    pub site: String,
+    /// The object, or what else it is about.
+    pub object: String,
+    /// What the object came to, when it is about one.
+    pub outcome: Option<Outcome>,
+    /// In words.
+    pub detail: String,
+}
+
+/// Findings, the first ones kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// The first ones.
+    pub first: Vec<Finding>,
+    /// All.
+    pub total: u64,
+}
+
+impl Findings {
+    pub(crate) fn push(&mut self, finding: Finding) {
+        self.total += 1;
+        if self.first.len() < FINDINGS_KEPT_MAX {
+            self.first.push(finding);
+        }
+    }
+}
+
+/// A head that was audited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditedHead {
+    /// Its hash.
+    pub hash: RecordHash,
+    /// Its dataset.
+    pub dataset: DatasetId,
+    /// Who signed it.
+    pub writer: KeyId,
+    /// Which life of the writer.
+    pub incarnation: Incarnation,
+    /// Its place in the chain.
+    pub seq: u64,
+    /// True when no other head of the dataset comes after it.
+    pub newest: bool,
+    /// Sites that showed it whole.
+    pub sites: u64,
+    /// q of its class, when an envelope tells the class.
+    pub needed: Option<u8>,
+}
+
+/// What one site came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteAudit {
+    /// Its id.
+    pub id: SiteId,
+    /// Its name in the charter.
+    pub name: String,
+    /// True when a store that was asked shows its plate.
+    pub present: bool,
+    /// Its small records.
+    pub records: OutcomeCounts,
+    /// Its shards (full, deep) or groups (sample).
+    pub shards: OutcomeCounts,
+    /// Groups that it should hold.
+    pub population: u64,
+    /// Shards that it should hold.
+    pub shards_expected: u64,
+    /// Digest of the numbers of the groups that were asked for.
+    pub sample_digest: Option<RecordHash>,
+    /// Bytes that were to be read, shards alone.
+    pub bytes_forecast: u64,
+    /// Bytes that arrived, records included.
+    pub bytes_read: u64,
+    /// Requests.
+    pub requests: u64,
+    /// How long answers took.
+    pub latency: Latency,
+}
+
+/// Freshness of one class, as counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassFreshness {
+    /// The class.
+    pub class: u32,
+    /// Sites that answered completely.
+    pub answered: u64,
+    /// How many must.
+    pub needed: u64,
+    /// True when they did.
+    pub newest_is_sure: bool,
+}
+
+/// What an audit found.
+#[derive(Debug, Clone)]
+pub struct Audit {
+    /// How deep it looked.
+    pub mode: Mode,
+    /// Began, by the local clock: Unix seconds.
+    pub started: i64,
+    /// Ended.
+    pub finished: i64,
+    /// How long a site had for one answer.
+    pub deadline: Duration,
+    /// The datasets that were asked for; none are all.
+    pub datasets: Option<BTreeSet<DatasetId>>,
+    /// What the auditor added.
+    pub nonce: Nonce,
+    /// Digest of the newest heads.
+    pub heads_digest: RecordHash,
+    /// What samples were drawn from.
+    pub seed: Seed,
+    /// Every head that counts.
+    pub heads: Vec<AuditedHead>,
+    /// How sure the newest heads are.
+    pub freshness: Vec<ClassFreshness>,
+    /// The small records, by kind.
+    pub records: Vec<RecordTally>,
+    /// The sites of the charter and of layouts.
+    pub sites: Vec<SiteAudit>,
+    /// What is left of stripes, by layout.
+    pub placements: Vec<Placement>,
+    /// Stripes that should be there.
+    pub stripes: u64,
+    /// Stripes of which certainly too little is left, and of which too little was shown.
+    pub stripes_unrecoverable: u64,
+    /// See above.
+    pub stripes_unproven: u64,
+    /// Longest time in which one round of challenges was answered by all sites.
+    pub window: Duration,
+    /// What needs a look.
+    pub findings: Findings,
+    /// What nobody names.
+    pub strays: Strays,
+    /// What the verdict went by.
+    pub facts: Facts,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// True when it ended early because someone asked it to.
+    pub interrupted: bool,
+    /// True when only the forecast was wanted.
+    pub forecast_only: bool,
+}
+
+/// Audits an archive whose heads were surveyed.
+pub fn audit(archive: &Archive, survey: &Survey, request: &AuditRequest, surroundings: &Surroundings) -> Audit {
+    let started = surroundings.clock.now_unix_seconds();
+    let runtime = surroundings.runtime.clone();
+    let mut audit = runtime.block_on(Auditor::begin(archive, survey, request, &surroundings.progress).run());
+    audit.started = started;
+    audit.finished = surroundings.clock.now_unix_seconds();
+    audit
+}
+
+/// What an audit in progress knows.
+struct Auditor<'a> {
+    survey: &'a Survey,
+    request: &'a AuditRequest,
+    progress: &'a Progress,
+    desk: Desk,
+    facts: Facts,
+    findings: Findings,
+    strays: Strays,
+    survivors: Survivors,
+    window: Duration,
+    interrupted: bool,
+}
+
+impl<'a> Auditor<'a> {
+    fn begin(archive: &Archive, survey: &'a Survey, request: &'a AuditRequest, progress: &'a Progress) -> Self {
+        Self {
+            survey,
+            request,
+            progress,
+            desk: Desk::new(archive, request),
+            facts: Facts::default(),
+            findings: Findings::default(),
+            strays: Strays::default(),
+            survivors: Survivors::default(),
+            window: Duration::ZERO,
+            interrupted: false,
+        }
+    }
+
+    async fn run(mut self) -> Audit {
+        self.chains();
+        let scope = Scope::read(&mut self).await;
+        let newest: BTreeSet<RecordHash> = scope.newest(self.survey).collect();
+        let seed = Seed::derive(self.desk.archive.anchor, newest.iter().copied(), &self.request.nonce);
+        let mut records = Records::default();
+        if !self.request.forecast_only {
+            records.look(&mut self, &scope).await;
+        }
+        let mut census = Census::default();
+        if self.request.mode != Mode::Heads {
+            census = Census::take(&mut self, &scope, &records).await;
+            match (self.request.forecast_only, self.request.mode) {
+                (true, _) | (false, Mode::Heads) => {}
+                (false, Mode::Sample(detection)) => {
+                    sample::challenge(&mut self, &scope, &mut census, &seed, detection).await;
+                }
+                (false, Mode::Full) => shards::look(&mut self, &scope, &census, shards::Depth::Whole).await,
+                (false, Mode::Deep) => shards::look(&mut self, &scope, &census, shards::Depth::Coded).await,
+            }
+        }
+        if !self.request.forecast_only {
+            self.settle(&census);
+        }
+        if matches!(self.request.mode, Mode::Full | Mode::Deep) && !self.request.forecast_only {
+            strays::look(&mut self, &scope).await;
+        }
+        self.finish(&scope, &newest, seed, records, census)
+    }
+
+    /// What chains of heads and charters give away.
+    fn chains(&mut self) {
+        for finding in &self.survey.findings {
+            let (kind, is_fork) = match finding {
+                exclave_plan::heads::Finding::Fork { .. } => ("fork", true),
+                exclave_plan::heads::Finding::Gap { .. } => ("gap", false),
+                exclave_plan::heads::Finding::ForeignPrevious { .. } => ("foreign-previous", false),
+                exclave_plan::heads::Finding::MissingTip { .. } => ("missing-tip", false),
+            };
+            match is_fork {
+                true => self.facts.forks += 1,
+                false => self.facts.alarms += 1,
+            }
+            self.note(kind, "", "heads", None, &said(finding));
+        }
+        for finding in self.survey.charter_findings(&self.desk.archive) {
+            match &finding {
+                CharterFinding::Fork(_) => self.facts.forks += 1,
+                CharterFinding::Hidden { .. } | CharterFinding::PinMissing { .. } => self.facts.alarms += 1,
+                // What a revocation is for.
+                CharterFinding::Void { .. } => continue,
+            }
+            self.note("charter", "", "charter", None, &finding.to_string());
+        }
+        let unplaced = self.desk.archive.sites.iter().filter(|handle| handle.id.is_none());
+        let unplaced: Vec<(String, &'static str)> = unplaced
+            .map(|handle| {
+                (
+                    handle.name.clone(),
+                    handle
+                        .plate
+                        .complaint()
+                        .unwrap_or("gives no answer: which site it is, isn't known"),
+                )
+            })
+            .collect();
+        for (name, complaint) in unplaced {
+            self.facts.alarms += 1;
+            self.note("plate", &name, "plate", None, complaint);
+        }
+        let doubles: Vec<_> = self.desk.archive.doubles().collect();
+        for (name, double) in doubles {
+            self.facts.alarms += 1;
+            self.note("second-store", &name, "plate", None, &double.to_string());
+        }
+    }
+
+    fn note(&mut self, kind: &'static str, site: &str, object: &str, outcome: Option<Outcome>, detail: &str) {
+        self.findings.push(Finding {
+            kind,
+            site: site.to_owned(),
+            object: object.to_owned(),
+            outcome,
+            detail: detail.to_owned(),
+        });
+    }
+
+    /// What was counted and then not asked for, since a ledger part could not be had a second time, is unproven.
+    fn settle(&mut self, census: &Census) {
+        if self.interrupted {
+            return;
+        }
+        for id in census.sites() {
+            let expected = match self.request.mode {
+                Mode::Heads => 0,
+                Mode::Sample(detection) => detection.size(census.site(id).groups.total()),
+                Mode::Full | Mode::Deep => census.site(id).shards,
+            };
+            let left = expected.saturating_sub(self.desk.counted(id).total());
+            if left > 0 {
+                self.desk.count(id, Outcome::Unproven, left);
+                self.facts.shards_not_ok += left;
+                let site = self.desk.archive.site_name(id);
+                let detail = format!("{left} were not asked for: their ledger could not be read again");
+                self.note("unasked", &site, "shards", Some(Outcome::Unproven), &detail);
+            }
+        }
+    }
+
+    /// True when someone asked to stop.
+    fn stops(&mut self) -> bool {
+        self.interrupted |= self.progress.stop_asked();
+        self.interrupted
+    }
+
+    fn finish(
+        mut self,
+        scope: &Scope,
+        newest: &BTreeSet<RecordHash>,
+        seed: Seed,
+        records: Records,
+        census: Census,
+    ) -> Audit {
+        let freshness = self.freshness(&records);
+        self.facts.stale = freshness.iter().any(|class| !class.newest_is_sure);
+        self.facts.stripes_unrecoverable = self.survivors.unrecoverable;
+        self.facts.stripes_unproven += self.survivors.unproven;
+        let heads = scope.heads.iter().filter_map(|hash| {
+            let found = self.survey.found.get(hash)?;
+            Some(AuditedHead {
+                hash: *hash,
+                dataset: found.head.dataset,
+                writer: found.head.writer,
+                incarnation: found.head.incarnation,
+                seq: found.head.seq,
+                newest: newest.contains(hash),
+                sites: records.head_sites(*hash),
+                needed: records.quorum(&self.desk.archive, found.head.run),
+            })
+        });
+        let heads = heads.collect();
+        let charter = self.desk.archive.charter().clone();
+        Audit {
+            mode: self.request.mode,
+            started: 0,
+            finished: 0,
+            deadline: self.request.deadline,
+            datasets: self.request.datasets.clone(),
+            nonce: self.request.nonce,
+            heads_digest: Seed::heads_digest(newest),
+            seed,
+            heads,
+            freshness,
+            sites: self.desk.sites(&charter, &records, &census),
+            records: records.tallies(),
+            placements: self.survivors.placements(&charter.sites),
+            stripes: census.stripes,
+            stripes_unrecoverable: self.facts.stripes_unrecoverable,
+            stripes_unproven: self.facts.stripes_unproven,
+            window: self.window,
+            verdict: Verdict::on(&self.facts),
+            findings: self.findings,
+            strays: self.strays,
+            facts: self.facts,
+            interrupted: self.interrupted,
+            forecast_only: self.request.forecast_only,
+        }
+    }
+
+    fn freshness(&self, records: &Records) -> Vec<ClassFreshness> {
+        let archive = &self.desk.archive;
+        let classes = records.classes(archive);
+        let of = |class: &exclave_model::Class| {
+            let counted = self.survey.freshness(archive, class)?;
+            Some(ClassFreshness {
+                class: class.id,
+                answered: counted.answered as u64,
+                needed: counted.needed as u64,
+                newest_is_sure: counted.grade == Grade::F2,
+            })
+        };
+        classes.into_iter().filter_map(of).collect()
+    }
+}
+
+/// An error with its causes, in one line.
+fn with_source(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// A finding about chains, in words.
+fn said(finding: &exclave_plan::heads::Finding) -> String {
+    use exclave_plan::heads::Finding as Chain;
+    match finding {
+        Chain::Fork { writer, seq, heads, .. } => {
+            let heads: Vec<String> = heads.iter().map(RecordHash::to_hex).collect();
+            format!(
+                "writer {writer} signed several heads for place {seq}: {}",
+                heads.join(", ")
+            )
+        }
+        Chain::Gap {
+            writer, first, last, ..
+        } => format!("heads {first} to {last} of writer {writer} are shown by no site"),
+        Chain::ForeignPrevious { head, previous } => format!(
+            "head {} names {} as the one before, which is not its place",
+            head.to_hex(),
+            previous.to_hex()
+        ),
+        Chain::MissingTip { head, tip } => format!(
+            "head {} has seen head {}, which no site shows",
+            head.to_hex(),
+            tip.to_hex()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;
