@@ -17,6 +17,7 @@ from kill_rounds import CHAIN, JOURNAL, can_mount, in_a_namespace, program, repo
 from kill_world import FAKETIME, PASSPHRASE, Fault, Shape, Shim, World, tree_of
 from process_canary import Canary
 from process_case import HALF_A_MINUTE, Case
+from process_token import Token
 
 
 class Alone(Case):

@@ -83,7 +83,7 @@ mod tests {
         key_file::{KeyFile, Passphrase},
         run_key::RunKey,
         share::{CeremonyKey, Checked, Entry, Share},
-        signing::SigningKey,
+        signing::{Kept, SigningKey},
         stripe_key::StripeKey,
     };
 
@@ -106,6 +106,7 @@ mod tests {
         Drawn,
         RecoveryIdentity,
         KeyFile,
+        Kept<'static>,
         Passphrase,
         RunKey,
         CeremonyKey,
