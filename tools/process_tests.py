@@ -17,17 +17,13 @@ import black_box
 import rescue
 from kill_rounds import CHAIN, JOURNAL, can_mount, in_a_namespace, program, reported
 from kill_world import FAKETIME, PASSPHRASE, Fault, Shape, Shim, World, tree_of
+from process_canary import Canary
+from process_case import HALF_A_MINUTE, Case
+from process_token import Token
 
-HALF_A_MINUTE = 30
 
-
-class Alone(unittest.TestCase):
+class Alone(Case):
     """One world for each test."""
-
-    binary: Path
-    folder: Path
-    shim: Shim
-    mounts: bool
 
     def setUp(self):
         place = Path(tempfile.mkdtemp(dir=self.folder))
@@ -801,13 +797,13 @@ def main() -> int:
     options = parser.parse_args()
     binary = program(options.binary)
     in_a_namespace([__file__, *sys.argv[1:]])
-    Alone.binary, Alone.folder = binary, Path(tempfile.mkdtemp(prefix="exclave-process-"))
-    Alone.shim, Alone.mounts = Shim(Alone.folder), can_mount(Alone.folder)
+    Case.binary, Case.folder = binary, Path(tempfile.mkdtemp(prefix="exclave-process-"))
+    Case.shim, Case.mounts = Shim(Case.folder), can_mount(Case.folder)
     try:
         names = [f"__main__.{name}" for name in options.tests] or ["__main__"]
         result = unittest.TextTestRunner(verbosity=2).run(unittest.defaultTestLoader.loadTestsFromNames(names))
     finally:
-        shutil.rmtree(Alone.folder, ignore_errors=True)
+        shutil.rmtree(Case.folder, ignore_errors=True)
     return 0 if result.wasSuccessful() else 1
 
 

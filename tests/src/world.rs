@@ -141,6 +141,7 @@ impl World {
             runtime: runtime.handle().clone(),
             clock: clock.clone(),
             entropy: Arc::new(SeededSource(AtomicU64::new(plan.seed << 32))),
+            tokens: Arc::new(exclave_seal::NoTokens),
             threads: NonZeroUsize::new(2).ok_or("two is not zero")?,
             progress: Arc::new(Progress::default()),
         };

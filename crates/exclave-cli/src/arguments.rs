@@ -48,6 +48,21 @@ pub struct Global {
     /// Print errors and what was asked for, nothing else
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub token: TokenArguments,
+}
+
+/// How tokens are reached that hold halves of signing keys.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options for keys in tokens")]
+pub struct TokenArguments {
+    /// Reach tokens through the PKCS#11 library FILE [env: EXCLAVE_TOKEN_MODULE]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub token_module: Option<PathBuf>,
+    /// Read a token's PIN from the first line of FILE (mode 0600, or a pipe) instead of asking; with LABEL, of the token that
+    /// is called so; may be repeated [env: EXCLAVE_TOKEN_PIN_FILE]
+    #[arg(long, global = true, value_name = "[LABEL=]FILE", hide_short_help = true)]
+    pub token_pin_file: Vec<String>,
 }
 
 /// The commands, in the order one meets them.
@@ -161,7 +176,7 @@ impl RestorerArguments {
             },
             None => otherwise,
         };
-        keys::open_signing(&self.restorer, Role::Restorer, &source, &world.environment)
+        keys::open_signing(&self.restorer, Role::Restorer, &source, world)
     }
 }
 

@@ -11,6 +11,7 @@ use exclave_seal::{
     key_file::{Cost, KEY_FILE_BYTES_MAX},
     share::CeremonyKey,
 };
+use zeroize::Zeroizing;
 
 use crate::{
     arguments::IdentityArguments,
@@ -65,17 +66,22 @@ impl PassphraseSource {
 }
 
 fn prompt(question: &str) -> Result<Passphrase, Trouble> {
+    let instead = format!("--passphrase-file FILE, or {PASSPHRASE_VARIABLE} in the environment");
+    let text = prompt_hidden(question, &instead)?;
+    Passphrase::new(String::clone(&text)).ok_or_else(|| Trouble::usage("an empty passphrase protects nothing"))
+}
+
+/// Asks at the terminal; what is typed isn't shown. `instead` is what can be given where there is no terminal.
+pub fn prompt_hidden(question: &str, instead: &str) -> Result<Zeroizing<String>, Trouble> {
     let no_terminal = || {
-        Trouble::usage("a passphrase is needed, and there is no terminal to ask at").hint(format!(
-            "give --passphrase-file FILE, or {PASSPHRASE_VARIABLE} in the environment"
-        ))
+        Trouble::usage("a passphrase or PIN is needed, and there is no terminal to ask at")
+            .hint(format!("give {instead}"))
     };
     // rpassword speaks to /dev/tty, also when standard input is a pipe.
     if !std::io::stderr().is_terminal() && std::fs::File::open("/dev/tty").is_err() {
         return Err(no_terminal());
     }
-    let text = interrupt::hidden(question).because(no_terminal)?;
-    Passphrase::new(text).ok_or_else(|| Trouble::usage("an empty passphrase protects nothing"))
+    interrupt::hidden(question).map(Zeroizing::new).because(no_terminal)
 }
 
 /// Makes a recovery identity and its file, which isn't written yet.
@@ -98,15 +104,16 @@ pub fn open_signing(
     path: &Path,
     role: Role,
     passphrases: &PassphraseSource,
-    environment: &Environment,
+    world: &World,
 ) -> Result<SigningKey, Trouble> {
     let key = read(path)?;
     let shown = path.display().to_string();
     let kind = KeyKind::Signing(role);
-    let opened = match key.kind() == kind && key.is_sealed() {
-        true => key.open_signing(kind, Some(&passphrases.existing(&shown, environment)?)),
-        false => key.open_signing(kind, None),
+    let passphrase = match key.kind() == kind && key.is_sealed() {
+        true => Some(passphrases.existing(&shown, &world.environment)?),
+        false => None,
     };
+    let opened = key.open_signing_with(kind, passphrase.as_ref(), &*world.tokens);
     opened.because(|| Trouble::new(crate::exit::Exit::Refused, format!("{shown} can't be opened")))
 }
 

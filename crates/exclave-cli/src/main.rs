@@ -1,7 +1,7 @@
 //! The `exclave` command: everything around the engine that people and scripts touch.
 //!
 //! In the order a call takes: [`arguments`] say what is wanted, [`environment`] and [`config`] what holds here,
-//! [`keys`], [`shares`], [`credentials`] and [`sites`] open what is needed, [`surroundings`] hands the engine clock, randomness and
+//! [`keys`], [`shares`], [`tokens`], [`credentials`] and [`sites`] open what is needed, [`surroundings`] hands the engine clock, randomness and
 //! threads, [`command`] has one file for each verb, [`progress`] draws while it works, and [`output`], [`error`] and
 //! [`exit`] say how it went.
 //!
@@ -36,6 +36,7 @@ mod reader;
 mod shares;
 mod sites;
 mod surroundings;
+mod tokens;
 
 use std::process::ExitCode;
 

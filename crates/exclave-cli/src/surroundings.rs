@@ -7,7 +7,7 @@ use std::{
 };
 
 use exclave_engine::{Clock, EntropySource, Progress, Surroundings};
-use exclave_seal::{Entropy, NoEntropy};
+use exclave_seal::{Entropy, NoEntropy, NoTokens};
 
 use crate::error::{Context as _, Trouble};
 
@@ -68,6 +68,7 @@ impl Edge {
             runtime: runtime.handle().clone(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),
+            tokens: Arc::new(NoTokens),
             threads: threads.unwrap_or_else(available),
             progress: Arc::new(Progress::default()),
         };

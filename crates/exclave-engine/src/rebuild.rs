@@ -92,7 +92,7 @@ pub fn rebuild(
     for folder in ["datasets", "journal"] {
         local::create_folder(&state.folder().join(folder))?;
     }
-    let own_key = state.writer_key()?.id();
+    let own_key = state.writer_public()?.id();
     let writers: BTreeSet<KeyId> = predecessors.iter().copied().chain([own_key]).collect();
     let mut surveyed = survey(archive, surroundings)?;
     let site_troubles = std::mem::take(&mut surveyed.troubles);

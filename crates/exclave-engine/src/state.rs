@@ -22,8 +22,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use exclave_model::{Charters, Commitment, DatasetId, Incarnation, LayoutFrom, RecordHash, RunId, SiteId};
-use exclave_seal::{DatasetSecret, Entropy, KeyFile, KeyFileError, KeyKind, NoEntropy, SigningKey, entropy::draw};
+use exclave_model::{Charters, Commitment, DatasetId, Incarnation, LayoutFrom, PublicKey, RecordHash, RunId, SiteId};
+use exclave_seal::{
+    DatasetSecret, Entropy, KeyFile, KeyFileError, KeyKind, NoEntropy, SigningKey, Tokens, entropy::draw,
+};
 use minicbor::{Decode, Encode};
 
 use crate::local::{self, LocalError, Lock, Patience};
@@ -218,7 +220,7 @@ impl AgentState {
             Err(StateError::NotSetUp(_)) => return Self::set_up(folder, key, entropy),
             opened => opened?,
         };
-        let before = state.writer_key()?.id();
+        let before = state.writer_public()?.id();
         if before == key.id() {
             return Ok(state);
         }
@@ -282,14 +284,23 @@ impl AgentState {
         self.folder.join("chain")
     }
 
-    /// The writer's signing key.
-    pub fn writer_key(&self) -> Result<SigningKey, StateError> {
+    /// The writer's signing key, one half of which may lie in a token.
+    pub fn writer_key(&self, tokens: &dyn Tokens) -> Result<SigningKey, StateError> {
+        self.read_key(|file| file.open_signing_with(KeyKind::WRITER, None, tokens))
+    }
+
+    /// The public half of the writer's signing key.
+    pub fn writer_public(&self) -> Result<PublicKey, StateError> {
+        self.read_key(KeyFile::public_key)
+    }
+
+    fn read_key<T>(&self, read: impl FnOnce(&KeyFile) -> Result<T, KeyFileError>) -> Result<T, StateError> {
         let path = self.key_path();
         let bytes = local::read(&path)?.ok_or_else(|| StateError::NotSetUp(self.folder.clone()))?;
         let bytes = zeroize::Zeroizing::new(bytes);
         let text = String::from_utf8_lossy(&bytes);
         KeyFile::parse(&text)
-            .and_then(|file| file.open_signing(KeyKind::WRITER, None))
+            .and_then(|file| read(&file))
             .map_err(|source| StateError::Key { path, source })
     }
 

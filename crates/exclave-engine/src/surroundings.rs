@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use exclave_seal::Entropy;
+use exclave_seal::{Entropy, Tokens};
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
@@ -31,6 +31,8 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn EntropySource>,
+    /// Where halves of signing keys lie that are not in files.
+    pub tokens: Arc<dyn Tokens>,
     /// Threads for work that a processor does.
     pub threads: NonZeroUsize,
     /// What has been done so far, for whoever watches; and the wish to stop.

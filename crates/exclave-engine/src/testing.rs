@@ -166,6 +166,7 @@ impl World {
                 runtime: runtime.handle().clone(),
                 clock: Arc::new(Fixed),
                 entropy: Arc::new(Fixed),
+                tokens: Arc::new(exclave_seal::NoTokens),
                 threads: NonZeroUsize::new(2).unwrap(),
                 progress: Arc::new(Progress::default()),
             },

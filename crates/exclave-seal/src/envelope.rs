@@ -107,10 +107,9 @@ impl RecoveryIdentity {
         commitment: &Commitment,
     ) -> Result<RunKey, EnvelopeError> {
         let refused = || EnvelopeError::Stanza(self.public.id());
-        // Exact lengths before decapsulation.
-        if enc.len() != STANZA_ENC_BYTES || ciphertext.len() != STANZA_CIPHERTEXT_BYTES {
-            return Err(refused());
-        }
+        // Exact lengths before decapsulation: the type asks for the one, this line for the other.
+        let enc = <&[u8; STANZA_ENC_BYTES]>::try_from(enc).map_err(|_| refused())?;
+        let ciphertext = <&[u8; STANZA_CIPHERTEXT_BYTES]>::try_from(ciphertext).map_err(|_| refused())?;
         let plain = self.hpke_open(enc, ciphertext, info).ok_or_else(refused)?;
         let bytes = <[u8; 32]>::try_from(&plain[..]).map_err(|_| refused())?;
         let run_key = RunKey::from_secret(Secret::new(bytes));
@@ -121,9 +120,14 @@ impl RecoveryIdentity {
         }
     }
 
-    /// Opens what was sealed to this key under this `info`. An altered X-Wing ciphertext gives another key, not an error:
+    /// Opens what was sealed to this key under this `info`. Nothing of another length can be decapsulated. An altered X-Wing ciphertext gives another key, not an error:
     /// only the tag, and whatever is committed to, show it.
-    pub(crate) fn hpke_open(&self, enc: &[u8], ciphertext: &[u8], info: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    pub(crate) fn hpke_open<const C: usize>(
+        &self,
+        enc: &[u8; STANZA_ENC_BYTES],
+        ciphertext: &[u8; C],
+        info: &[u8],
+    ) -> Option<Zeroizing<Vec<u8>>> {
         let private = private_key(&self.seed)?;
         let enc = <XWing as Kem>::EncappedKey::from_bytes(enc).ok()?;
         let context = hpke::setup_receiver::<AesGcm256, HkdfSha256, XWing>(&OpModeR::Base, &private, &enc, info);
@@ -242,7 +246,7 @@ pub(crate) fn fields(fields: &[&[u8]]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use exclave_model::{DatasetId, Incarnation, Version1};
+    use exclave_model::{DatasetId, Incarnation, Record as _, Version1};
 
     use super::*;
     use crate::{entropy::SeededEntropy, sealed_box::seal_label};
@@ -314,6 +318,49 @@ mod tests {
         envelope.stanzas[0].enc.clone_from(&granted.enc);
         envelope.stanzas[0].ciphertext.clone_from(&granted.ciphertext);
         assert!(ally.unwrap(&envelope).is_err());
+    }
+
+    #[test]
+    fn another_length_is_refused_before_decapsulation() {
+        let mut entropy = SeededEntropy::new(12);
+        let ours = RecoveryIdentity::generate(&mut entropy).unwrap();
+        let run_key = RunKey::generate(&mut entropy).unwrap();
+        let envelope = envelope(&run_key, &[ours.public().clone()], &mut entropy);
+        let granted = wrap_granted(&run_key, &envelope.anchor, envelope.run, ours.public(), &mut entropy).unwrap();
+        let resized = |bytes: &[u8], length: usize| {
+            let mut bytes = bytes.to_vec();
+            bytes.resize(length, 0);
+            bytes
+        };
+        let refused = |opened: Result<RunKey, EnvelopeError>| matches!(opened, Err(EnvelopeError::Stanza(_)));
+        for length in [0, 1, 32, 1088, 1119, 1121, 2240, 65_536] {
+            let mut odd = envelope.clone();
+            odd.stanzas[0].enc = resized(&odd.stanzas[0].enc, length);
+            assert!(odd.to_bytes().is_err(), "no record has an enc of {length}");
+            assert!(refused(ours.unwrap(&odd)), "enc of {length}");
+            let mut odd = granted.clone();
+            odd.enc = resized(&odd.enc, length);
+            assert!(refused(ours.unwrap_granted(&envelope.anchor, &odd)), "enc of {length}");
+        }
+        for length in [0, 1, 16, 32, 47, 49, 96, 65_536] {
+            let mut odd = envelope.clone();
+            odd.stanzas[0].ciphertext = resized(&odd.stanzas[0].ciphertext, length);
+            assert!(odd.to_bytes().is_err(), "no record has a ciphertext of {length}");
+            assert!(refused(ours.unwrap(&odd)), "ciphertext of {length}");
+            let mut odd = granted.clone();
+            odd.ciphertext = resized(&odd.ciphertext, length);
+            assert!(
+                refused(ours.unwrap_granted(&envelope.anchor, &odd)),
+                "ciphertext of {length}"
+            );
+        }
+        for length in [0, 31, 1119, 1215, 1217] {
+            let short = resized(ours.public().as_bytes(), length);
+            assert!(
+                <XWing as Kem>::PublicKey::from_bytes(&short).is_err(),
+                "a public key of {length}"
+            );
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A recovery identity, a custodian's share and a root key are protected by a passphrase (Argon2id, RFC 9106, then AES-256-GCM). A writer's
 //! key may lie open, since an agent starts unattended: whoever has its host has its plaintext anyway. A file with
-//! neither part is a public key. File modes are the caller's: this module sees text only.
+//! neither part is a public key. Of a signing key whose Ed25519 half lies in a token, the file keeps the ML-DSA-65 half in
+//! one of these ways, and the token's name. File modes are the caller's: this module sees text only.
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,10 @@ use crate::{
     envelope::RecoveryIdentity,
     secret::Secret,
     share::file::{SHARE_PUBLIC_BYTES, read_header},
-    signing::{SIGNING_SECRET_BYTES, SigningKey},
+    signing::{Kept, ML_DSA_SECRET_BYTES, SIGNING_SECRET_BYTES, SigningKey},
+    token::{
+        NoTokens, TOKEN_KEY_ID_BYTES_MAX, TOKEN_LABEL_BYTES_MAX, TOKEN_SERIAL_BYTES_MAX, TokenKey, TokenTrouble, Tokens,
+    },
 };
 
 /// First line of every key file.
@@ -167,6 +171,9 @@ pub enum KeyFileError {
     /// Public and secret half do not belong together.
     #[error("the public half does not belong to the secret half")]
     Mismatch,
+    /// The half in the token can't be had.
+    #[error(transparent)]
+    Token(#[from] TokenTrouble),
     /// Argon2id could not run, for want of memory.
     #[error("Argon2id failed: {0}")]
     Argon2(String),
@@ -186,7 +193,33 @@ struct Text {
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<Zeroizing<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<TokenText>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     sealed: Option<Sealed>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenText {
+    label: String,
+    serial: String,
+    id: String,
+}
+
+impl TokenText {
+    fn read(self) -> Option<TokenKey> {
+        let id = unhex_vec(&self.id).filter(|id| (1..=TOKEN_KEY_ID_BYTES_MAX).contains(&id.len()))?;
+        let printable = |text: &str| !text.is_empty() && !text.contains(char::is_control);
+        let lawful = printable(&self.label)
+            && self.label.len() <= TOKEN_LABEL_BYTES_MAX
+            && printable(&self.serial)
+            && self.serial.len() <= TOKEN_SERIAL_BYTES_MAX;
+        lawful.then_some(TokenKey {
+            label: self.label,
+            serial: self.serial,
+            id,
+        })
+    }
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -206,6 +239,8 @@ pub struct KeyFile {
     kind: KeyKind,
     public: Vec<u8>,
     archive: Option<Anchor>,
+    /// Where the Ed25519 half lies; then the protected secret is the ML-DSA-65 seed.
+    token: Option<TokenKey>,
     protection: Protection,
 }
 
@@ -243,14 +278,15 @@ impl KeyFile {
         entropy: &mut dyn Entropy,
     ) -> Result<Self, KeyFileError> {
         let public = key.public().as_bytes().to_vec();
-        Self::sealed(
-            KeyKind::Signing(role),
-            public,
-            key.seeds().expose(),
-            passphrase,
-            cost,
-            entropy,
-        )
+        let secret = match key.kept() {
+            Kept::Both(seeds) => &seeds.expose()[..],
+            Kept::MlDsa(seed) => &seed.expose()[..],
+        };
+        let file = Self::sealed(KeyKind::Signing(role), public, secret, passphrase, cost, entropy)?;
+        Ok(Self {
+            token: key.token().cloned(),
+            ..file
+        })
     }
 
     /// A file for any key that a passphrase protects.
@@ -266,17 +302,23 @@ impl KeyFile {
             kind,
             public,
             archive: None,
+            token: None,
             protection: Protection::Sealed(seal(kind, secret, passphrase, cost, entropy)?),
         })
     }
 
     /// A file for a writer's key, which lies open.
     pub fn for_writer(key: &SigningKey) -> Self {
+        let secret = match key.kept() {
+            Kept::Both(seeds) => seeds.expose().to_vec(),
+            Kept::MlDsa(seed) => seed.expose().to_vec(),
+        };
         Self {
             kind: KeyKind::WRITER,
             public: key.public().as_bytes().to_vec(),
             archive: None,
-            protection: Protection::Open(Zeroizing::new(key.seeds().expose().to_vec())),
+            token: key.token().cloned(),
+            protection: Protection::Open(Zeroizing::new(secret)),
         }
     }
 
@@ -286,6 +328,7 @@ impl KeyFile {
             kind: self.kind,
             public: self.public.clone(),
             archive: self.archive,
+            token: None,
             protection: Protection::PublicOnly,
         }
     }
@@ -325,7 +368,17 @@ impl KeyFile {
         if text.kind == KeyKind::Share {
             read_header(&public)?;
         }
+        let token = text
+            .token
+            .map(|token| token.read().ok_or_else(|| malformed("its token is none")))
+            .transpose()?;
+        let secret_bytes = match (&token, text.kind) {
+            (None, _) => secret_bytes,
+            (Some(_), KeyKind::Signing(_)) => ML_DSA_SECRET_BYTES,
+            (Some(_), _) => return Err(malformed("only a signing key has a half in a token")),
+        };
         let protection = match (text.secret, text.sealed) {
+            (None, None) if token.is_some() => return Err(malformed("a public half has no token")),
             (None, None) => Protection::PublicOnly,
             (Some(digits), None) if text.kind == KeyKind::WRITER => Protection::Open(Zeroizing::new(
                 unhex_vec(&digits)
@@ -343,6 +396,7 @@ impl KeyFile {
             kind: text.kind,
             public,
             archive,
+            token,
             protection,
         })
     }
@@ -360,6 +414,11 @@ impl KeyFile {
             public: hex(&self.public),
             archive: self.archive.map(|anchor| anchor.to_hex()),
             secret,
+            token: self.token.as_ref().map(|token| TokenText {
+                label: token.label.clone(),
+                serial: token.serial.clone(),
+                id: hex(&token.id),
+            }),
             sealed,
         };
         toml::to_string(&text)
@@ -375,6 +434,11 @@ impl KeyFile {
     /// True when a passphrase is needed.
     pub fn is_sealed(&self) -> bool {
         matches!(self.protection, Protection::Sealed(_))
+    }
+
+    /// Where the Ed25519 half lies, when that is a token.
+    pub fn token(&self) -> Option<&TokenKey> {
+        self.token.as_ref()
     }
 
     /// The archive that the key belongs to.
@@ -415,10 +479,28 @@ impl KeyFile {
         Ok(identity)
     }
 
-    /// Opens a signing key of the wanted role.
+    /// Opens a signing key of the wanted role, no half of which lies in a token.
     pub fn open_signing(&self, wanted: KeyKind, passphrase: Option<&Passphrase>) -> Result<SigningKey, KeyFileError> {
+        self.open_signing_with(wanted, passphrase, &NoTokens)
+    }
+
+    /// Opens a signing key of the wanted role.
+    pub fn open_signing_with(
+        &self,
+        wanted: KeyKind,
+        passphrase: Option<&Passphrase>,
+        tokens: &dyn Tokens,
+    ) -> Result<SigningKey, KeyFileError> {
         self.expect(wanted)?;
-        let key = SigningKey::from_seeds(self.secret::<SIGNING_SECRET_BYTES>(passphrase)?);
+        let key = match &self.token {
+            None => SigningKey::from_seeds(self.secret::<SIGNING_SECRET_BYTES>(passphrase)?),
+            Some(token) => {
+                // The file's own half first: a wrong passphrase costs no try of the token's PIN.
+                let seed = self.secret::<ML_DSA_SECRET_BYTES>(passphrase)?;
+                let public = self.public.first_chunk::<32>().ok_or(KeyFileError::Mismatch)?;
+                SigningKey::from_token(token.clone(), public, tokens.open(token, public)?, seed)
+            }
+        };
         self.check(&key.public().as_bytes()[..])?;
         Ok(key)
     }
@@ -614,6 +696,58 @@ mod tests {
         assert_eq!(opened.id(), key.id());
         let as_root = text.replace("\"writer\"", "\"root\"");
         assert!(matches!(KeyFile::parse(&as_root), Err(KeyFileError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_file_with_a_token_keeps_the_other_half() {
+        struct Deaf;
+        impl crate::token::Ed25519Signer for Deaf {
+            fn sign(&self, _: &[u8]) -> Result<[u8; 64], TokenTrouble> {
+                Err(TokenTrouble("deaf".to_owned()))
+            }
+        }
+        impl Tokens for Deaf {
+            fn open(&self, key: &TokenKey, public: &[u8; 32]) -> Result<Box<dyn crate::Ed25519Signer>, TokenTrouble> {
+                assert_eq!((key.label.as_str(), public), ("safe", &[9; 32]));
+                Ok(Box::new(Deaf))
+            }
+        }
+        let mut entropy = SeededEntropy::new(14);
+        let token = TokenKey {
+            label: "safe".to_owned(),
+            serial: "0815".to_owned(),
+            id: vec![0xab, 1],
+        };
+        let key = SigningKey::generate_beside(token, &[9; 32], Box::new(Deaf), &mut entropy).unwrap();
+        let file = KeyFile::for_signing(&key, Role::Root, &passphrase("x"), Cost::TEST, &mut entropy).unwrap();
+        let text = file.to_text().unwrap();
+        let read = KeyFile::parse(&text).unwrap();
+        assert_eq!(read.token(), key.token());
+        let opened = read
+            .open_signing_with(KeyKind::ROOT, Some(&passphrase("x")), &Deaf)
+            .unwrap();
+        assert_eq!(opened.public(), key.public());
+        let wrong = read.open_signing_with(KeyKind::ROOT, Some(&passphrase("y")), &Deaf);
+        assert!(matches!(wrong, Err(KeyFileError::WrongPassphrase)));
+        let none = read.open_signing(KeyKind::ROOT, Some(&passphrase("x")));
+        assert!(matches!(none, Err(KeyFileError::Token(_))));
+        assert!(read.public_part().token().is_none());
+        for (from, to) in [
+            ("kind = \"root\"", "kind = \"share\""),
+            ("label = \"safe\"", "label = \"\""),
+            ("label = \"safe\"", "label = \"a label of more than thirty-two bytes\""),
+            ("serial = \"0815\"", "serial = \"08\\n15\""),
+            ("id = \"ab01\"", "id = \"\""),
+            ("id = \"ab01\"", "module = \"/evil.so\"\nid = \"ab01\""),
+        ] {
+            assert_ne!(text.replace(from, to), *text, "{from}");
+            assert!(
+                matches!(KeyFile::parse(&text.replace(from, to)), Err(KeyFileError::Malformed(_))),
+                "{to}"
+            );
+        }
+        let writer = KeyFile::for_writer(&key).to_text().unwrap();
+        assert_eq!(KeyFile::parse(&writer).unwrap().token(), key.token());
     }
 
     #[test]

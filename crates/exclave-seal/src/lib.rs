@@ -2,7 +2,7 @@
 //!
 //! In the order a run uses it: [`entropy`] is drawn, a [`RunKey`] is made and wrapped for the recipients
 //! ([`envelope`]), each stripe gets a [`StripeKey`] of its own ([`stripe_key`]) that seals its segments ([`aead`]), small
-//! secrets travel in boxes ([`sealed_box`]), and records are signed ([`signing`]). [`dataset_keys`] hands out what the
+//! secrets travel in boxes ([`sealed_box`]), and records are signed ([`signing`]), one half perhaps in a [`token`]. [`dataset_keys`] hands out what the
 //! cutter and the packer need without showing the dataset secret. [`key_file`] keeps long-lived keys, and
 //! [`share`] divides a recovery identity among custodians.
 //!
@@ -23,6 +23,7 @@ pub mod self_test;
 pub mod share;
 pub mod signing;
 pub mod stripe_key;
+pub mod token;
 
 pub use self::{
     aead::Cipher,
@@ -38,4 +39,5 @@ pub use self::{
         verify_one_of, verify_threshold,
     },
     stripe_key::{OpenError, StripeKey},
+    token::{Ed25519Signer, NoTokens, TokenKey, TokenTrouble, Tokens},
 };

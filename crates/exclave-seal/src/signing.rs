@@ -2,6 +2,9 @@
 //!
 //! A signature stays convincing if either scheme falls: to forge one, both must be broken. Ed25519 is verified strictly.
 //! ML-DSA signs hedged (fresh randomness), pure, with an empty context.
+//!
+//! The Ed25519 half may lie in a token ([`crate::token`]): then the token signs, and its signature is verified before it is
+//! used. The ML-DSA half is a seed here until tokens have that scheme.
 
 use std::collections::BTreeSet;
 
@@ -17,17 +20,42 @@ use exclave_model::{
 use crate::{
     entropy::{Drawn, Entropy, NoEntropy, draw},
     secret::Secret,
+    token::{Ed25519Signer, TokenKey, TokenTrouble},
 };
 
 /// Bytes of a signing key's secret: both seeds.
 pub const SIGNING_SECRET_BYTES: usize = 64;
+/// Bytes of its ML-DSA-65 seed alone, when the other half lies in a token.
+pub(crate) const ML_DSA_SECRET_BYTES: usize = 32;
 
-/// A signing key: an Ed25519 seed and an ML-DSA-65 seed, used together.
+/// A signing key: an Ed25519 key and an ML-DSA-65 seed, used together.
 pub struct SigningKey {
-    seeds: Secret<SIGNING_SECRET_BYTES>,
-    ed25519: ed25519_dalek::SigningKey,
+    classical: Classical,
     ml_dsa: Box<ml_dsa::SigningKey<MlDsa65>>,
     public: PublicKey,
+}
+
+/// Where the Ed25519 half is.
+enum Classical {
+    /// Here, with both seeds.
+    Here {
+        seeds: Secret<SIGNING_SECRET_BYTES>,
+        key: ed25519_dalek::SigningKey,
+    },
+    /// In a token; the seed is that of ML-DSA-65.
+    Token {
+        seed: Secret<ML_DSA_SECRET_BYTES>,
+        key: TokenKey,
+        signer: Box<dyn Ed25519Signer>,
+    },
+}
+
+/// What a key file keeps of a signing key.
+pub(crate) enum Kept<'a> {
+    /// Both seeds.
+    Both(&'a Secret<SIGNING_SECRET_BYTES>),
+    /// The ML-DSA-65 seed: the other half lies in a token.
+    MlDsa(&'a Secret<ML_DSA_SECRET_BYTES>),
 }
 
 /// Why a signed record is not believed.
@@ -77,22 +105,58 @@ impl SigningKey {
         let (mut first, mut second) = (Zeroizing::new([0; 32]), Zeroizing::new([0; 32]));
         first.copy_from_slice(&seeds.expose()[..32]);
         second.copy_from_slice(&seeds.expose()[32..]);
-        let ed25519 = ed25519_dalek::SigningKey::from_bytes(&first);
-        let ml_dsa = Box::new(ml_dsa::SigningKey::<MlDsa65>::from_seed(&(*second).into()));
+        let key = ed25519_dalek::SigningKey::from_bytes(&first);
+        let public = key.verifying_key().to_bytes();
+        Self::of(Classical::Here { seeds, key }, &public, &second)
+    }
+
+    /// Draws a key whose Ed25519 half, with this public key, lies in a token.
+    pub fn generate_beside(
+        key: TokenKey,
+        public: &[u8; 32],
+        signer: Box<dyn Ed25519Signer>,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Self, NoEntropy> {
+        Ok(Self::from_token(key, public, signer, Secret::new(draw(entropy)?)))
+    }
+
+    /// The key of an Ed25519 half in a token, and an ML-DSA-65 seed.
+    pub(crate) fn from_token(
+        key: TokenKey,
+        public: &[u8; 32],
+        signer: Box<dyn Ed25519Signer>,
+        seed: Secret<ML_DSA_SECRET_BYTES>,
+    ) -> Self {
+        let copy = Zeroizing::new(*seed.expose());
+        Self::of(Classical::Token { seed, key, signer }, public, &copy)
+    }
+
+    fn of(classical: Classical, ed25519: &[u8; 32], ml_dsa_seed: &[u8; 32]) -> Self {
+        let ml_dsa = Box::new(ml_dsa::SigningKey::<MlDsa65>::from_seed(&(*ml_dsa_seed).into()));
         let mut public = [0; exclave_model::signed::PUBLIC_KEY_BYTES];
-        public[..32].copy_from_slice(ed25519.verifying_key().as_bytes());
+        public[..32].copy_from_slice(ed25519);
         public[32..].copy_from_slice(&ml_dsa.verifying_key().to_bytes());
         Self {
-            seeds,
-            ed25519,
+            classical,
             ml_dsa,
             public: PublicKey::from_bytes(public),
         }
     }
 
-    /// Both seeds, for a key file.
-    pub(crate) fn seeds(&self) -> &Secret<SIGNING_SECRET_BYTES> {
-        &self.seeds
+    /// What a key file keeps.
+    pub(crate) fn kept(&self) -> Kept<'_> {
+        match &self.classical {
+            Classical::Here { seeds, .. } => Kept::Both(seeds),
+            Classical::Token { seed, .. } => Kept::MlDsa(seed),
+        }
+    }
+
+    /// Where the Ed25519 half lies, when that is a token.
+    pub fn token(&self) -> Option<&TokenKey> {
+        match &self.classical {
+            Classical::Here { .. } => None,
+            Classical::Token { key, .. } => Some(key),
+        }
     }
 
     /// The public half.
@@ -103,6 +167,20 @@ impl SigningKey {
     /// The key's id.
     pub fn id(&self) -> KeyId {
         self.public.id()
+    }
+
+    /// Signs once for nobody, and verifies: that a new key, perhaps in a token, does what it is for.
+    pub fn try_out(&self, entropy: &mut dyn Entropy) -> Result<(), SignError> {
+        let message = b"exclave: a new key is tried out";
+        let ml_dsa = self
+            .ml_dsa
+            .expanded_key()
+            .sign_randomized(message, b"", &mut Drawn::from(entropy)?)
+            .map_err(|_| SignError::MlDsa)?;
+        if !self.ml_dsa.verifying_key().verify_with_context(message, b"", &ml_dsa) {
+            return Err(SignError::MlDsa);
+        }
+        self.sign_classically(message).map(|_| ())
     }
 
     /// Signs a record and returns the object to store.
@@ -156,10 +234,36 @@ impl SigningKey {
             .encode();
         Ok(Signature {
             key: self.id(),
-            ed25519: self.ed25519.sign(message).to_bytes(),
+            ed25519: self.sign_classically(message)?,
             ml_dsa: Box::new(<[u8; ML_DSA_65_SIGNATURE_BYTES]>::from(ml_dsa)),
         })
     }
+}
+
+impl SigningKey {
+    fn sign_classically(&self, message: &[u8]) -> Result<[u8; 64], SignError> {
+        match &self.classical {
+            Classical::Here { key, .. } => Ok(key.sign(message).to_bytes()),
+            Classical::Token { signer, key, .. } => {
+                let signed = signer.sign(message)?;
+                // A faulty token, or one that was exchanged, must not put bad signatures out.
+                match verify_ed25519(&self.public, message, &signed) {
+                    true => Ok(signed),
+                    false => Err(SignError::Faulty(key.label.clone())),
+                }
+            }
+        }
+    }
+}
+
+/// Strict verification (no small-order or non-canonical points).
+fn verify_ed25519(key: &PublicKey, message: &[u8], signature: &[u8; 64]) -> bool {
+    let key = key.as_bytes().first_chunk::<32>();
+    key.and_then(|bytes| ed25519_dalek::VerifyingKey::from_bytes(bytes).ok())
+        .is_some_and(|key| {
+            let signature = ed25519_dalek::Signature::from_bytes(signature);
+            key.verify_strict(message, &signature).is_ok()
+        })
 }
 
 /// Why a record was not signed.
@@ -171,6 +275,12 @@ pub enum SignError {
     /// No randomness for the hedge.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
+    /// The token did not sign.
+    #[error(transparent)]
+    Token(#[from] TokenTrouble),
+    /// It signed, and wrongly.
+    #[error("what token {0:?} signed does not verify: the token is faulty, or its key is another")]
+    Faulty(String),
     /// The scheme refused, which FIPS 204 allows with negligible probability.
     #[error("ML-DSA-65 refused to sign")]
     MlDsa,
@@ -288,14 +398,10 @@ fn verify_message<'k>(
         .find(|key| key.id() == id)
         .ok_or(VerifyError::Stranger(id))?;
     let bad = |half| VerifyError::Bad { key: id, half };
-    let (ed25519_key, ml_dsa_key) = key.as_bytes().split_at(32);
-    let ed25519 = <&[u8; 32]>::try_from(ed25519_key)
-        .ok()
-        .and_then(|bytes| ed25519_dalek::VerifyingKey::from_bytes(bytes).ok())
-        .ok_or(bad("Ed25519"))?;
-    ed25519
-        .verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.ed25519))
-        .map_err(|_| bad("Ed25519"))?;
+    if !verify_ed25519(key, message, &signature.ed25519) {
+        return Err(bad("Ed25519"));
+    }
+    let ml_dsa_key = &key.as_bytes()[32..];
     let encoded_key = ml_dsa::EncodedVerifyingKey::<MlDsa65>::try_from(ml_dsa_key).map_err(|_| bad("ML-DSA-65"))?;
     let encoded = ml_dsa::EncodedSignature::<MlDsa65>::try_from(&signature.ml_dsa[..]).map_err(|_| bad("ML-DSA-65"))?;
     let ml_dsa = ml_dsa::Signature::<MlDsa65>::decode(&encoded).ok_or(bad("ML-DSA-65"))?;
@@ -356,6 +462,39 @@ mod tests {
             verify_one::<Close>(&bad, key.public()),
             Err(VerifyError::Bad { half: "ML-DSA-65", .. })
         ));
+    }
+
+    /// A token that signs with a key of its own, perhaps wrongly.
+    struct Token(ed25519_dalek::SigningKey, u8);
+
+    impl Ed25519Signer for Token {
+        fn sign(&self, message: &[u8]) -> Result<[u8; 64], TokenTrouble> {
+            let mut signed = self.0.sign(message).to_bytes();
+            signed[7] ^= self.1;
+            Ok(signed)
+        }
+    }
+
+    #[test]
+    fn a_token_signs_one_half_and_a_faulty_one_signs_nothing() {
+        let mut entropy = SeededEntropy::new(7);
+        let [ours, other] = [3, 4].map(|byte| ed25519_dalek::SigningKey::from_bytes(&[byte; 32]));
+        let mut key = |in_token: &ed25519_dalek::SigningKey, flip| {
+            let token = TokenKey {
+                label: "safe".to_owned(),
+                serial: "1".to_owned(),
+                id: vec![1],
+            };
+            let signer = Box::new(Token(in_token.clone(), flip));
+            SigningKey::generate_beside(token, &ours.verifying_key().to_bytes(), signer, &mut entropy).unwrap()
+        };
+        let (good, faulty, exchanged) = (key(&ours, 0), key(&ours, 1), key(&other, 0));
+        let object = good.sign(&close(), &mut SeededEntropy::new(8)).unwrap();
+        assert_eq!(verify_one::<Close>(&object, good.public()).unwrap(), close());
+        for bad in [faulty, exchanged] {
+            let refused = bad.sign(&close(), &mut SeededEntropy::new(8));
+            assert!(matches!(refused, Err(SignError::Faulty(label)) if label == "safe"));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod files;
 mod graph;
 mod layers;
 mod licences;
+mod secrets;
 
 use std::{path::PathBuf, process::Command};
 

@@ -73,6 +73,7 @@ kinds! {
         KeyFileError::Mismatch => "wrong-key",
         KeyFileError::PassphraseNeeded => panic!("the file gives no passphrase"),
         KeyFileError::Argon2(why) => panic!("{why}"),
+        KeyFileError::Token(why) => panic!("{why}"),
         KeyFileError::Entropy(_) => writing(),
     };
     BadShare: error => match error {

@@ -47,6 +47,12 @@ pub struct Arguments {
     /// Write the root key, which vouches for the charter, to FILE
     #[arg(long, value_name = "FILE", default_value = "exclave-root.key")]
     root: PathBuf,
+    /// Let FILE be the root key, made before with `key generate --role root`, instead of a new one
+    #[arg(long, value_name = "FILE", conflicts_with = "root")]
+    use_root: Option<PathBuf>,
+    /// Let FILE be the agent's writer key, made before with `key generate --role writer`, instead of a new one
+    #[arg(long, value_name = "FILE")]
+    use_writer: Option<PathBuf>,
     /// Keep the writer's key, journal and catalog in DIR
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -80,13 +86,20 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     }
     let sites_text = target.sites_text(&chosen)?;
     let open = sites::open_all(chosen.clone(), &world.environment)?;
-    let passphrase = arguments
-        .passphrase
-        .source()
-        .new_one("the root key", &world.environment)?;
-    let root = SigningKey::generate(&mut entropy).because(no_randomness)?;
-    let writer = SigningKey::generate(&mut entropy).because(no_randomness)?;
-    let root_file = keys::signing_file(&root, Role::Root, &passphrase)?;
+    let source = arguments.passphrase.source();
+    let (root, new_root) = match &arguments.use_root {
+        Some(path) => (keys::open_signing(path, Role::Root, &source, world)?, None),
+        None => {
+            let passphrase = source.new_one("the root key", &world.environment)?;
+            let root = SigningKey::generate(&mut entropy).because(no_randomness)?;
+            let file = keys::signing_file(&root, Role::Root, &passphrase)?;
+            (root, Some(file))
+        }
+    };
+    let writer = match &arguments.use_writer {
+        Some(path) => keys::open_signing(path, Role::Writer, &source, world)?,
+        None => SigningKey::generate(&mut entropy).because(no_randomness)?,
+    };
 
     let edge = Edge::start(target.config.threads)?;
     let new = NewArchive {
@@ -101,7 +114,9 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     };
     let archive = exclave_engine::init(new, &edge.surroundings).map_err(refused)?;
 
-    keys::create(&arguments.root, &root_file)?;
+    if let Some(file) = &new_root {
+        keys::create(&arguments.root, file)?;
+    }
     AgentState::set_up(&target.state_dir, &writer, &mut entropy)
         .because(|| Trouble::failed(format!("the state can't be set up in {}", target.state_dir.display())))?;
     for path in &arguments.recovery {
@@ -116,7 +131,12 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         warnings: plan.warnings().map(str::to_owned).collect(),
         config: target.file.display().to_string(),
         state_dir: target.state_dir.display().to_string(),
-        root_key: arguments.root.display().to_string(),
+        root_key: arguments
+            .use_root
+            .as_ref()
+            .unwrap_or(&arguments.root)
+            .display()
+            .to_string(),
         identities: arguments
             .recovery
             .iter()
@@ -179,7 +199,10 @@ impl Target {
                     .hint("name another folder: --state-dir DIR"),
             );
         }
-        refuse_root_in_state(&arguments.root, &state_dir)?;
+        if arguments.use_root.is_none() {
+            refuse_root_there(&arguments.root)?;
+        }
+        refuse_root_in_state(arguments.use_root.as_ref().unwrap_or(&arguments.root), &state_dir)?;
         Ok(Self {
             config,
             file,
@@ -292,14 +315,19 @@ fn refuse_one_directory_twice(sites: &[SiteConfig]) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// A new root key is written over nothing.
+fn refuse_root_there(root: &Path) -> Result<(), Trouble> {
+    match root.symlink_metadata() {
+        Ok(_) => Err(
+            Trouble::usage(format!("the key file {} is there already", root.display()))
+                .hint("a key is never written over; name another file with --root, or found with that key: --use-root"),
+        ),
+        Err(_) => Ok(()),
+    }
+}
+
 /// A root key in the agent's folder would let whoever takes over the agent rewrite the charter.
 fn refuse_root_in_state(root: &Path, state_dir: &Path) -> Result<(), Trouble> {
-    if root.symlink_metadata().is_ok() {
-        return Err(
-            Trouble::usage(format!("the key file {} is there already", root.display()))
-                .hint("a key is never written over; name another file with --root, or move that one away"),
-        );
-    }
     let folder = private_file::directory_of(root);
     let folder = folder
         .canonicalize()

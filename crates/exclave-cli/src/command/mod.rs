@@ -19,6 +19,8 @@ pub mod shard;
 pub mod site;
 pub mod snapshots;
 
+use std::sync::Arc;
+
 use crate::{
     arguments::{Arguments, Command, Global},
     config::Config,
@@ -27,6 +29,7 @@ use crate::{
     exit::Exit,
     hardening,
     output::{Form, Output, Talk},
+    tokens::TokenDoor,
 };
 
 /// What every command is handed.
@@ -37,6 +40,8 @@ pub struct World {
     pub environment: Environment,
     /// Where results go.
     pub output: Output,
+    /// Halves of signing keys that lie in tokens.
+    pub tokens: Arc<TokenDoor>,
 }
 
 impl World {
@@ -52,9 +57,11 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
     let Arguments { global, command } = arguments;
     let form = if global.json { Form::Json } else { Form::Text };
     let talk = if global.quiet { Talk::Quiet } else { Talk::Normal };
+    let environment = Environment::of_process();
     let mut world = World {
+        tokens: Arc::new(TokenDoor::new(&global.token, &environment)),
         global,
-        environment: Environment::of_process(),
+        environment,
         output: Output::new(form, talk),
     };
     let world = &mut world;

@@ -108,7 +108,8 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         return dry_run::dry_run(arguments, &wanted, world);
     }
     surroundings::self_tests()?;
-    let edge = Edge::start(config.threads)?;
+    let mut edge = Edge::start(config.threads)?;
+    edge.surroundings.tokens = world.tokens.clone();
     interrupt::listen(&edge)?;
     let agent = Agent::open(&config, &world.environment, &edge)?;
     for trouble in &agent.troubles {

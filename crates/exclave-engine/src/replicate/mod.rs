@@ -118,7 +118,7 @@ pub fn replicate(
     surroundings: &Surroundings,
 ) -> Result<ReplicateReport, ReplicateError> {
     let mut entropy = surroundings.entropy.entropy();
-    let key = state.writer_key()?;
+    let key = state.writer_key(&*surroundings.tokens)?;
     let terms = Terms::of(archive, &key, &request)?;
     forgotten::refuse_forgotten(archive, state, &key, &request, surroundings)?;
     let (dataset, _dataset_lock) = state.lock_dataset(&request.dataset, request.class, &mut *entropy)?;

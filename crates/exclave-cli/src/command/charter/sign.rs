@@ -62,7 +62,7 @@ pub fn sign(arguments: &Sign, world: &mut World) -> Result<Exit, Trouble> {
         return Err(refused(format!("the file is of archive {anchor}; nothing was signed")));
     }
     let source = arguments.passphrase.source();
-    let root = keys::open_signing(&arguments.root, Role::Root, &source, &world.environment)?;
+    let root = keys::open_signing(&arguments.root, Role::Root, &source, world)?;
     let has_say = |charter: &Charter| charter.role_of(root.id()) == Some(Role::Root);
     if !has_say(subject.before.newest()) && !has_say(&subject.next) {
         return Err(refused(format!(

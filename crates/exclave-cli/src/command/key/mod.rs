@@ -13,8 +13,8 @@ use std::{
 
 use clap::{Args, Subcommand};
 use exclave_engine::AgentState;
-use exclave_model::Role;
-use exclave_seal::{KeyFile, KeyKind, SigningKey};
+use exclave_model::{Role, hex};
+use exclave_seal::{KeyFile, KeyKind, SigningKey, entropy::draw};
 use serde::Serialize;
 
 use super::World;
@@ -26,6 +26,7 @@ use crate::{
     output::{self, Report},
     shares::{self, ShareForm},
     surroundings,
+    tokens::NewPair,
 };
 
 /// `key ..`.
@@ -72,6 +73,10 @@ pub struct Generate {
     /// unattended; every other one is protected by a passphrase
     #[arg(long, value_name = "ROLE")]
     role: Option<Role>,
+    /// Make its Ed25519 half in the token (PKCS#11) called LABEL, which it can't leave; FILE keeps the ML-DSA-65 half and
+    /// says where the other one is
+    #[arg(long, value_name = "LABEL", requires = "role")]
+    token: Option<String>,
     /// Write its public half to FILE as well; `init` and `charter` need no more
     #[arg(long, value_name = "FILE")]
     public: Option<PathBuf>,
@@ -152,13 +157,30 @@ fn generate(arguments: &Generate, world: &mut World) -> Result<Exit, Trouble> {
 
 fn new_key(arguments: &Generate, world: &World) -> Result<KeyFile, Trouble> {
     let passphrase = |what: &str| arguments.passphrase.source().new_one(what, &world.environment);
-    let signing =
-        || SigningKey::generate(&mut surroundings::OsEntropy).because(|| Trouble::failed("no key could be made"));
+    let signing = || new_signing(arguments.token.as_deref(), world);
     match arguments.role {
         None => keys::new_recovery(&passphrase("the recovery identity")?),
         Some(Role::Writer) => Ok(KeyFile::for_writer(&signing()?)),
-        Some(role) => keys::signing_file(&signing()?, role, &passphrase(&format!("the {role}'s key"))?),
+        Some(role) => {
+            // First what can be typed wrongly at no cost: a token counts.
+            let passphrase = passphrase(&format!("the {role}'s key"))?;
+            keys::signing_file(&signing()?, role, &passphrase)
+        }
     }
+}
+
+/// A signing key: both halves here, or one in a token.
+fn new_signing(token: Option<&str>, world: &World) -> Result<SigningKey, Trouble> {
+    let failed = || Trouble::failed("no key could be made");
+    let mut entropy = surroundings::OsEntropy;
+    let Some(label) = token else {
+        return SigningKey::generate(&mut entropy).because(failed);
+    };
+    let NewPair { key, public, signer } = world.tokens.generate(label, draw(&mut entropy).because(failed)?)?;
+    let key = SigningKey::generate_beside(key, &public, signer, &mut entropy).because(failed)?;
+    // A token that makes keys and can't sign with them is found out now, not at the first ceremony.
+    key.try_out(&mut entropy).because(failed)?;
+    Ok(key)
 }
 
 fn install(arguments: &Install, world: &mut World) -> Result<Exit, Trouble> {
@@ -169,7 +191,7 @@ fn install(arguments: &Install, world: &mut World) -> Result<Exit, Trouble> {
         .unwrap_or_else(|| config.state_dir(&world.environment));
     let file = keys::read(&arguments.file)?;
     let key = file
-        .open_signing(KeyKind::WRITER, None)
+        .open_signing_with(KeyKind::WRITER, None, &*world.tokens)
         .because(|| Trouble::usage(format!("{} can't be installed", arguments.file.display())))?;
     AgentState::install_key(&folder, &key, &mut surroundings::OsEntropy)
         .because(|| Trouble::failed(format!("the key can't be installed in {}", folder.display())))?;
@@ -205,9 +227,20 @@ struct Shown {
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     holds: &'static str,
+    /// Where the Ed25519 half lies, when it isn't in the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<ShownToken>,
     archive: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     share: Option<ShownShare>,
+}
+
+/// A key in a token.
+#[derive(Serialize)]
+struct ShownToken {
+    label: String,
+    serial: String,
+    id: String,
 }
 
 /// What a share is part of.
@@ -243,6 +276,11 @@ impl Shown {
             recipient,
             key: id,
             holds,
+            token: key.token().map(|token| ShownToken {
+                label: token.label.clone(),
+                serial: token.serial.clone(),
+                id: hex(&token.id),
+            }),
             archive: key.archive().map(|anchor| anchor.to_hex()),
             share: key.share_header().ok().map(|header| ShownShare {
                 set: header.set.to_hex(),
@@ -266,6 +304,12 @@ impl Report for Shown {
         }
         if let Some(key) = &self.key {
             writeln!(out, "key {key}")?;
+        }
+        if let Some(ShownToken { label, serial, id }) = &self.token {
+            writeln!(
+                out,
+                "Ed25519 half in token {label:?} (serial number {serial}), key {id}"
+            )?;
         }
         if let Some(share) = &self.share {
             let ShownShare {

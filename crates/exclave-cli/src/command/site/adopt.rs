@@ -81,12 +81,7 @@ pub fn run(arguments: &Adopt, world: &mut World) -> Result<Exit, Trouble> {
     let name = &arguments.name;
     let adoption = plan_adoption(&archive, at, name, &edge.surroundings).map_err(|error| refused(name, error))?;
     if !arguments.dry_run && !adoption.is_done() {
-        let root = keys::open_signing(
-            &arguments.root,
-            Role::Root,
-            &arguments.passphrase.source(),
-            &world.environment,
-        )?;
+        let root = keys::open_signing(&arguments.root, Role::Root, &arguments.passphrase.source(), world)?;
         adopt(&archive, &adoption, &root, &edge.surroundings).map_err(|error| refused(name, error))?;
     }
     world.output.report(&Adopted {
