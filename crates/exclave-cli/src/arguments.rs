@@ -64,6 +64,9 @@ pub enum Command {
     /// Give run keys of named snapshots to someone
     #[command(subcommand)]
     Grant(command::grant::Command),
+    /// Make, sign and publish the kit: what a stranger needs to restore
+    #[command(subcommand)]
+    Kit(command::kit::Command),
     /// List sites, and check what they can do
     #[command(subcommand)]
     Site(command::site::Command),

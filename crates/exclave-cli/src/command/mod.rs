@@ -8,6 +8,7 @@ pub mod demo;
 pub mod grant;
 pub mod init;
 pub mod key;
+pub mod kit;
 pub mod man;
 pub mod plan;
 pub mod replicate;
@@ -61,6 +62,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Init(arguments) => init::run(&arguments, world),
         Command::Charter(command) => charter::run(&command, world),
         Command::Grant(command) => grant::run(&command, world),
+        Command::Kit(command) => kit::run(&command, world),
         Command::Site(command) => site::run(&command, world),
         Command::Plan(arguments) => plan::run(&arguments, world),
         Command::Replicate(arguments) => replicate::run(&arguments, world),
