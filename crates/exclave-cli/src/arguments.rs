@@ -84,6 +84,8 @@ pub enum Command {
     Diff(command::browse::Diff),
     /// Get a snapshot back from any sufficient subset of the sites
     Restore(command::restore::Arguments),
+    /// Look whether a stranger could restore today with what lies at the sites
+    Readiness(command::readiness::Arguments),
     /// Show what the agent remembers
     #[command(subcommand)]
     Catalog(command::catalog::Command),

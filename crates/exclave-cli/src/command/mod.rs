@@ -11,6 +11,7 @@ pub mod key;
 pub mod kit;
 pub mod man;
 pub mod plan;
+pub mod readiness;
 pub mod replicate;
 pub mod restore;
 pub mod rewrap;
@@ -71,6 +72,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Find(arguments) => browse::find(&arguments, world),
         Command::Diff(arguments) => browse::diff(&arguments, world),
         Command::Restore(arguments) => restore::run(&arguments, world),
+        Command::Readiness(arguments) => readiness::run(&arguments, world),
         Command::Catalog(command) => catalog::run(&command, world),
         Command::Shard(command) => shard::run(&command, world),
         Command::Demo(arguments) => demo::run(&arguments, world),
