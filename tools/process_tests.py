@@ -7,59 +7,20 @@ Each of these came out of kill_rounds.py or of a promise in the README, and is p
 stops or kills the program at a given call, and so nothing depends on how fast it is.
 """
 
-import argparse, base64, contextlib, fcntl, io, json, os, pty, random, re, resource, select, shutil, signal, sqlite3, struct, subprocess, sys, tempfile, termios, time, unittest
-import unittest.mock
+import argparse, json, os, pty, re, resource, select, shutil, signal, sqlite3, subprocess, sys, tempfile, termios, time, unittest
 from pathlib import Path
 
-from blake3 import blake3
-
-import black_box
 import rescue
 from kill_rounds import CHAIN, JOURNAL, can_mount, in_a_namespace, program, reported
-from kill_world import FAKETIME, PASSPHRASE, Fault, Shape, Shim, World, tree_of
+from kill_world import FAKETIME, Fault, Shim, tree_of
+from kit_tests import Kit
+from process_audit import Audits
 from process_canary import Canary
-from process_case import HALF_A_MINUTE, Case
+from process_case import Case
 from process_token import Token
+from process_world import CUSTODIANS, HALF_A_MINUTE, Alone, Card, Typing, decoder
 
-
-class Alone(Case):
-    """One world for each test."""
-
-    def setUp(self):
-        place = Path(tempfile.mkdtemp(dir=self.folder))
-        self.world = World(place / "world", random.Random(1), self.binary, self.shim, self.mounts, Shape(3, "2+1", 2112))
-        self.addCleanup(self.world.close)
-        key = rescue.read_keyfile((self.world.folder / "recovery.key").read_bytes(), lambda: PASSPHRASE.encode())
-        self.box = black_box.Box(list(self.world.sites.values()), key.archive, rescue.XWing(key.secret))
-
-    def grow(self, name: str, megabytes: int):
-        """A dataset that fills many stripes."""
-        for number in range(megabytes // 8):
-            self.world.sources[name].write(f"large-{number}", random.Random(f"{name}{number}").randbytes(8 << 20), 0o644)
-
-    def commits(self, name: str, **more) -> dict:
-        done = self.world.replicate(name, **more)
-        self.assertTrue(reported(done), done.last_words())
-        return json.loads(done.out)["snapshots"][0]
-
-    def whole(self, *names: str):
-        """Each of these comes back as it is now, without any one site, and the black box has nothing to say."""
-        for name in names or self.world.sources:
-            for gone in self.world.sites:
-                done, tree = self.world.restore(name, [site for site in self.world.sites if site != gone])
-                self.assertEqual(done.code, 0, done.last_words())
-                self.assertEqual(tree, self.world.sources[name].snapshot())
-        self.assertEqual(self.box.look(), [])
-
-    def stopped(self, name: str, path: str, at: int, calls: str = ""):
-        process = self.world.start_replicate(name, fault=Fault(path, at, "stop", calls))
-        self.assertTrue(process.await_stop())
-        return process
-
-    def with_command(self, *words: str):
-        """A dataset that is a command's output."""
-        with open(self.world.folder / "exclave.toml", "a") as file:
-            file.write(f'[[dataset]]\nname = "dump"\ncommand = {json.dumps(words)}\n')
+__all__ = ["Audits", "Canary", "Kit", "Token"]     # run beside what stands here
 
 
 class Interrupts(Alone):
@@ -131,7 +92,7 @@ class Charters(Alone):
         for place, root in enumerate(roots):
             signed = draft if place == 0 else draft.replace(".toml", f".v{self.version}.charter")
             self.expect(0, "charter", "sign", signed, "--root", root)
-            code, out, err = self.decoder("charter", str(self.world.folder / draft.replace(".toml", f".v{self.version}.charter")))
+            code, out, err = decoder("charter", str(self.world.folder / draft.replace(".toml", f".v{self.version}.charter")))
             self.assertEqual((code, f"version {self.version}, created " in out), (0 if place == len(roots) - 1 else 3, True), out + err)
         published = json.loads(self.expect(0, "charter", "publish", draft.replace(".toml", f".v{self.version}.charter")).out)
         self.assertIn(f"digest {published['digest']}", out)
@@ -144,18 +105,12 @@ class Charters(Alone):
         self.assertEqual(done.code, code, done.last_words())
         return done
 
-    def decoder(self, *words: str) -> tuple[int, str, str]:
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), unittest.mock.patch.dict(os.environ, EXCLAVE_PASSPHRASE=PASSPHRASE):
-            code = rescue.main(list(words))
-        return code, out.getvalue(), err.getvalue()
-
     def comes_back(self, *words: str, code: int = 0) -> str:
         """By the decoder, without any one site; what it said of it."""
         for gone in self.world.sites:
             target = self.world.folder / "rescued"
             sites = [str(path) for name, path in self.world.sites.items() if name != gone]
-            found, out, err = self.decoder("restore", "--identity", str(self.world.folder / "recovery.key"), "--site", *sites, "--to", str(target), *words)
+            found, out, err = decoder("restore", "--identity", str(self.world.folder / "recovery.key"), "--site", *sites, "--to", str(target), *words)
             self.assertEqual((found, "LOST" in out), (code, False), out + err)
             self.assertEqual(tree_of(target), self.world.sources["deeds"].snapshot(), gone)
             shutil.rmtree(target)
@@ -185,7 +140,7 @@ class Charters(Alone):
         older = self.world.sources["deeds"].snapshot
         self.assertEqual(len(self.heads()[0]), 1)
         self.assertIn("HIDDEN CHARTER: a head obeys charter version 2, and the sites show version 1", self.heads()[1])
-        code, _, err = self.decoder("restore", "--identity", str(self.world.folder / "recovery.key"), "--site", *map(str, self.world.sites.values()),
+        code, _, err = decoder("restore", "--identity", str(self.world.folder / "recovery.key"), "--site", *map(str, self.world.sites.values()),
                                     "--to", str(self.world.folder / "hidden"))
         self.assertEqual((code, "HIDDEN CHARTER" in err, tree_of(self.world.folder / "hidden") == older()), (6, True, False), err)
 
@@ -213,7 +168,7 @@ class Charters(Alone):
         runs = {name: set(rescue.Snapshot(archive, heads[bytes.fromhex(name)]).runs) for name in (good["snapshot"], said["head"])}
         self.assertEqual(runs[good["snapshot"]] & runs[said["head"]], set(), "the epoch ended: nothing older is referred to")
         self.assertIn("are void", self.comes_back())
-        code, _, err = self.decoder("restore", "--identity", str(self.world.folder / "recovery.key"), "--site", *map(str, self.world.sites.values()),
+        code, _, err = decoder("restore", "--identity", str(self.world.folder / "recovery.key"), "--site", *map(str, self.world.sites.values()),
                                     "--to", str(self.world.folder / "stolen"), "--head", thiefs.pop().hex())
         self.assertEqual((code, "not-found" in err), (4, True), err)
 
@@ -233,14 +188,14 @@ class Charters(Alone):
         anchor = self.box.anchor.hex()
         second, ally = (("--identity", str(self.world.folder / f"{name}.key"), "--anchor", anchor) for name in ("second", "ally"))
         sites = [str(path) for path in list(self.world.sites.values())[1:]]
-        code, _, err = self.decoder("restore", *second, "--site", *sites, "--to", str(self.world.folder / "early"), "--dataset", "deeds")
+        code, _, err = decoder("restore", *second, "--site", *sites, "--to", str(self.world.folder / "early"), "--dataset", "deeds")
         self.assertEqual((code, "not-a-recipient" in err), (5, True), err)
         self.expect(0, "key", "rewrap", "--identity", "recovery.key", "--restorer", "restorer.key")
         self.expect(0, "grant", "give", good, "--to", "ally.pub", "--restorer", "restorer.key", "--identity", "recovery.key")
         for name, keyed in (("second", second), ("ally", ally)):
-            code, out, err = self.decoder("restore", *keyed, "--site", *sites, "--to", str(self.world.folder / name), "--dataset", "deeds")
+            code, out, err = decoder("restore", *keyed, "--site", *sites, "--to", str(self.world.folder / name), "--dataset", "deeds")
             self.assertEqual((code, tree_of(self.world.folder / name)), (0, self.world.sources["deeds"].snapshot()), out + err)
-        code, out, err = self.decoder("heads", *ally, "--site", *sites)
+        code, out, err = decoder("heads", *ally, "--site", *sites)
         self.assertEqual((code, out.count("not-a-recipient"), "1 grants give run keys" in err), (3, 1, True), out + err)
         self.assertEqual(self.box.look(), [])
 
@@ -477,46 +432,6 @@ class Limits(Alone):
         self.assertEqual(tree_of(target), self.world.sources["deeds"].snapshot())
 
 
-CUSTODIANS = """
-[[group]]
-name = "custodians"
-threshold = 2
-custodian = [{ name = "First", kind = "national" }, { name = "Second", kind = "allied" }, { name = "Third", kind = "international" }]
-"""
-
-
-class Typing(Alone):
-    """People at a terminal of 80 columns and 24 lines."""
-
-    def text(self, share: str, form: str) -> list[str]:
-        done = subprocess.run([self.binary, "key", "show", share, "--as", form], cwd=self.world.folder, capture_output=True, text=True,
-                              env={"EXCLAVE_PASSPHRASE": PASSPHRASE})
-        self.assertEqual(done.returncode, 0, done.stderr)
-        return done.stdout.splitlines()
-
-    def at_a_terminal(self, words: list[str], typed: list[str], folder: Path | None = None, **environment: str) -> tuple[int, str]:
-        """The exit code and all that stood on the terminal. Each line is typed when it is asked for."""
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.chdir(folder or self.world.folder)
-            os.execvpe(words[0], words, {"TERM": "dumb"} | environment)
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        seen, asked, typed = "", 0, list(typed)
-        while select.select([terminal], [], [], HALF_A_MINUTE)[0]:
-            try:
-                seen += os.read(terminal, 65536).decode()
-            except OSError:
-                break       # the terminal is closed
-            if seen.count(": ") > asked and seen.endswith(": ") and typed:
-                asked = seen.count(": ")
-                time.sleep(0.05)    # until it has switched the echo off
-                os.write(terminal, typed.pop(0).encode() + b"\n")
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        os.close(terminal)
-        self.assertEqual(typed, [], seen)
-        return code, seen
-
-
 class Prompt(Typing):
     """What is typed hidden."""
 
@@ -609,165 +524,6 @@ class Recovery(Typing):
         self.assertEqual((code, "must answer" in seen), (6, True), seen)
 
 
-class Audits(Alone):
-    """docs/runbooks/audit.md: an auditor with the anchor, the addresses and the right to read, on a machine that has nothing but
-    the program."""
-
-    RUNBOOK = Path(__file__).parents[1] / "docs" / "runbooks" / "audit.md"
-
-    def setUp(self):
-        super().setUp()
-        self.grow("deeds", 24)
-        self.commits("deeds")
-        self.fresh = self.world.folder / "fresh"
-        (self.fresh / "bin").mkdir(parents=True)
-        (self.fresh / "bin" / "exclave").symlink_to(self.binary)
-        self.blocks = re.findall(r"^```sh\n(.*?)^```$", self.RUNBOOK.read_text(), re.M | re.S)
-        self.assertEqual(len(self.blocks), 7)
-
-    def play(self, number: int) -> subprocess.CompletedProcess:
-        """A block of the run-book, behind the one that says which archive and where."""
-        settings = re.sub(r"(?<=ANCHOR=)0+", self.box.anchor.hex(), self.blocks[0])
-        settings = re.sub(r'(?<=SITES=")[^"]+', " ".join(f"--site file://{path}" for path in self.world.sites.values()), settings)
-        self.assertNotEqual(settings, self.blocks[0])
-        environment = {"PATH": f"{self.fresh / 'bin'}:/usr/bin:/bin", "HOME": str(self.fresh), "EXCLAVE_PASSPHRASE": PASSPHRASE}
-        return subprocess.run(["/bin/bash", "-ec", settings + self.blocks[number]], cwd=self.fresh, env=environment, capture_output=True, text=True, timeout=300)
-
-    def done(self, number: int, code: int = 0) -> str:
-        played = self.play(number)
-        self.assertEqual(played.returncode, code, played.stdout + played.stderr)
-        return played.stdout
-
-    def named(self):
-        """The owner names the auditor in the charter."""
-        shutil.copy(self.fresh / "auditor.pub", self.world.folder / "auditor.pub")
-        for words in (("charter", "new"), None, ("charter", "sign", "charter.toml", "--root", "exclave-root.key"), ("charter", "publish", "charter.v2.charter")):
-            if words is None:
-                draft = self.world.folder / "charter.toml"
-                draft.write_text(draft.read_text() + '\n[[member]]\nrole = "auditor"\nkey = "auditor.pub"\n')
-                continue
-            done = self.world.run(*words)
-            self.assertEqual(done.code, 0, done.last_words())
-
-    def test_the_run_book(self):
-        self.done(1)
-        refused = self.play(4)
-        self.assertEqual((refused.returncode, "may not sign reports" in refused.stderr), (5, True), refused.stderr)
-        self.named()
-        before = {site: sorted(path.rglob("*")) for site, path in self.world.sites.items()}
-        self.assertIn("[whole]", self.done(2))
-        forecast = self.done(3)
-        self.assertIn("An audit of mode full would read", forecast)
-        self.assertIn("[whole]", self.done(4))
-        self.assertEqual(self.done(5).count("[whole]"), 2)
-        told = self.done(6)
-        self.assertIn("both signatures verify", told)
-        self.assertIn("computed again and agree", told)
-        page = (self.fresh / "deep.html").read_text()
-        self.assertEqual(("<script" in page, "http" in re.sub("http-equiv", "", page), "Not proven" in page), (False, False, True))
-        for name in self.world.sources["deeds"].snapshot():
-            for report in ("sample.dsse", "deep.dsse", "deep.html"):
-                self.assertNotIn(name.encode() if len(name) > 8 else b"large-", (self.fresh / report).read_bytes())
-        self.assertEqual(before, {site: sorted(path.rglob("*")) for site, path in self.world.sites.items()}, "an audit writes nothing")
-        self.drawn_as_the_specification_says()
-
-    def drawn_as_the_specification_says(self):
-        """Seed and samples once more, from FORMAT.md section 19 and by another hand."""
-        report = json.loads(base64.b64decode(json.loads((self.fresh / "sample.dsse").read_text())["payload"]))["predicate"]
-        heads = b"".join(sorted(bytes.fromhex(head["hash"]) for head in report["heads"] if head["newest"]))
-        seed = rescue.kdf("exclave 2026 audit seed v1", self.box.anchor + blake3(heads).digest() + bytes.fromhex(report["seed"]["nonce"]))
-        self.assertEqual(seed.hex(), report["seed"]["seed"])
-        for site in report["sites"]:
-            population, size = site["population"], site["sample"]
-            damaged, sound, miss = -(-population // 100), 0, 1.0
-            while miss > 0.01:
-                miss *= (population - damaged - sound) / (population - sound)
-                sound += 1
-            self.assertEqual(size, sound)
-            draws = blake3(b"exclave audit sample v1\0" + bytes.fromhex(site["id"]) + population.to_bytes(8, "big") + size.to_bytes(8, "big"), key=seed)
-            taken: set[int] = set()
-            for place, last in enumerate(range(population - size, population)):
-                drawn = int.from_bytes(draws.digest(length=16, seek=16 * place), "big") % (last + 1)
-                taken.add(last if drawn in taken else drawn)
-            numbers = b"".join(number.to_bytes(8, "big") for number in sorted(taken))
-            self.assertEqual(blake3(numbers).hexdigest(), site["sample_digest"], site["name"])
-            self.assertEqual(site["shards"]["ok"], size)
-
-    def test_a_lost_shard_a_changed_one_and_a_lost_site(self):
-        self.done(1)
-        self.named()
-        self.done(5)
-        first, second, _ = self.world.sites.values()
-        shards = sorted(first.glob("*/shards/*/*/*"))
-        shards[0].unlink()
-        victim = sorted(second.glob("*/shards/*/*/*"))[1]
-        self.flip(victim)
-        for report in ("full.dsse", "deep.dsse"):
-            (self.fresh / report).rename(self.fresh / f"before-{report}")
-        played = self.play(5)
-        self.assertEqual((played.returncode, "[findings]" in played.stdout), (3, True), played.stdout + played.stderr)
-        for path in (shards[0], victim):
-            self.assertIn(path.name, played.stdout)
-        compared = self.command("report", "diff", "before-full.dsse", "full.dsse", "--anchor", self.box.anchor.hex())
-        self.assertEqual((compared.returncode, "WORSE" in compared.stdout), (3, True), compared.stdout + compared.stderr)
-        for path in second.glob("*/shards/*/*/*"):
-            path.unlink()
-        (self.fresh / "full.dsse").unlink()
-        played = self.play(5)
-        self.assertEqual((played.returncode, "[unrecoverable]" in played.stdout), (4, True), played.stdout + played.stderr)
-
-    def command(self, *words: str) -> subprocess.CompletedProcess:
-        environment = {"HOME": str(self.fresh), "EXCLAVE_PASSPHRASE": PASSPHRASE}
-        return subprocess.run([str(self.binary), *words], cwd=self.fresh, env=environment, capture_output=True, text=True, timeout=300)
-
-    def flip(self, path: Path):
-        path.chmod(0o644)
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
-
-    def test_reports_that_are_not_to_be_believed(self):
-        self.done(1)
-        self.named()
-        self.done(4)
-        anchor, report = self.box.anchor.hex(), self.fresh / "sample.dsse"
-        for name, words, code in (
-            ("another archive", ("--anchor", "00" * 32), 5),
-            ("no anchor", (), 2),
-            ("right", ("--anchor", anchor), 0),
-        ):
-            done = self.command("report", "verify", "sample.dsse", *words)
-            self.assertEqual(done.returncode, code, f"{name}: {done.stdout}{done.stderr}")
-        envelope = json.loads(report.read_text())
-        payload = base64.b64decode(envelope["payload"])
-        for name, changed, code in (
-            ("payload", payload.replace(b'"missing":0', b'"missing":1', 1), 5),
-            ("not JSON", payload[:-1], 2),
-            ("another field", payload.replace(b'"verdict":', b'"more":1,"verdict":', 1), 2),
-        ):
-            self.assertNotEqual(changed, payload)
-            (self.fresh / "changed.dsse").write_text(json.dumps(envelope | {"payload": base64.b64encode(changed).decode()}))
-            done = self.command("report", "verify", "changed.dsse", "--anchor", anchor)
-            self.assertEqual(done.returncode, code, f"{name}: {done.stdout}{done.stderr}")
-        (self.fresh / "unsigned.dsse").write_text(json.dumps(envelope | {"signatures": []}))
-        self.assertEqual(self.command("report", "verify", "unsigned.dsse", "--anchor", anchor).returncode, 5)
-        done = self.command("report", "verify", "unsigned.dsse", "--anchor", anchor, "--unsigned")
-        self.assertEqual((done.returncode, "UNSIGNED" in done.stdout), (0, True), done.stderr)
-
-
-class Card:
-    """What a custodian reads off a printed card."""
-
-    def __init__(self, page: str):
-        text = re.sub(r"<svg.*?</svg>", "", page, flags=re.S)
-        rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in re.findall(r"<tr[^>]*>.*?</tr>", text, re.S)]
-        self.words = [" ".join(row[-6:]) for row in rows if len(row) >= 6 and all(re.fullmatch("[a-z]+", cell) for cell in row[-6:])]
-        self.digits = [" ".join(row[-5:]) for row in rows if len(row) >= 5 and all(re.fullmatch("[0-9]{5}", cell) for cell in row[-5:])]
-        self.anchor = "".join(re.search(r"Anchor</[^>]+>\s*<[^>]+>(?:<[^>]+>)*([0-9a-f ]{64,})", text)[1].split())
-        self.sites = re.findall(r"file://[^<\s]+", text)
-        self.heads = re.findall(r">([0-9a-f]{64})<", text)
-
-
 class Ceremony(Typing):
     """Shares that are typed at a terminal."""
 
@@ -790,6 +546,13 @@ class Ceremony(Typing):
             self.assertNotIn(line, seen)
 
 
+def without_a_network(arguments: list[str]):
+    """Goes on where only this machine can be reached: none of these tests may need more."""
+    if "PROCESS_TESTS_ALONE" not in os.environ and not subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:
+        os.environ["PROCESS_TESTS_ALONE"] = "1"
+        os.execvp("unshare", ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "alone", sys.executable, *arguments])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--binary", type=Path, metavar="FILE")
@@ -797,6 +560,7 @@ def main() -> int:
     options = parser.parse_args()
     binary = program(options.binary)
     in_a_namespace([__file__, *sys.argv[1:]])
+    without_a_network([__file__, *sys.argv[1:]])
     Case.binary, Case.folder = binary, Path(tempfile.mkdtemp(prefix="exclave-process-"))
     Case.shim, Case.mounts = Shim(Case.folder), can_mount(Case.folder)
     try:

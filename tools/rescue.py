@@ -29,7 +29,7 @@ Exit codes: 0 done, 1 failed (a disk that is full, say), 2 usage, 3 done with fi
 6 an older snapshot was taken, 130 interrupted.
 """
 
-import argparse, datetime, errno, fnmatch, getpass, hashlib, hmac, json, os, re, stat, sys
+import argparse, datetime, errno, fnmatch, getpass, hashlib, hmac, json, os, re, stat, sys, unicodedata
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
@@ -108,6 +108,7 @@ KINDS = {
 KIB, MIB, GROUP, SEGMENT, TAG = 1024, 1 << 20, 65536, 65520, 16
 CHUNK_CAP, STRIPE_CAP, HEAD_CAP, ENVELOPE_CAP, RECORD_CAP = 4 * MIB, 1 << 30, 16 * KIB, 48 * KIB, 16 * MIB
 CHARTER_FILE_CAP = 4 * RECORD_CAP
+KIT_CAP, LOGINS_CAP, PIECE = 256 * KIB, 512 * KIB, 8 * MIB
 
 
 class Refused(Exception):
@@ -319,6 +320,9 @@ ENVELOPE = table({0: U64, 1: ID32, 2: ID16, 3: ID16, 4: U32, 5: U32, 6: U32, 7: 
                   10: array(row(ID32, bstr(1120), bstr(48))), 11: ID16})
 GRANT = table({0: U64, 1: ID32, 2: U32, 3: bstr(1216), 4: array(ID32), 5: array(row(ID16, ID32, bstr(1120), bstr(48))),
                6: sint, 7: sint}, [7])
+KIT = table({0: U64, 1: ID32, 2: U32, 3: U32, 4: ID32, 5: sint, 6: text, 7: array(row(text, uint(3))),
+             8: array(row(text, uint(1), U64, ID32, array(ID32)))})
+SEALED_LOGINS = table({0: U64, 1: ID32, 2: U32, 3: ID32, 4: array(row(ID32, bstr(1120), bstr(48))), 5: bstr()})
 REUSE = table({0: U64, 1: ID32, 2: ID16, 3: array(row(ID16, LIVE), 0)})
 CLOSE = table({0: U64, 1: ID32, 2: ID16, 3: ID16})
 LEDGER = table({0: U64, 1: ID32, 2: ID16, 3: U32, 4: array(row(U32, array(ID16))),
@@ -1271,6 +1275,71 @@ def read_grant(data: bytes, anchor: bytes, charters: dict[int, Charter]) -> dict
     return value
 
 
+# ---- Section 19: the kit ---------------------------------------------------------------------------------------------
+
+def kit_file_name(name: str) -> bool:
+    return bool(re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,39}", name, re.A)) and name != "manifest" and not name.startswith("manifest.")
+
+
+def check_kit(value: dict):
+    """What a manifest must be, looked at alone."""
+    need(value[2] and value[3], "bad-record", "versions of kits and charters begin with 1")
+    program = value[6].encode()
+    need(1 <= len(program) <= 80 and not any(unicodedata.category(c) == "Cc" for c in value[6]), "bad-record", "the program's version")
+    need(len(value[7]) <= 256 and len(value[8]) <= 64, "too-long", f"a kit of {len(value[7])} sites and {len(value[8])} files")
+    need(all(re.fullmatch(r"[a-z0-9-]{1,40}", name, re.A) for name, _ in value[7]), "bad-record", "a site's name")
+    for name, _, length, digest, pieces in value[8]:
+        need(kit_file_name(name), "bad-path", f"{name!r} is no name of a kit's file")
+        count = -(-length // PIECE)
+        need(count <= 32, "too-long", f"{name} has {length} bytes")
+        need(0 < count == len(pieces), "bad-length", f"{name} has {length} bytes and {len(pieces)} pieces")
+        need(count > 1 or pieces == [digest], "bad-hash", f"the only piece of {name} has another hash than the whole")
+    ascending((name.encode() for name, _ in value[7]), "sites of a kit")
+    ascending((line[0].encode() for line in value[8]), "files of a kit")
+
+
+def read_kit(data: bytes, anchor: bytes, charters: "Charters") -> tuple[dict, bytes]:
+    """A manifest that enough roots signed, and the hash of its record."""
+    body, signatures = split_signed(data, KIT_CAP)
+    roots = {key_id: key for charter in charters.versions for key_id, key in charter.roots.items()}
+    verify_signatures("exclave kit v1", body, signatures, roots)
+    value = record(body, KIT)
+    check_kit(value)
+    need(value[1] == anchor, "wrong-archive", "a kit of another archive")
+    charter = charters.by_number.get(value[3])
+    need(charter, "wrong-charter", f"it was made under charter version {value[3]}, which nobody shows")
+    need(charter.hash == value[4], "wrong-charter", f"it was made under another charter of version {value[3]}")
+    signers = [s[0] for s in signatures]
+    need(all(key in charter.roots for key in signers), "unknown-signer", f"signed by no root of version {value[3]}")
+    stolen = {key for key, (reason, _) in charters.newest.revoked.items() if reason == COMPROMISED}
+    enough_roots(charter, [key for key in signers if key not in stolen])
+    return value, hash_of(body)
+
+
+def read_sealed_logins(data: bytes, anchor: bytes, kit: int, charter: "Charter") -> dict:
+    need(len(data) <= LOGINS_CAP, "too-long", f"{len(data)} bytes of sealed credentials")
+    value = record(data, SEALED_LOGINS)
+    need(value[2], "bad-record", "versions of kits begin with 1")
+    need(len(value[4]) <= 128, "too-long", f"{len(value[4])} recipients")
+    ascending((stanza[0] for stanza in value[4]), "recipients of credentials")
+    need(value[5] and len(value[5]) % KIB == 0, "bad-length", f"a sealed part of {len(value[5])} bytes")
+    need(value[1] == anchor, "wrong-archive", "credentials of another archive")
+    need(value[2] == kit, "bad-record", "credentials of another kit")
+    recipients = sorted({recipient for ids in charter.recipients.values() for recipient in ids})
+    need([stanza[0] for stanza in value[4]] == recipients, "bad-stanzas", "sealed to others than the charter's recipients")
+    return value
+
+
+def open_logins(value: dict, identity: XWing) -> str:
+    ours = next((stanza for stanza in value[4] if stanza[0] == identity.id), None)
+    need(ours, "not-a-recipient", "the credentials aren't sealed to this identity")
+    parts = (b"exclave kit v1", value[1], value[2].to_bytes(4), identity.id, value[3])
+    key = identity.unseal(ours[1], ours[2], b"".join(len(x).to_bytes(2) + x for x in parts))
+    need(kdf("exclave 2026 run commitment v1", key) == value[3], "bad-commitment", "another key")
+    plain = open_box(key, 3, value[5])
+    return utf8(unpad(plain, 4, "the credentials"))
+
+
 def granted_key(grants: list[dict], run: bytes, commitment: bytes) -> list | None:
     """The first grant's line for a run."""
     return next((given for grant in grants for given in grant[5] if given[:2] == [run, commitment]), None)
@@ -1935,11 +2004,11 @@ def from_terminal(key: str) -> bytes:
                     "give --passphrase-file FILE, or EXCLAVE_PASSPHRASE in the environment") from None
 
 
-def read_some(path: str, what: str) -> bytes:
+def read_some(path: str, what: str, cap: int = 64 * KIB) -> bytes:
     """A short file that somebody named; one byte more than the cap shows that it is longer."""
     try:
         with open(path, "rb") as file:
-            return file.read(64 * KIB + 1)
+            return file.read(cap + 1)
     except OSError as error:
         raise Usage(f"the {what} {path} can't be read: {error.strerror}") from None
 
@@ -2189,6 +2258,64 @@ def command_charter(options) -> int:
     return 0 if complete and good else 3
 
 
+class KitFolder:
+    """A kit in a folder [section 19]: files under their own names, or in pieces under those that they have at a site."""
+
+    def __init__(self, folder: str, anchor: bytes | None):
+        self.folder = Path(folder)
+        names = sorted(name for name in os.listdir(folder) if re.fullmatch(r"manifest(\.[0-9a-f]{16})?", name))
+        need(names, "not-found", f"{folder} has no manifest of a kit")
+        data = read_some(str(self.folder / names[0]), "kit's manifest", KIT_CAP)
+        claimed = record(split_signed(data, KIT_CAP)[0], KIT)     # believed only once the charters that it names vouch for it
+        check_kit(claimed)
+        self.lines = {line[0]: line for line in claimed[8]}
+        objects, _ = read_charter_file(self.read("charters"))
+        self.anchor = anchor or claimed[1]
+        self.charters = Charters(read_charter(objects[0], self.anchor))
+        for one in objects[1:]:
+            self.charters.versions.append(read_next_charter(one, self.charters))
+        self.value, self.digest = read_kit(data, self.anchor, self.charters)
+
+    def read(self, name: str) -> bytes:
+        need(name in self.lines, "not-found", f"the kit has no {name}")
+        _, _, length, digest, pieces = self.lines[name]
+        whole = self.folder / name
+        paths = [whole] if whole.exists() else [self.folder / f"{name}.{i:03}.{piece.hex()[:16]}" for i, piece in enumerate(pieces)]
+        need(all(path.is_file() for path in paths), "not-found", f"{name} is missing in the kit")
+        need(sum(path.stat().st_size for path in paths) == length, "bad-length", f"{name} isn't what the manifest says")
+        data = b"".join(path.read_bytes() for path in paths)
+        need(hash_of(data) == digest, "bad-hash", f"{name} isn't what the manifest says")
+        return data
+
+    def logins(self, identity: XWing) -> str:
+        charter = self.charters.by_number[self.value[3]]
+        return open_logins(read_sealed_logins(self.read("credentials.sealed"), self.anchor, self.value[2], charter), identity)
+
+
+def command_kit(options) -> int:
+    """A kit in a folder: every file checked; with a key, its credentials written to a file. Nothing is printed of them."""
+    named, identity = None, None
+    if options.share:
+        identity, named = open_shares(options)
+    elif options.identity:
+        key = open_identity(options)
+        identity, named = XWing(key.secret), key.archive
+    need(not (options.anchor and named) or options.anchor == named, "wrong-archive", "the key is another archive's")
+    kit = KitFolder(options.folder, options.anchor or named)
+    for name in kit.lines:
+        kit.read(name)
+    print(f"kit {kit.value[2]} of archive {kit.anchor.hex()}, digest {kit.digest.hex()}" + ("" if options.anchor or named else "; only the kit says which archive it is of"))
+    print(f"made {when(kit.value[5])} under charter version {kit.value[3]}, with {kit.value[6]}; {len(kit.lines)} files, all right")
+    print(kit.read("sites.toml").decode("utf-8", "replace"))
+    if options.out:
+        if identity is None:
+            raise Usage("credentials open with --identity or --share")
+        with os.fdopen(os.open(options.out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(kit.logins(identity))
+        print(f"credentials by address in {options.out}")
+    return 0
+
+
 def read_plate(data: bytes, roots: dict[bytes, bytes]) -> dict:
     body, _ = open_signed(data, RECORD_CAP, "exclave site v1", roots)
     return record(body, PLATE)
@@ -2252,6 +2379,14 @@ def main(arguments=None) -> int:
     sub.add_argument("file", metavar="FILE")
     sub.add_argument("--archive", metavar="HEX", type=digits(32), help="the archive's anchor")
     sub.set_defaults(run_command=command_charter)
+    sub = commands.add_parser("kit", help="check a kit in a folder; write its credentials to a file")
+    sub.add_argument("folder", metavar="DIR")
+    opened = sub.add_mutually_exclusive_group()
+    opened.add_argument("--identity", metavar="KEY", help="recovery key file")
+    opened.add_argument("--share", action="append", metavar="FILE", help="a share of it, once for each: a file, or - for its text")
+    for name, more in (("--set", {}), ("--ceremony-key", {}), ("--passphrase-file", {}), ("--out", {}), ("--anchor", {"type": digits(32)})):
+        sub.add_argument(name, metavar="HEX" if more else "FILE", **more)
+    sub.set_defaults(run_command=command_kit)
     for name, command, what in (("inspect", command_inspect, "print a shard's header"), ("vector", command_vector, "evaluate a test vector")):
         sub = commands.add_parser(name, help=what)
         sub.add_argument("file", metavar="FILE")

@@ -167,6 +167,18 @@ def grant(v: Vector):
     return run_key
 
 
+def kit(v: Vector):
+    objects, data = rescue.cbor(v.body)
+    return rescue.read_kit(data, v.hex("anchor"), history(objects, v.hex("anchor")))[1]
+
+
+def logins(v: Vector):
+    objects, data = rescue.cbor(v.body)
+    newest = history(objects, v.hex("anchor")).newest
+    value = rescue.read_sealed_logins(data, v.hex("anchor"), v.number("kit"), newest)
+    return rescue.open_logins(value, rescue.XWing(v.hex("identity"))).encode()
+
+
 def revoked(v: Vector):
     objects, heads = rescue.cbor(v.body)
     found, anchor = history(objects, v.hex("anchor")), v.hex("anchor")
@@ -246,7 +258,7 @@ def combine(v: Vector):
 
 
 LAYERS = {f.__name__: f for f in (context, stripe, directory, chunk, shard, code, record, signed, charter, charters,
-                                  charterfile, obeyed, grant, revoked, envelope, ledger,
+                                  charterfile, obeyed, grant, kit, logins, revoked, envelope, ledger,
                                   head, chain, runs, manifest, keyfile, shareset, sharetext, wrappedshare,
                                   combine)}
 

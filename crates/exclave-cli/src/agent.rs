@@ -4,7 +4,7 @@ use std::{io, path::Path, sync::Arc};
 
 use exclave_catalog::{Catalog, CatalogError};
 use exclave_engine::{AgentState, Archive, ArchiveError, StateError, archive::SiteTrouble, watch::SiteWatch};
-use exclave_model::{Anchor, Charters, RecordHash, charter::Reason};
+use exclave_model::{Anchor, Charters, RecordHash, SignedObject, charter::Reason};
 use exclave_site::{
     Scheme, Site,
     layer::retrying::{Patience, Retrying},
@@ -145,7 +145,18 @@ pub fn open_archive(
     known: Option<RecordHash>,
     edge: &Edge,
 ) -> Result<(Archive, Vec<SiteTrouble>), Trouble> {
-    edge.block_on(Archive::open_knowing(anchor, stores, known))
+    open_archive_bringing(anchor, stores, known, Vec::new(), edge)
+}
+
+/// The same, with charters that count as if one more site showed them.
+pub fn open_archive_bringing(
+    anchor: Anchor,
+    stores: Vec<(String, Arc<dyn Site>)>,
+    known: Option<RecordHash>,
+    brought: Vec<SignedObject>,
+    edge: &Edge,
+) -> Result<(Archive, Vec<SiteTrouble>), Trouble> {
+    edge.block_on(Archive::open_bringing(anchor, stores, known, brought))
         .map_err(|error| {
             let ArchiveError::NoCharter { troubles, .. } = &error;
             let said = troubles.iter().map(|trouble| format!("\n  {trouble}"));

@@ -79,6 +79,9 @@ pub enum Command {
     /// Give run keys of named snapshots to someone
     #[command(subcommand)]
     Grant(command::grant::Command),
+    /// Make, sign and publish the kit: what a stranger needs to restore
+    #[command(subcommand)]
+    Kit(command::kit::Command),
     /// List sites, and check what they can do
     #[command(subcommand)]
     Site(command::site::Command),
@@ -101,6 +104,8 @@ pub enum Command {
     /// Verify, show and compare audits' reports
     #[command(subcommand)]
     Report(command::report::Command),
+    /// Look whether a stranger could restore today with what lies at the sites
+    Readiness(command::readiness::Arguments),
     /// Show what the agent remembers
     #[command(subcommand)]
     Catalog(command::catalog::Command),

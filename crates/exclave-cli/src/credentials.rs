@@ -103,13 +103,22 @@ impl fmt::Display for CredentialSource {
 /// ```
 pub fn by_address(file: &Path) -> Result<BTreeMap<SiteAddress, SiteSettings>, Trouble> {
     let text = private_file::read(file, "credentials file")?;
-    let wrong = |message: String| Trouble::usage(format!("{}: {message}", file.display()));
+    by_address_in(&text, &file.display().to_string(), Some(file))
+}
+
+/// The same in a text, which names no other files unless it lies in one.
+pub fn by_address_in(
+    text: &str,
+    shown: &str,
+    file: Option<&Path>,
+) -> Result<BTreeMap<SiteAddress, SiteSettings>, Trouble> {
+    let wrong = |message: String| Trouble::usage(format!("{shown}: {message}"));
     // No text of the parser that could quote a secret.
-    let tables: BTreeMap<String, toml::Table> = toml::from_str(&text)
+    let tables: BTreeMap<String, toml::Table> = toml::from_str(text)
         .map_err(|error: toml::de::Error| wrong(format!("not tables by address: {}", careful(&error))))?;
     let mut entries = BTreeMap::new();
     for (address, mut table) in tables {
-        if let Some(toml::Value::Table(credentials)) = table.get_mut("credentials") {
+        if let (Some(toml::Value::Table(credentials)), Some(file)) = (table.get_mut("credentials"), file) {
             fetch_private_key(credentials, file)?;
         }
         let address = SiteAddress::parse(&address).map_err(|bad| wrong(bad.to_string()))?;
@@ -129,7 +138,17 @@ fn from_entry(file: &Path, address: &SiteAddress, endpoint: Option<&str>) -> Res
     if matches!(address.scheme(), Scheme::File { .. } | Scheme::Memory { .. }) {
         return Ok(Credentials::Anonymous);
     }
-    let Some(entry) = by_address(file)?.remove(address) else {
+    of_site(&by_address(file)?, address, endpoint, &file.display().to_string())
+}
+
+/// A site's credentials among settings by address.
+pub fn of_site(
+    entries: &BTreeMap<SiteAddress, SiteSettings>,
+    address: &SiteAddress,
+    endpoint: Option<&str>,
+    shown: &str,
+) -> Result<Credentials, Trouble> {
+    let Some(entry) = entries.get(address) else {
         return Ok(Credentials::Anonymous);
     };
     let trimmed = |endpoint: &str| endpoint.trim_end_matches('/').to_owned();
@@ -137,14 +156,14 @@ fn from_entry(file: &Path, address: &SiteAddress, endpoint: Option<&str>) -> Res
         && endpoint.map(trimmed) != Some(trimmed(theirs))
     {
         let ours = endpoint.unwrap_or("no endpoint");
-        let what = format!("{} has credentials for {address} at {theirs}", file.display());
+        let what = format!("{shown} has credentials for {address} at {theirs}");
         return Err(
             Trouble::usage(format!("{what}, and the settings say {ours}")).hint(format!(
                 "if that is right, write endpoint = \"{theirs}\" into its [[site]]"
             )),
         );
     }
-    Ok(entry.credentials)
+    Ok(entry.credentials.clone())
 }
 
 fn careful(error: &toml::de::Error) -> &str {

@@ -1,7 +1,7 @@
 //! The `exclave` command: everything around the engine that people and scripts touch.
 //!
 //! In the order a call takes: [`arguments`] say what is wanted, [`environment`] and [`config`] what holds here,
-//! [`keys`], [`shares`], [`tokens`], [`credentials`] and [`sites`] open what is needed, [`surroundings`] hands the engine clock, randomness and
+//! [`keys`], [`shares`], [`tokens`], [`credentials`], [`sites`] and [`kit`] open what is needed, [`surroundings`] hands the engine clock, randomness and
 //! threads, [`command`] has one file for each verb, [`progress`] draws while it works, and [`output`], [`error`] and
 //! [`exit`] say how it went.
 //!
@@ -27,6 +27,7 @@ mod format;
 mod hardening;
 mod interrupt;
 mod keys;
+mod kit;
 mod names;
 mod output;
 mod private_file;

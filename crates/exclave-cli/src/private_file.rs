@@ -114,6 +114,22 @@ pub fn replace(path: &Path, content: impl AsRef<[u8]>, noun: &str) -> Result<(),
     sync_directory(path).because(cannot)
 }
 
+/// Replaces a file that anyone may read in one step.
+pub fn replace_public(path: &Path, content: impl AsRef<[u8]>, noun: &str) -> Result<(), Trouble> {
+    let cannot = || Trouble::failed(format!("the {noun} {} can't be rewritten", path.display()));
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    let made = tempfile::Builder::new()
+        .permissions(mode)
+        .tempfile_in(directory_of(path));
+    let mut file = made.because(cannot)?;
+    let written = file
+        .write_all(content.as_ref())
+        .and_then(|()| file.as_file().sync_all());
+    written.because(cannot)?;
+    file.persist(path).map_err(|error| error.error).because(cannot)?;
+    sync_directory(path).because(cannot)
+}
+
 /// The directory that a file lies in.
 pub fn directory_of(path: &Path) -> &Path {
     match path.parent() {

@@ -1,6 +1,10 @@
-//! Opens an archive to read it: sites, charter, heads, identity, snapshots. Needs no configuration and no agent.
+//! Opens an archive to read it: sites, charter, heads, identity, snapshots. Needs no configuration and no agent, and with a
+//! kit nothing of this machine.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Args;
 use exclave_engine::{
@@ -10,21 +14,24 @@ use exclave_engine::{
     snapshot::{Depth, NoSnapshot, PassedOver, Reason, Snapshot, Snapshots, Which},
     survey::{CharterFinding, Grade, HeadProblem, Survey, survey},
 };
-use exclave_model::{Anchor, RecordHash, limit::RECORD_BYTES_MAX};
+use exclave_model::{Anchor, RecordHash, SignedObject, limit::RECORD_BYTES_MAX};
 use exclave_seal::RecoveryIdentity;
-use exclave_site::Site;
+use exclave_site::{Credentials, Site};
 
 use crate::{
-    agent::open_archive,
+    agent::open_archive_bringing,
     arguments::{IdentityArguments, PassphraseArguments, SiteArguments},
     clock,
     command::World,
     config::SiteConfig,
+    credentials::CredentialSource,
     error::{Context as _, Trouble},
     exit::Exit,
     format, interrupt,
-    keys::{self, PassphraseSource},
-    private_file, shares, sites,
+    keys::{self, Opened, PassphraseSource},
+    kit::KitFolder,
+    private_file, shares,
+    sites::{self, OpenSite},
     surroundings::{self, Edge},
 };
 
@@ -35,6 +42,9 @@ pub struct ReaderArguments {
     identity: IdentityArguments,
     #[command(flatten)]
     sites: SiteArguments,
+    /// Take sites, pins and credentials from the kit in DIR; nothing else of this machine is read
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["credentials", "config"])]
+    kit: Option<PathBuf>,
     /// Pretend that these sites are lost: nothing is asked of them
     #[arg(long, value_name = "SITE", value_delimiter = ',')]
     without: Vec<String>,
@@ -127,38 +137,24 @@ impl Reader {
     /// Opens everything but the snapshots.
     pub fn open(arguments: &ReaderArguments, world: &World) -> Result<Self, Trouble> {
         surroundings::self_tests()?;
-        let config = world.config()?;
-        let needed = || {
-            Trouble::usage("a recovery identity is needed")
-                .hint("give --identity FILE, or custodians' shares; an agent can't read what it wrote")
+        let ground = match &arguments.kit {
+            Some(folder) => Ground::of_kit(folder, arguments, world)?,
+            None => Ground::of_settings(arguments, world)?,
         };
-        if arguments.identity.is_empty() && config.identity.is_none() {
-            return Err(needed());
-        }
-        let mut chosen = sites::choose(&arguments.sites.wanted(), &config)?;
-        lose(&arguments.without, &mut chosen)?;
-        let open = sites::open_all(chosen, &world.environment)?;
-        let bound = keys::archive_of(&arguments.identity, config.identity.as_deref())?;
-        let anchor = arguments.archive.or(bound).or(config.archive).ok_or_else(|| {
-            Trouble::usage("nothing says which archive is to be opened")
-                .hint("give --archive HEX: `init` printed it, and exclave.toml and custodians' cards carry it")
-        })?;
-        shares::refuse_others(&arguments.identity.share, anchor)?;
-        let edge = Edge::start(config.threads)?;
-        interrupt::listen(&edge)?;
-        let stores: Vec<(String, Arc<dyn Site>)> = open.into_iter().map(|site| (site.config.name, site.site)).collect();
-        let (mut archive, troubles) = open_archive(anchor, stores, arguments.charter, &edge)?;
-        // The passphrase comes last: nobody should type it for a command that can't be.
-        let passphrases = arguments.passphrase.source();
-        let sets = archive.charter().share_sets();
-        let opened = keys::open(
-            &arguments.identity,
-            config.identity.as_deref(),
-            sets,
-            &passphrases,
-            world,
-        )?;
-        let opened = opened.ok_or_else(needed)?;
+        let (anchor, edge) = (ground.anchor, ground.edge);
+        let stores = ground.open.into_iter().map(|site| (site.config.name, site.site));
+        let stores: Vec<(String, Arc<dyn Site>)> = stores.collect();
+        let (mut archive, troubles) = open_archive_bringing(anchor, stores, ground.known, ground.brought, &edge)?;
+        let opened = match ground.identity {
+            Identity::Opened(opened) => opened,
+            // The passphrase comes last: nobody should type it for a command that can't be.
+            Identity::Configured(configured) => {
+                let passphrases = arguments.passphrase.source();
+                let (named, sets) = (configured.as_deref(), archive.charter().share_sets());
+                let opened = keys::open(&arguments.identity, named, sets, &passphrases, world)?;
+                opened.ok_or_else(no_identity)?
+            }
+        };
         archive.grants = grants(&arguments.grant, &archive)?;
         let survey = survey(&archive, &edge.surroundings)
             .because(|| Trouble::failed(format!("archive {anchor} can't be read")))?;
@@ -234,6 +230,114 @@ impl Reader {
             self.archive.anchor
         ));
         trouble.hint("replicate something first, or give more of its sites: --site URL")
+    }
+}
+
+/// What is known before any site is asked.
+struct Ground {
+    anchor: Anchor,
+    open: Vec<OpenSite>,
+    edge: Edge,
+    /// A charter that the reader knows.
+    known: Option<RecordHash>,
+    /// Charters that the reader brings.
+    brought: Vec<SignedObject>,
+    identity: Identity,
+}
+
+enum Identity {
+    /// Opened already: a kit's credentials took it.
+    Opened(Opened),
+    /// To be opened once it is known that the sites hold the archive; the configuration's, when the command line names none.
+    Configured(Option<PathBuf>),
+}
+
+fn no_identity() -> Trouble {
+    Trouble::usage("a recovery identity is needed")
+        .hint("give --identity FILE, or custodians' shares; an agent can't read what it wrote")
+}
+
+/// A runtime that hears the wish to stop.
+fn listening(threads: Option<std::num::NonZeroUsize>) -> Result<Edge, Trouble> {
+    let edge = Edge::start(threads)?;
+    interrupt::listen(&edge)?;
+    Ok(edge)
+}
+
+impl Ground {
+    /// From the configuration and the command line.
+    fn of_settings(arguments: &ReaderArguments, world: &World) -> Result<Self, Trouble> {
+        let config = world.config()?;
+        if arguments.identity.is_empty() && config.identity.is_none() {
+            return Err(no_identity());
+        }
+        let mut chosen = sites::choose(&arguments.sites.wanted(), &config)?;
+        lose(&arguments.without, &mut chosen)?;
+        let open = sites::open_all(chosen, &world.environment)?;
+        let bound = keys::archive_of(&arguments.identity, config.identity.as_deref())?;
+        let anchor = arguments.archive.or(bound).or(config.archive).ok_or_else(|| {
+            Trouble::usage("nothing says which archive is to be opened")
+                .hint("give --archive HEX: `init` printed it, and exclave.toml and custodians' cards carry it")
+        })?;
+        shares::refuse_others(&arguments.identity.share, anchor)?;
+        Ok(Self {
+            anchor,
+            open,
+            edge: listening(config.threads)?,
+            known: arguments.charter,
+            brought: Vec::new(),
+            identity: Identity::Configured(config.identity),
+        })
+    }
+
+    /// From a kit: no configuration, no state, no variable of this machine. Its archive is held against whatever else
+    /// names one.
+    fn of_kit(folder: &Path, arguments: &ReaderArguments, world: &World) -> Result<Self, Trouble> {
+        if arguments.identity.is_empty() {
+            return Err(no_identity());
+        }
+        let bound = keys::archive_of(&arguments.identity, None)?;
+        let named = [arguments.archive, bound].into_iter().flatten();
+        let mut kit = KitFolder::open(folder, arguments.archive.or(bound))?;
+        let anchor = kit.kit.anchor;
+        if let Some(other) = named.into_iter().find(|named| *named != anchor) {
+            return Err(Trouble::new(
+                Exit::Refused,
+                format!("the identity is of archive {other}, not {anchor}"),
+            )
+            .hint("compare the anchor with the custodians' cards"));
+        }
+        let by_share = shares::refuse_others(&arguments.identity.share, anchor)?;
+        if arguments.archive.or(bound).is_none() && !by_share {
+            world.output.note(format!(
+                "Warning: only the kit says that this is archive {}; compare that with a custodian's card, or give --archive",
+                anchor.to_hex()
+            ));
+        }
+        for name in &kit.missing {
+            world.output.note(format!("Warning: the kit's {name} is missing"));
+        }
+        let edge = listening(None)?;
+        let (passphrases, sets) = (arguments.passphrase.source(), kit.charters.newest().share_sets());
+        let opened = keys::open(&arguments.identity, None, sets, &passphrases, world)?;
+        let opened = opened.ok_or_else(no_identity)?;
+        kit.open_logins(&opened.identity)?;
+        let mut chosen = sites::choose(&arguments.sites.wanted(), &kit.sites.config)?;
+        lose(&arguments.without, &mut chosen)?;
+        for site in &mut chosen {
+            // An address that the kit doesn't have gets no credentials from it, and none of this machine either.
+            if !matches!(site.credentials, CredentialSource::Given(_)) {
+                site.credentials = CredentialSource::Given(Credentials::Anonymous);
+            }
+        }
+        Ok(Self {
+            anchor,
+            open: sites::open_all(chosen, &world.environment)?,
+            edge,
+            known: arguments.charter.or(Some(kit.charters.newest_hash())),
+            brought: kit.history,
+            identity: Identity::Opened(opened),
+        })
     }
 }
 

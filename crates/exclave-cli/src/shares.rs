@@ -199,10 +199,13 @@ pub fn combine(
 
 /// Refuses shares whose files name another archive than the one that is to be opened. What a file says proves nothing,
 /// since any one custodian could have written it: it is compared, and never believed.
-pub fn refuse_others(names: &[String], archive: Anchor) -> Result<(), Trouble> {
+/// Returns whether any of them names it.
+pub fn refuse_others(names: &[String], archive: Anchor) -> Result<bool, Trouble> {
+    let mut is_named = false;
     for name in names.iter().filter(|name| *name != TYPED) {
         let text = private_file::read(Path::new(name), "share")?;
         let named = KeyFile::parse(&text).ok().and_then(|file| file.archive());
+        is_named |= named == Some(archive);
         if let Some(other) = named.filter(|named| *named != archive) {
             return Err(
                 Trouble::new(Exit::Refused, format!("{name} names archive {other}, not {archive}"))
@@ -210,7 +213,7 @@ pub fn refuse_others(names: &[String], archive: Anchor) -> Result<(), Trouble> {
             );
         }
     }
-    Ok(())
+    Ok(is_named)
 }
 
 /// Why there is no key, and what to do.

@@ -130,9 +130,22 @@ impl Archive {
         stores: Vec<(String, Arc<dyn Site>)>,
         known: Option<RecordHash>,
     ) -> Result<(Self, Vec<SiteTrouble>), ArchiveError> {
+        Self::open_bringing(anchor, stores, known, Vec::new()).await
+    }
+
+    /// The same, for one who brings charters along, as a kit does: they count as if one more site showed them.
+    pub async fn open_bringing(
+        anchor: Anchor,
+        stores: Vec<(String, Arc<dyn Site>)>,
+        known: Option<RecordHash>,
+        brought: Vec<SignedObject>,
+    ) -> Result<(Self, Vec<SiteTrouble>), ArchiveError> {
         let names = ArchiveNames::new(anchor);
         let mut troubles = Vec::new();
-        let mut objects = BTreeMap::new();
+        let brought = brought.into_iter();
+        let mut objects: BTreeMap<RecordHash, SignedObject> = brought
+            .map(|object| (RecordHash::of(&object.to_bytes()), object))
+            .collect();
         let asked = stores.len();
         let found = join_all(stores.iter().map(|(_, site)| charter_objects(&names, &**site))).await;
         for ((name, _), found) in stores.iter().zip(found) {

@@ -21,6 +21,7 @@ pub mod fetch;
 pub mod grant;
 pub mod init;
 pub mod journal;
+pub mod kit;
 pub mod local;
 pub(crate) mod mend;
 pub mod plate;

@@ -31,6 +31,13 @@ pub struct Stanza {
     pub ciphertext: Vec<u8>,
 }
 
+impl Stanza {
+    /// Whether both parts have the lengths that X-Wing and AES-256-GCM give them.
+    pub fn has_lengths(&self) -> bool {
+        self.enc.len() == STANZA_ENC_BYTES && self.ciphertext.len() == STANZA_CIPHERTEXT_BYTES
+    }
+}
+
 /// A run's claim, and its key for the recipients.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -149,10 +156,7 @@ impl Record for Envelope {
     const BYTES_MAX: usize = ENVELOPE_BYTES_MAX;
 
     fn law(&self) -> Result<(), Rule> {
-        let lengths = self
-            .stanzas
-            .iter()
-            .all(|stanza| stanza.enc.len() == STANZA_ENC_BYTES && stanza.ciphertext.len() == STANZA_CIPHERTEXT_BYTES);
+        let lengths = self.stanzas.iter().all(Stanza::has_lengths);
         if self.stanzas.is_empty() || !lengths {
             return Err(Rule::new(
                 "bad-record",

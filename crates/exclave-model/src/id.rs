@@ -149,6 +149,10 @@ define_id! {
     PayloadHash, 32, "a payload hash"
 }
 define_id! {
+    /// The plain BLAKE3 hash of a kit's file, or of a piece of one.
+    FileHash, 32, "a file's hash"
+}
+define_id! {
     /// Names a chunk inside one dataset: keyed BLAKE3 of its raw bytes, under the dataset's dedup key.
     ChunkId, 32, "a chunk id"
 }
@@ -185,6 +189,13 @@ impl RecordHash {
     /// The hash of a record's exact bytes.
     pub fn of(record: &[u8]) -> Self {
         Self(*blake3::hash(record).as_bytes())
+    }
+}
+
+impl FileHash {
+    /// The hash of a file, or of a piece of one.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
     }
 }
 

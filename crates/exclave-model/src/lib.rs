@@ -19,6 +19,7 @@ pub mod geometry;
 pub mod grant;
 pub mod head;
 pub mod id;
+pub mod kit;
 pub mod ledger;
 pub mod limit;
 pub mod live_set;
@@ -45,9 +46,10 @@ pub use self::{
     grant::{Grant, GrantedRun},
     head::{Counts, Head, ManifestRoot, RunEntry, RunPage, SealedHead, SnapshotState, SourceKind},
     id::{
-        Anchor, BadId, ChunkId, Commitment, DatasetId, Incarnation, KeyId, LabelTag, PayloadHash, RecipientId,
-        RecordHash, RunId, ShareSetId, SiteId, hex, unhex,
+        Anchor, BadId, ChunkId, Commitment, DatasetId, FileHash, Incarnation, KeyId, LabelTag, PayloadHash,
+        RecipientId, RecordHash, RunId, ShareSetId, SiteId, hex, unhex,
     },
+    kit::{FileKind, Kit, KitFile, KitSite, Login, SealedLogins},
     ledger::{LayoutFrom, LedgerPart, StripeRecord},
     live_set::LiveSet,
     manifest::{ChunkRef, Content, Entry, EntryKind, Extent, Timestamp},

@@ -286,6 +286,27 @@ impl ArchiveNames {
         self.prefix(format_args!("runs/"))
     }
 
+    /// The manifest of a kit's version.
+    pub fn kit_manifest(&self, version: u32, tag: Tag) -> ObjectName {
+        self.name(format_args!("kit/{version:08}/{}.{tag}", crate::kit::MANIFEST))
+    }
+
+    /// A piece of a kit's file; `None` when no file of a kit has that name.
+    pub fn kit_piece(&self, version: u32, file: &str, piece: usize, tag: Tag) -> Option<ObjectName> {
+        // A lawful file's name is a lawful component.
+        crate::kit::file_name(file).then(|| self.name(format_args!("kit/{version:08}/{file}.{piece:03}.{tag}")))
+    }
+
+    /// All of a kit's version.
+    pub fn kit_prefix(&self, version: u32) -> Prefix {
+        self.prefix(format_args!("kit/{version:08}/"))
+    }
+
+    /// All kits.
+    pub fn kits_prefix(&self) -> Prefix {
+        self.prefix(format_args!("kit/"))
+    }
+
     /// A grant.
     pub fn grant(&self, tag: Tag) -> ObjectName {
         self.name(format_args!("grants/{tag}"))

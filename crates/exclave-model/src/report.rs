@@ -1,4 +1,4 @@
-//! What an audit says, as others read it: an in-toto Statement with a predicate of our own (FORMAT.md section 19).
+//! What an audit says, as others read it: an in-toto Statement with a predicate of our own (FORMAT.md section 20).
 //!
 //! JSON, since in-toto and DSSE are; strict all the same: unknown fields, other words and ids in another spelling are
 //! refused, numbers are whole, and one value has one text here. What is signed are the exact bytes of that text.
@@ -59,7 +59,7 @@ pub enum ReportError {
         /// Bytes found.
         found: usize,
     },
-    /// Not JSON of the form that section 19 gives.
+    /// Not JSON of the form that section 20 gives.
     #[error("not a report of this version")]
     Form(#[source] serde_json::Error),
     /// A statement of another kind.
@@ -418,7 +418,7 @@ pub struct Conduct {
     pub confidence_ppm: Option<u32>,
 }
 
-/// What samples were drawn from (FORMAT.md section 19).
+/// What samples were drawn from (FORMAT.md section 20).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeedSeen {

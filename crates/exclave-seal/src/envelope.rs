@@ -99,7 +99,8 @@ impl RecoveryIdentity {
         self.open(&granted.enc, &granted.ciphertext, &info, &granted.commitment)
     }
 
-    fn open(
+    /// Opens a stanza under its `info`: the key that it is committed to.
+    pub(crate) fn open(
         &self,
         enc: &[u8],
         ciphertext: &[u8],

@@ -2,7 +2,8 @@
 //!
 //! In the order a run uses it: [`entropy`] is drawn, a [`RunKey`] is made and wrapped for the recipients
 //! ([`envelope`]), each stripe gets a [`StripeKey`] of its own ([`stripe_key`]) that seals its segments ([`aead`]), small
-//! secrets travel in boxes ([`sealed_box`]), and records are signed ([`signing`]), one half perhaps in a [`token`]. [`dataset_keys`] hands out what the
+//! secrets travel in boxes ([`sealed_box`]), and records are signed ([`signing`]), one half perhaps in a [`token`]; a [`kit`] is signed
+//! by roots, its credentials sealed to recipients. [`dataset_keys`] hands out what the
 //! cutter and the packer need without showing the dataset secret. [`key_file`] keeps long-lived keys, and
 //! [`share`] divides a recovery identity among custodians.
 //!
@@ -16,6 +17,7 @@ pub mod dataset_keys;
 pub mod entropy;
 pub mod envelope;
 pub mod key_file;
+pub mod kit;
 pub mod run_key;
 pub mod sealed_box;
 pub mod secret;
@@ -31,6 +33,7 @@ pub use self::{
     entropy::{Entropy, NoEntropy, SeededEntropy},
     envelope::{EnvelopeError, RecoveryIdentity},
     key_file::{KeyFile, KeyFileError, KeyKind, Passphrase},
+    kit::{KitError, LoginsError, kit_signers, seal_logins, verify_kit},
     run_key::RunKey,
     sealed_box::{BoxError, Purpose},
     share::{Share, ShareHeader},

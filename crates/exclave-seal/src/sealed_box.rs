@@ -28,6 +28,8 @@ pub enum Purpose {
     Label,
     /// A head's sealed part.
     Head,
+    /// A kit's credentials.
+    Logins,
 }
 
 /// Why a box does not open or close.
@@ -48,8 +50,8 @@ pub enum BoxError {
     /// What fills it up is not zeros.
     #[error("a sealed part is not filled up with zeros")]
     Padding,
-    /// A label that is not UTF-8.
-    #[error("a label is not UTF-8")]
+    /// A label, or credentials, that are not UTF-8.
+    #[error("a sealed text is not UTF-8")]
     NotText,
     /// What was in it is not the record it should be.
     #[error("a sealed part does not parse")]
@@ -88,22 +90,48 @@ pub fn open_label(run_key: &RunKey, sealed: &[u8]) -> Result<String, BoxError> {
 /// Seals a head's secret part, padded so that the whole box is a multiple of 1,024 bytes.
 pub fn seal_head(run_key: &RunKey, head: &SealedHead, entropy: &mut dyn Entropy) -> Result<Vec<u8>, BoxError> {
     let record = Zeroizing::new(head.to_bytes()?);
-    let length = u32::try_from(record.len()).map_err(|_| BoxError::PlainLength(record.len()))?;
-    let boxed = (record.len() + 4 + OVERHEAD_BYTES).next_multiple_of(SEALED_STEP_BYTES);
+    seal_in_steps(run_key, Purpose::Head, &record, entropy)
+}
+
+/// Seals a kit's credentials, padded in the same way: how long a password is shows no more than where the steps are.
+pub(crate) fn seal_logins(key: &RunKey, text: &str, entropy: &mut dyn Entropy) -> Result<Vec<u8>, BoxError> {
+    seal_in_steps(key, Purpose::Logins, text.as_bytes(), entropy)
+}
+
+/// A length of four bytes, what is sealed, and zeros up to a step.
+fn seal_in_steps(
+    key: &RunKey,
+    purpose: Purpose,
+    content: &[u8],
+    entropy: &mut dyn Entropy,
+) -> Result<Vec<u8>, BoxError> {
+    let length = u32::try_from(content.len()).map_err(|_| BoxError::PlainLength(content.len()))?;
+    let boxed = (content.len() + 4 + OVERHEAD_BYTES).next_multiple_of(SEALED_STEP_BYTES);
     let mut plain = Zeroizing::new(vec![0; boxed - OVERHEAD_BYTES]);
     plain[..4].copy_from_slice(&length.to_be_bytes());
-    plain[4..4 + record.len()].copy_from_slice(&record);
-    Ok(seal(run_key, Purpose::Head, &plain, entropy)?)
+    plain[4..4 + content.len()].copy_from_slice(content);
+    Ok(seal(key, purpose, &plain, entropy)?)
 }
 
 /// Opens a head's secret part.
 pub fn open_head(run_key: &RunKey, sealed: &[u8]) -> Result<SealedHead, BoxError> {
     let plain = open(run_key, Purpose::Head, sealed)?;
+    Ok(SealedHead::from_bytes(in_steps(&plain)?)?)
+}
+
+/// Opens a kit's credentials.
+pub(crate) fn open_logins(key: &RunKey, sealed: &[u8]) -> Result<Zeroizing<String>, BoxError> {
+    let plain = open(key, Purpose::Logins, sealed)?;
+    let text = std::str::from_utf8(in_steps(&plain)?).map_err(|_| BoxError::NotText)?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// What [`seal_in_steps`] put in.
+fn in_steps(plain: &[u8]) -> Result<&[u8], BoxError> {
     let (length, rest) = plain
         .split_first_chunk::<4>()
         .ok_or(BoxError::PlainLength(plain.len()))?;
-    let record = unpad(rest, u32::from_be_bytes(*length) as usize)?;
-    Ok(SealedHead::from_bytes(record)?)
+    unpad(rest, u32::from_be_bytes(*length) as usize)
 }
 
 /// The first `length` bytes; zeros follow.
@@ -152,6 +180,7 @@ fn keys(run_key: &RunKey, purpose: Purpose, salt: &[u8; 32]) -> (Secret<32>, [u8
     let number = match purpose {
         Purpose::Label => 1,
         Purpose::Head => 2,
+        Purpose::Logins => 3,
     };
     let both = derive::<64>("exclave 2026 box v1", &[run_key.expose(), &[number], salt]);
     let (mut key, mut commitment) = (Zeroizing::new([0; 32]), [0; 32]);

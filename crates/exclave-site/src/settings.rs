@@ -134,6 +134,50 @@ pub enum Credentials {
 }
 
 impl Credentials {
+    /// The words and texts that settings name them by, secrets among them: for the one who seals them into a kit.
+    pub fn written(&self) -> Vec<(&'static str, &str)> {
+        fn optional<'a>(word: &'static str, secret: &'a Option<Secret>) -> Option<(&'static str, &'a str)> {
+            secret.as_ref().map(|secret| (word, secret.expose()))
+        }
+        match self {
+            Self::Anonymous => Vec::new(),
+            Self::S3 {
+                access_key,
+                secret_key,
+                session_token,
+            } => {
+                let both = [("access_key", access_key.as_str()), ("secret_key", secret_key.expose())];
+                both.into_iter()
+                    .chain(optional("session_token", session_token))
+                    .collect()
+            }
+            Self::Azure { account, key } => vec![("account", account), ("key", key.expose())],
+            Self::Gcs { service_account_json } => vec![("service_account_json", service_account_json.expose())],
+            Self::Basic { user, password } => vec![("user", user), ("password", password.expose())],
+            Self::Bearer { token } => vec![("token", token.expose())],
+            Self::Ssh {
+                user,
+                private_key,
+                passphrase,
+            } => {
+                let user = user.as_ref().map(|user| ("user", user.as_str()));
+                let key = Some(("private_key", private_key.expose()));
+                let all = [user, key, optional("passphrase", passphrase)];
+                all.into_iter().flatten().collect()
+            }
+        }
+    }
+
+    /// Whether whoever has these can do no more and no less than whoever has those: they are of one account.
+    pub fn is_same_account(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::S3 { access_key: one, .. }, Self::S3 { access_key: two, .. }) => one == two,
+            (Self::Azure { account: one, .. }, Self::Azure { account: two, .. }) => one == two,
+            (Self::Basic { user: one, .. }, Self::Basic { user: two, .. }) => one == two,
+            (one, two) => one == two,
+        }
+    }
+
     /// The word for their kind in settings.
     pub fn kind(&self) -> &'static str {
         match self {

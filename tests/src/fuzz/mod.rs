@@ -20,8 +20,8 @@ use exclave_dataset::{
 use exclave_engine::journal;
 use exclave_model::{
     Charter, CharterFile, ChunkId, ChunkRef, Close, Codec, Directory, DsseEnvelope, EntryPath, Envelope, Grant, Head,
-    LedgerPart, LiveSet, ObjectName, Prefix, Record, ReuseClaim, RunId, RunPage, SealedHead, ShardHeader, ShareSet,
-    SignedObject, SitePlate, Statement, StripeContext, cbor,
+    Kit, LedgerPart, LiveSet, ObjectName, Prefix, Record, ReuseClaim, RunId, RunPage, SealedHead, SealedLogins,
+    ShardHeader, ShareSet, SignedObject, SitePlate, Statement, StripeContext, cbor,
     head::check_run_table,
     limit::{CHUNK_BYTES_MAX, RECORD_BYTES_MAX},
     manifest::Page,
@@ -58,6 +58,8 @@ pub const PARSERS: &[Parser] = &[
     parser("charter", record::<Charter>),
     parser("charter-file", charter_file),
     parser("grant", record::<Grant>),
+    parser("kit", record::<Kit>),
+    parser("logins", record::<SealedLogins>),
     parser("plate", record::<SitePlate>),
     parser("envelope", record::<Envelope>),
     parser("close", record::<Close>),

@@ -122,13 +122,21 @@ fn an_envelope() -> Vec<u8> {
     envelope.to_bytes().unwrap_or_default()
 }
 
-/// Records of grants: the vectors keep them behind the charters that they obey.
-fn grants(vectors: &[Vector]) -> Vec<Vec<u8>> {
+/// What the vectors of a layer keep behind the charters that it obeys.
+fn behind(vectors: &[Vector], layer: &str) -> Vec<Vec<u8>> {
     type Behind = (Vec<minicbor::bytes::ByteVec>, minicbor::bytes::ByteVec);
-    let several = vectors.iter().filter(|vector| vector.text("layer") == Some("grant"));
+    let several = vectors.iter().filter(|vector| vector.text("layer") == Some(layer));
     several
         .filter_map(|vector| minicbor::decode::<Behind>(&vector.body).ok())
-        .filter_map(|(_, bytes)| SignedObject::from_bytes(&bytes, RECORD_BYTES_MAX).ok())
+        .map(|(_, bytes)| Vec::from(bytes))
+        .collect()
+}
+
+/// The records in such signed objects.
+fn signed_behind(vectors: &[Vector], layer: &str) -> Vec<Vec<u8>> {
+    behind(vectors, layer)
+        .iter()
+        .filter_map(|bytes| SignedObject::from_bytes(bytes, RECORD_BYTES_MAX).ok())
         .map(|object| object.record_bytes().to_vec())
         .collect()
 }
@@ -226,7 +234,8 @@ pub fn seeds(parser: &str, vectors: &[Vector]) -> Vec<Vec<u8>> {
     match parser {
         "sealed-head" => seeds = sealed_heads(),
         "runs" => seeds.extend(run_pages(vectors)),
-        "grant" => seeds.extend(grants(vectors)),
+        "grant" | "kit" => seeds.extend(signed_behind(vectors, parser)),
+        "logins" => seeds.extend(behind(vectors, parser)),
         "live-set" => seeds.push([1u64, 2, 3, 4].iter().flat_map(|number| number.to_be_bytes()).collect()),
         "journal" => seeds.push(a_journal()),
         "report" => seeds.push(REPORT.to_vec()),

@@ -3,7 +3,7 @@
 use exclave_dataset::{pack, page::ReadError};
 use exclave_model::{RecordError, Rule};
 use exclave_seal::{
-    BoxError, EnvelopeError, KeyFileError, OpenError, VerifyError,
+    BoxError, EnvelopeError, KeyFileError, KitError, LoginsError, OpenError, VerifyError,
     share::{BadShare, CombineError, Flaw, TextError, WireError},
 };
 use exclave_stripe::{AloneError, DecodeError, ShardError};
@@ -60,6 +60,15 @@ kinds! {
         BoxError::NotText => "bad-record",
         BoxError::Record(error) => Self::from(error).0,
         BoxError::LabelTooLong(_) | BoxError::Entropy(_) => writing(),
+    };
+    KitError: error => match error {
+        KitError::Verify(error) => Self::from(error).0,
+        KitError::Rule(rule) => rule.kind,
+    };
+    LoginsError: error => match error {
+        LoginsError::Key(error) => Self::from(error).0,
+        LoginsError::Box(error) => Self::from(error).0,
+        LoginsError::Entropy(_) => writing(),
     };
     OpenError: error => match error {
         OpenError::Commitment => "bad-commitment",

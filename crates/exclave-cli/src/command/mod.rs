@@ -9,8 +9,10 @@ pub mod demo;
 pub mod grant;
 pub mod init;
 pub mod key;
+pub mod kit;
 pub mod man;
 pub mod plan;
+pub mod readiness;
 pub mod replicate;
 pub mod report;
 pub mod restore;
@@ -70,6 +72,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Init(arguments) => init::run(&arguments, world),
         Command::Charter(command) => charter::run(&command, world),
         Command::Grant(command) => grant::run(&command, world),
+        Command::Kit(command) => kit::run(&command, world),
         Command::Site(command) => site::run(&command, world),
         Command::Plan(arguments) => plan::run(&arguments, world),
         Command::Replicate(arguments) => replicate::run(&arguments, world),
@@ -80,6 +83,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Restore(arguments) => restore::run(&arguments, world),
         Command::Audit(arguments) => audit::run(&arguments, world),
         Command::Report(command) => report::run(&command, world),
+        Command::Readiness(arguments) => readiness::run(&arguments, world),
         Command::Catalog(command) => catalog::run(&command, world),
         Command::Shard(command) => shard::run(&command, world),
         Command::Demo(arguments) => demo::run(&arguments, world),

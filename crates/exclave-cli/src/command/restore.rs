@@ -34,6 +34,7 @@ use crate::{
 Examples:
   exclave restore --identity recovery.key --site file:///mnt/a --site file:///mnt/b --to ./restored
   exclave restore --set shares.set --share office.share --share - --archive HEX --site file:///mnt/a --to ./restored
+  exclave restore --kit ./kit --share - --share - --archive HEX --to ./restored
   exclave restore --to ./restored --dataset land-register --at 2026-03-01 maps/north
   exclave restore --to - --dataset land-register | tar -tv
   exclave restore --to - --format raw --dataset land-db | pg_restore --dbname land")]

@@ -51,6 +51,8 @@ pub struct Config {
     pub identity: Option<PathBuf>,
     /// Credentials of sites by address, where a site doesn't say otherwise.
     pub credentials: Option<PathBuf>,
+    /// Credentials that can only read, by address, for kits.
+    pub read_credentials: Option<PathBuf>,
     /// Threads; `None` is one per processor.
     pub threads: Option<std::num::NonZeroUsize>,
     /// How datasets are protected.
@@ -220,6 +222,7 @@ impl Config {
             state_dir: raw.state_dir.map(|path| base.join(path)),
             identity: raw.identity.map(|path| base.join(path)),
             credentials: raw.credentials.map(|path| base.join(path)),
+            read_credentials: raw.read_credentials.map(|path| base.join(path)),
             threads: std::num::NonZeroUsize::new(raw.threads as usize),
             class: class(&raw.class, &shown)?,
             sites: Vec::new(),

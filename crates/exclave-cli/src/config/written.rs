@@ -2,7 +2,10 @@
 
 use exclave_site::{SiteSettings, Span};
 
-use crate::{config::SiteConfig, error::Trouble};
+use crate::{
+    config::{Domains, SiteConfig},
+    error::Trouble,
+};
 
 /// A `[[site]]` with what must be known to reach it again, but for its credentials.
 pub fn site(site: &SiteConfig) -> Result<String, Trouble> {
@@ -14,6 +17,30 @@ pub fn site(site: &SiteConfig) -> Result<String, Trouble> {
     ];
     lines.extend(settings(site)?);
     Ok(lines.join("\n") + "\n")
+}
+
+/// A `[[site]]` with whose hands it is in and what fails together with it too: nothing of it is left to defaults that may
+/// change.
+pub fn placed_site(site: &SiteConfig) -> Result<String, Trouble> {
+    let Domains {
+        country,
+        region,
+        operator,
+        legal_reach,
+        iam_realm,
+    } = &site.domains;
+    let text = |key, value: &Option<String>| value.as_ref().map(|value| line(key, value.as_str()));
+    let lines = [
+        Some(line("hosting", site.hosting.as_str())),
+        Some(line("pace", site.pace.as_str())),
+        text("country", country),
+        text("region", region),
+        text("operator", operator),
+        (!legal_reach.is_empty()).then(|| line("legal_reach", legal_reach.clone())),
+        text("iam_realm", iam_realm),
+    ];
+    let lines: Vec<String> = lines.into_iter().flatten().collect();
+    Ok(self::site(site)? + &lines.join("\n") + "\n")
 }
 
 fn settings(site: &SiteConfig) -> Result<Vec<String>, Trouble> {

@@ -16,6 +16,7 @@ use self::desk::{Desk, mode, same_trees};
 mod adopts;
 mod charters;
 mod desk;
+mod kits;
 mod provisional;
 mod restores;
 mod shares;

@@ -15,7 +15,7 @@ mod succession;
 
 use minicbor::{Decode, Encode};
 
-pub(crate) use self::numbered::by_word;
+pub(crate) use self::numbered::{by_word, numbered};
 pub use self::{
     class::{Class, ClassPolicy, ReadBack},
     file::{CHARTER_FILE_BYTES_MAX, CharterFile},

@@ -27,7 +27,7 @@ macro_rules! numbered {
             type Err = String;
 
             fn from_str(text: &str) -> Result<Self, String> {
-                $crate::charter::numbered::by_word(Self::ALL, |value| value.as_str(), text)
+                $crate::charter::by_word(Self::ALL, |value| value.as_str(), text)
             }
         }
 
@@ -55,7 +55,7 @@ macro_rules! numbered {
     };
 }
 
-pub(super) use numbered;
+pub(crate) use numbered;
 
 /// The value that a word stands for, or the words that there are.
 pub(crate) fn by_word<T: Copy>(all: &[T], word: impl Fn(T) -> &'static str, text: &str) -> Result<T, String> {

@@ -117,6 +117,8 @@ pub enum Act {
     Charter,
     /// Sign a site's plate.
     Plate,
+    /// Sign a kit, with others.
+    Kit,
     /// Commit a snapshot: head, envelope, reuse claim, close.
     Commit,
     /// Wrap a run key anew for the recipients of a later charter.
@@ -146,6 +148,7 @@ impl Act {
     pub const ALL: &'static [Self] = &[
         Self::Charter,
         Self::Plate,
+        Self::Kit,
         Self::Commit,
         Self::Rewrap,
         Self::Grant,
@@ -162,7 +165,7 @@ impl Act {
     /// The one role that may do it.
     pub const fn role(self) -> Role {
         match self {
-            Self::Charter | Self::Plate => Role::Root,
+            Self::Charter | Self::Plate | Self::Kit => Role::Root,
             Self::Commit => Role::Writer,
             Self::Rewrap | Self::Grant => Role::Restorer,
             Self::Tenant => Role::Administrator,

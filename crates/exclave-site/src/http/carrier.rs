@@ -49,6 +49,14 @@ impl Carrier {
             client = client.tls_backend_preconfigured(pinned::config(&settings.pin, ca_pem)?);
         } else if let Some(pem) = ca_pem {
             client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem.as_bytes())?);
+        } else if site.scheme() == "http"
+            && settings
+                .proxy
+                .as_deref()
+                .is_none_or(|proxy| !proxy.starts_with("https"))
+        {
+            // Nothing here goes over TLS, and a machine without a list of authorities would refuse to begin.
+            client = client.tls_certs_only([]);
         }
         Ok(Self::Network(client.build()?))
     }

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use exclave_engine::archive::history;
 use exclave_model::{
-    Act, Anchor, Charter, CharterFile, Charters, Envelope, Grant, Head, KeyId, PublicKey, RecordHash, Role, RunId,
-    SignedObject,
+    Act, Anchor, Charter, CharterFile, Charters, Envelope, Grant, Head, KeyId, PublicKey, Record as _, RecordHash,
+    Role, RunId, SealedLogins, SignedObject,
+    kit::KIT_BYTES_MAX,
     limit::{ENVELOPE_BYTES_MAX, HEAD_BYTES_MAX, RECORD_BYTES_MAX},
 };
 use exclave_plan::heads::{HeadFact, pinned};
 use exclave_seal::{
-    RecoveryIdentity, sealed_box::open_label, secret::Secret, verify_charter, verify_next_charter, verify_one_of,
+    RecoveryIdentity, sealed_box::open_label, secret::Secret, verify_charter, verify_kit, verify_next_charter,
+    verify_one_of,
 };
 use exclave_tests::vector::Vector;
 use minicbor::bytes::ByteVec;
@@ -83,6 +85,23 @@ pub fn grant(vector: &Vector) -> Result<(), Refused> {
     let granted = grant.run(RunId::from_bytes(vector.array("run").unwrap()));
     identity.unwrap_granted(&anchor, granted.ok_or(Refused("not-found"))?)?;
     Ok(())
+}
+
+pub fn kit(vector: &Vector) -> Outcome {
+    let (objects, bytes): (Vec<ByteVec>, ByteVec) = minicbor::decode(&vector.body).unwrap();
+    let charters = read_history(&objects, anchor(vector))?;
+    let object = SignedObject::from_bytes(&bytes, KIT_BYTES_MAX)?;
+    verify_kit(&object, &charters)?;
+    Ok(object.record_hash().as_bytes().to_vec())
+}
+
+pub fn logins(vector: &Vector) -> Outcome {
+    let (objects, bytes): (Vec<ByteVec>, ByteVec) = minicbor::decode(&vector.body).unwrap();
+    let charters = read_history(&objects, anchor(vector))?;
+    let logins = SealedLogins::from_bytes(&bytes)?;
+    let kit = u32::try_from(vector.number("kit").unwrap()).unwrap();
+    logins.check_place(anchor(vector), kit, charters.newest())?;
+    Ok(identity(vector).open_logins(&logins)?.as_bytes().to_vec())
 }
 
 /// For readers it is all one whether a signer has another role or none.

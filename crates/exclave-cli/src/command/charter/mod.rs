@@ -236,7 +236,7 @@ pub fn open_public(arguments: &SiteArguments, anchor: Option<Anchor>, world: &Wo
 
 impl Public {
     /// Refuses to go on from a charter that is disputed, or older than one that was seen on this machine.
-    fn refuse_doubtful(&self) -> Result<(), Trouble> {
+    pub fn refuse_doubtful(&self) -> Result<(), Trouble> {
         refuse_disputed(&self.archive)?;
         match &self.state {
             Some(state) => see_charters(state, &self.archive.charters),

@@ -8,7 +8,7 @@ use std::{
 use aws_lc_rs::digest::{Context as Hash, SHA256};
 use clap::Args;
 use exclave_engine::{Clock as _, survey::survey};
-use exclave_model::{Anchor, hex};
+use exclave_model::{Anchor, FileKind, hex};
 use exclave_site::Site;
 
 use crate::{
@@ -18,7 +18,9 @@ use crate::{
     command::World,
     config::SiteConfig,
     error::{Context as _, Trouble},
-    interrupt, sites,
+    interrupt,
+    kit::KitFolder,
+    sites,
     surroundings::{Edge, SystemClock},
 };
 
@@ -31,8 +33,8 @@ pub struct FactArguments {
     /// Write no cards
     #[arg(long, conflicts_with_all = ["template", "kit", "ask_sites"])]
     pub no_cards: bool,
-    /// Put FILE's SHA-256 on the cards, beside this program's; may be repeated
-    #[arg(long, value_name = "FILE")]
+    /// Put FILE's SHA-256 on the cards, beside this program's, or a signed kit's digest and those of its programs; may be repeated
+    #[arg(long, value_name = "FILE|DIR")]
     pub kit: Vec<PathBuf>,
     /// Ask the sites for the newest heads, and put them on the cards
     #[arg(long)]
@@ -76,6 +78,10 @@ pub fn gather(arguments: &FactArguments, archive: Option<Anchor>, world: &World)
     let program = std::env::current_exe().because(|| Trouble::failed("this program's own file is not known"))?;
     let mut kit = Vec::new();
     for file in std::iter::once(&program).chain(&arguments.kit) {
+        if file.is_dir() {
+            kit.extend(of_kit(&KitFolder::open(file, archive)?)?);
+            continue;
+        }
         let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
         kit.push([name.into_owned(), sha256_of(file)?]);
     }
@@ -88,6 +94,19 @@ pub fn gather(arguments: &FactArguments, archive: Option<Anchor>, world: &World)
         heads,
         date: today.because(|| Trouble::failed("the clock is out of range"))?,
     })
+}
+
+/// A kit's digest, which `exclave kit show` prints, and its programs, which any machine can check.
+fn of_kit(folder: &KitFolder) -> Result<Vec<[String; 2]>, Trouble> {
+    let digest = [format!("digest of kit {}", folder.kit.version), folder.digest.to_hex()];
+    let programs = folder.kit.files.iter().filter(|file| file.kind == FileKind::Program);
+    let programs = programs.map(|file| {
+        Ok([
+            format!("{} in kit {}", file.name, folder.kit.version),
+            folder.sha256(file)?,
+        ])
+    });
+    std::iter::once(Ok(digest)).chain(programs).collect()
 }
 
 /// The newest heads of each dataset that the sites show. No key is needed for that.

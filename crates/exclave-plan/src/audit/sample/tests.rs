@@ -121,7 +121,7 @@ fn seeds_depend_on_all_that_goes_in() {
     );
 }
 
-/// Fixed for ever: FORMAT.md section 19 gives these numbers to other implementations.
+/// Fixed for ever: FORMAT.md section 20 gives these numbers to other implementations.
 #[test]
 fn the_draw_is_the_one_in_the_specification() {
     let seed = Seed::derive(
