@@ -28,6 +28,7 @@ pub mod plate;
 pub mod publish;
 pub mod rebuild;
 pub mod records;
+pub mod repair;
 pub mod replicate;
 pub mod restore;
 pub mod rewrap;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use exclave_model::{ObjectName, ShardHeader, ShardName, SiteId, StripeRecord, Tag};
 use exclave_site::{Body, Class, PutMode, SiteError};
-use exclave_stripe::{DecodeError, VerifiedShard, rebuild, trailer_of, verify_shard};
+use exclave_stripe::{DecodeError, VerifiedShard, rebuild, trailer_of, verify_shard, verify_whole};
 
 use crate::{
     archive::SiteHandle,
@@ -128,7 +128,7 @@ impl Patient {
     /// Whether the right bytes lie under a name.
     async fn lies(&self, handle: &SiteHandle, index: u8, name: &ObjectName, length: u64) -> Result<bool, Unmended> {
         match handle.site.get(name, length).await {
-            Ok(found) => Ok(verify_shard(&self.record, index, &found).is_ok()),
+            Ok(found) => Ok(verify_whole(&self.record, index, &found).is_ok()),
             Err(error) => match error.class() {
                 Class::Missing | Class::TooLong | Class::ShortRead | Class::Malformed => Ok(false),
                 _ => Err(Unmended::site(&error)),

@@ -198,6 +198,20 @@ pub(crate) struct Bringing<'a> {
     pub(crate) accept_loss: bool,
 }
 
+/// Brings to every site of the newest charter the small records that it lost, or holds wrong copies of.
+pub(crate) async fn level(archive: &Archive, dry_run: bool) -> Result<RecordTally, PublishError> {
+    let bringing = Bringing {
+        before: archive.charter(),
+        next: archive.charter(),
+        reread: true,
+        dry_run,
+        accept_loss: true,
+    };
+    let mut tally = RecordTally::default();
+    bring_over(archive, archive.charters.clone(), bringing, &mut tally).await?;
+    Ok(tally)
+}
+
 /// Brings to every site of a charter what readers need and it lacks, and counts. `charters` are the versions that count.
 pub(crate) async fn bring_over(
     archive: &Archive,

@@ -39,6 +39,8 @@ pub(crate) const CHUNK_BYTES: usize = 20_000;
 /// An archive, its keys and its sites.
 pub(crate) struct World {
     pub(crate) sites: Vec<SimulatedSite>,
+    /// Counts what is done at all of them.
+    pub(crate) steps: Steps,
     pub(crate) archive: Archive,
     pub(crate) identity: RecoveryIdentity,
     pub(crate) surroundings: Surroundings,
@@ -172,6 +174,7 @@ impl World {
             },
             _runtime: runtime,
             sites,
+            steps,
             identity,
             dataset: DatasetId::from_bytes([9; 16]),
             shape: StripeShape { geometry, payload },

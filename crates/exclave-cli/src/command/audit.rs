@@ -63,12 +63,6 @@ pub struct Arguments {
     /// Only say how many bytes would be read where
     #[arg(long, conflicts_with_all = ["report", "key"])]
     dry_run: bool,
-    /// How long a site may take for one answer, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    deadline: u64,
-    /// Read no more bytes of each site in a second, such as 4MiB
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    rate: Option<u64>,
     /// Write the report to FILE, which must not be there
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -77,6 +71,19 @@ pub struct Arguments {
     key: Option<PathBuf>,
     #[command(flatten)]
     passphrase: PassphraseArguments,
+    #[command(flatten)]
+    public: PublicArguments,
+}
+
+/// An archive that is looked at without a key.
+#[derive(Debug, Args)]
+pub struct PublicArguments {
+    /// How long a site may take for one answer, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    deadline: u64,
+    /// Move no more bytes from and to each site in a second, such as 4MiB
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    rate: Option<u64>,
     /// The archive's anchor, when the configuration does not say it
     #[arg(long, value_name = "HEX")]
     archive: Option<Anchor>,
@@ -168,7 +175,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         return Err(Trouble::usage(format!("{} is there already", path.display()))
             .hint("a report is never written over; name another file"));
     }
-    let (edge, archive, troubles) = open(arguments, world)?;
+    let (edge, archive, troubles) = arguments.public.open(world)?;
     // Before hours of reading: nobody should find out at the end that he may not sign.
     let auditor = auditor(arguments, &archive, world)?;
     let survey = survey(&archive, &edge.surroundings)
@@ -182,7 +189,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         mode,
         datasets: datasets(&arguments.datasets, &survey.heads.datasets())?,
         nonce,
-        deadline: Duration::from_secs(arguments.deadline),
+        deadline: arguments.public.deadline(),
         forecast_only: arguments.dry_run,
         troubles: AuditRequest::troubles_of(&troubles),
     };
@@ -211,48 +218,55 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     Ok(exit_of(report.verdict).and(interrupted(&audit)))
 }
 
-/// The archive, with no other secret than what the stores ask for.
-fn open(arguments: &Arguments, world: &World) -> Result<(Edge, Archive, Vec<SiteTrouble>), Trouble> {
-    let config = world.config()?;
-    let anchor = arguments.archive.or(config.archive).ok_or_else(|| {
-        Trouble::usage("nothing says which archive is to be audited")
-            .hint("give --archive HEX: `init` printed it, and custodians' cards carry it")
-    })?;
-    let chosen = sites::choose(&arguments.sites.wanted(), &config)?;
-    let open = sites::open_all(chosen, &world.environment)?;
-    let edge = Edge::start(config.threads)?;
-    interrupt::listen(&edge)?;
-    let slowed = |site: Arc<dyn Site>| -> Arc<dyn Site> {
-        match arguments.rate {
-            None => site,
-            Some(rate) => Arc::new(Limited::new(
-                site,
-                &Limits {
-                    requests_in_flight_max: u32::MAX,
-                    upload_per_second_max: None,
-                    download_per_second_max: Some(rate),
-                },
-            )),
+impl PublicArguments {
+    /// How long a site may take for one answer.
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs(self.deadline)
+    }
+
+    /// The archive, with no other secret than what the stores ask for.
+    pub fn open(&self, world: &World) -> Result<(Edge, Archive, Vec<SiteTrouble>), Trouble> {
+        let config = world.config()?;
+        let anchor = self.archive.or(config.archive).ok_or_else(|| {
+            Trouble::usage("nothing says which archive it is")
+                .hint("give --archive HEX: `init` printed it, and custodians' cards carry it")
+        })?;
+        let chosen = sites::choose(&self.sites.wanted(), &config)?;
+        let open = sites::open_all(chosen, &world.environment)?;
+        let edge = Edge::start(config.threads)?;
+        interrupt::listen(&edge)?;
+        let slowed = |site: Arc<dyn Site>| -> Arc<dyn Site> {
+            match self.rate {
+                None => site,
+                Some(rate) => Arc::new(Limited::new(
+                    site,
+                    &Limits {
+                        requests_in_flight_max: u32::MAX,
+                        upload_per_second_max: Some(rate),
+                        download_per_second_max: Some(rate),
+                    },
+                )),
+            }
+        };
+        let stores = open
+            .into_iter()
+            .map(|site| (site.config.name.clone(), slowed(patient(site))));
+        let (archive, troubles) = open_archive(anchor, stores.collect(), self.charter, &edge)?;
+        for trouble in &troubles {
+            world
+                .output
+                .note(format!("Warning: {}", format::plain(&trouble.to_string())));
         }
-    };
-    let stores = open
-        .into_iter()
-        .map(|site| (site.config.name.clone(), slowed(patient(site))));
-    let (archive, troubles) = open_archive(anchor, stores.collect(), arguments.charter, &edge)?;
-    for trouble in &troubles {
-        world
-            .output
-            .note(format!("Warning: {}", format::plain(&trouble.to_string())));
+        if let Some(doubt) = clock::doubt(&archive, &edge) {
+            world.output.note(format!("Warning: {doubt}"));
+        }
+        Ok((edge, archive, troubles))
     }
-    if let Some(doubt) = clock::doubt(&archive, &edge) {
-        world.output.note(format!("Warning: {doubt}"));
-    }
-    Ok((edge, archive, troubles))
 }
 
 fn auditor(arguments: &Arguments, archive: &Archive, world: &World) -> Result<Option<SigningKey>, Trouble> {
     let Some(path) = &arguments.key else { return Ok(None) };
-    let key = keys::open_signing(path, Role::Auditor, &arguments.passphrase.source(), &world.environment)?;
+    let key = keys::open_signing(path, Role::Auditor, &arguments.passphrase.source(), world)?;
     match archive.charter().permit(key.id(), exclave_model::Act::Report) {
         Ok(()) => Ok(Some(key)),
         Err(rule) => Err(
@@ -264,7 +278,7 @@ fn auditor(arguments: &Arguments, archive: &Archive, world: &World) -> Result<Op
 }
 
 /// The datasets whose ids begin so.
-fn datasets(
+pub fn datasets(
     wanted: &[String],
     known: &std::collections::BTreeSet<DatasetId>,
 ) -> Result<Option<std::collections::BTreeSet<DatasetId>>, Trouble> {

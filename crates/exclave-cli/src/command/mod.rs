@@ -13,6 +13,7 @@ pub mod kit;
 pub mod man;
 pub mod plan;
 pub mod readiness;
+pub mod repair;
 pub mod replicate;
 pub mod report;
 pub mod restore;
@@ -82,6 +83,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Diff(arguments) => browse::diff(&arguments, world),
         Command::Restore(arguments) => restore::run(&arguments, world),
         Command::Audit(arguments) => audit::run(&arguments, world),
+        Command::Repair(arguments) => repair::run(&arguments, world),
         Command::Report(command) => report::run(&command, world),
         Command::Readiness(arguments) => readiness::run(&arguments, world),
         Command::Catalog(command) => catalog::run(&command, world),

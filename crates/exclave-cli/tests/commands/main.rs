@@ -18,6 +18,7 @@ mod charters;
 mod desk;
 mod kits;
 mod provisional;
+mod repairs;
 mod restores;
 mod shares;
 mod streams;

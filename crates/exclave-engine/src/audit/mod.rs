@@ -22,10 +22,13 @@ mod shards;
 mod strays;
 mod stripes;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use exclave_model::{
-    DatasetId, Incarnation, KeyId, RecordHash, SiteId,
+    DatasetId, Incarnation, KeyId, RecordHash, RunId, SiteId,
     report::{Facts, Outcome, OutcomeCounts, Verdict},
 };
 use exclave_plan::audit::{Detection, Nonce, Placement, Seed, Survivors};
@@ -242,14 +245,44 @@ pub struct Audit {
     pub forecast_only: bool,
 }
 
+/// A stripe with shards that are not where they should be, for whoever mends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Damage {
+    pub(crate) run: RunId,
+    pub(crate) ordinal: u32,
+    /// Its shards that are missing or wrong, or were at a site that the charter dropped; a bit for each index.
+    pub(crate) wanted: u32,
+    /// How many more shards were shown than a restore needs.
+    pub(crate) margin: i16,
+}
+
+/// An audit, and what whoever mends needs to know beside.
+pub(crate) struct Inspection {
+    pub(crate) audit: Audit,
+    /// The runs that the audited heads need.
+    pub(crate) runs: BTreeMap<RunId, scope::RunScope>,
+    /// Every stripe that is not whole; 24 bytes each.
+    pub(crate) damages: Vec<Damage>,
+}
+
 /// Audits an archive whose heads were surveyed.
 pub fn audit(archive: &Archive, survey: &Survey, request: &AuditRequest, surroundings: &Surroundings) -> Audit {
+    inspect(archive, survey, request, surroundings).audit
+}
+
+/// Audits, and says what is to be mended.
+pub(crate) fn inspect(
+    archive: &Archive,
+    survey: &Survey,
+    request: &AuditRequest,
+    surroundings: &Surroundings,
+) -> Inspection {
     let started = surroundings.clock.now_unix_seconds();
     let runtime = surroundings.runtime.clone();
-    let mut audit = runtime.block_on(Auditor::begin(archive, survey, request, &surroundings.progress).run());
-    audit.started = started;
-    audit.finished = surroundings.clock.now_unix_seconds();
-    audit
+    let mut inspection = runtime.block_on(Auditor::begin(archive, survey, request, &surroundings.progress).run());
+    inspection.audit.started = started;
+    inspection.audit.finished = surroundings.clock.now_unix_seconds();
+    inspection
 }
 
 /// What an audit in progress knows.
@@ -262,6 +295,7 @@ struct Auditor<'a> {
     findings: Findings,
     strays: Strays,
     survivors: Survivors,
+    damages: Vec<Damage>,
     window: Duration,
     interrupted: bool,
 }
@@ -277,12 +311,13 @@ impl<'a> Auditor<'a> {
             findings: Findings::default(),
             strays: Strays::default(),
             survivors: Survivors::default(),
+            damages: Vec::new(),
             window: Duration::ZERO,
             interrupted: false,
         }
     }
 
-    async fn run(mut self) -> Audit {
+    async fn run(mut self) -> Inspection {
         self.chains();
         let scope = Scope::read(&mut self).await;
         let newest: BTreeSet<RecordHash> = scope.newest(self.survey).collect();
@@ -309,7 +344,12 @@ impl<'a> Auditor<'a> {
         if matches!(self.request.mode, Mode::Full | Mode::Deep) && !self.request.forecast_only {
             strays::look(&mut self, &scope).await;
         }
-        self.finish(&scope, &newest, seed, records, census)
+        let damages = std::mem::take(&mut self.damages);
+        Inspection {
+            audit: self.finish(&scope, &newest, seed, records, census),
+            runs: scope.runs,
+            damages,
+        }
     }
 
     /// What chains of heads and charters give away.

@@ -12,11 +12,11 @@ use crate::{
 };
 
 /// A run that audited heads need.
-pub(super) struct RunScope {
+pub(crate) struct RunScope {
     /// Its stripes and ledger parts, those of all heads together.
-    pub(super) entry: RunEntry,
+    pub(crate) entry: RunEntry,
     /// The runs of the heads that need it: under one of them its adopted ledger parts may lie.
-    pub(super) homes: BTreeSet<RunId>,
+    pub(crate) homes: BTreeSet<RunId>,
     parts: HashSet<RecordHash>,
 }
 

@@ -17,7 +17,7 @@ use futures::{
 };
 
 use super::{
-    Auditor,
+    Auditor, Damage,
     desk::{Desk, Said},
     scope::Scope,
     stripes::{Census, Walk, holders},
@@ -147,6 +147,7 @@ async fn look_at(auditor: &mut Auditor<'_>, batch: &[Line], losses: u8, depth: D
         auditor
             .survivors
             .add(&line.layout, line.record.context.data, losses, pattern, 1);
+        auditor.note_damage(line, pattern);
         if let Some(shards) = shards.get(&stripe).filter(|_| keeps) {
             auditor.compute_again(&line.record, shards);
         }
@@ -156,6 +157,27 @@ async fn look_at(auditor: &mut Auditor<'_>, batch: &[Line], losses: u8, depth: D
 }
 
 impl Auditor<'_> {
+    /// Keeps a stripe that is to be mended.
+    fn note_damage(&mut self, line: &Line, pattern: Pattern) {
+        let charter = self.desk.archive.charter();
+        let dropped = holders(&line.record, &line.layout)
+            .filter(|(_, site)| charter.site(*site).is_none())
+            .fold(0, |dropped, (index, _)| {
+                dropped | 1u32.checked_shl(u32::from(index)).unwrap_or(0)
+            });
+        let wanted = pattern.gone | (dropped & !pattern.shown);
+        if wanted != 0 {
+            let context = &line.record.context;
+            let margin = pattern.shown.count_ones() as i16 - i16::from(context.data);
+            self.damages.push(Damage {
+                run: context.run,
+                ordinal: context.ordinal,
+                wanted,
+                margin,
+            });
+        }
+    }
+
     fn take_shard(&mut self, line: &Line, got: &Got) {
         self.count_shard(got.wanted.site, got.outcome);
         if got.outcome == Outcome::Ok && !got.displaced {

@@ -4,11 +4,11 @@
 //! of a site: group 0 is the first group of the first shard that the site should hold, and so on.
 
 use std::{
-    collections::{BTreeMap, btree_map},
+    collections::{BTreeMap, BTreeSet, btree_map},
     sync::Arc,
 };
 
-use exclave_model::{RecordHash, RunId, SiteId, StripeRecord};
+use exclave_model::{RecordHash, RunId, ShardName, SiteId, StripeRecord, Tag};
 use exclave_plan::audit::Strata;
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     fetch::{
-        LedgerError,
+        LedgerError, SiteBook,
         ledger::{Ledgers, Line},
     },
     surroundings::Progress,
@@ -62,6 +62,9 @@ pub(super) struct Census {
 pub(super) struct Walk<'s> {
     run: &'s RunScope,
     ledgers: Ledgers,
+    book: Arc<SiteBook>,
+    /// The charter's sites.
+    sites: BTreeSet<SiteId>,
     pub(super) losses: u8,
 }
 
@@ -73,6 +76,8 @@ impl<'s> Walk<'s> {
         let class = class.or_else(|| archive.charter().classes.first());
         Self {
             run,
+            book: Arc::clone(&auditor.desk.book),
+            sites: archive.charter().sites.iter().map(|site| site.id).collect(),
             ledgers: Ledgers::below(
                 archive.anchor,
                 Arc::clone(&auditor.desk.book),
@@ -83,7 +88,42 @@ impl<'s> Walk<'s> {
     }
 
     pub(super) async fn line(&mut self, ordinal: u32) -> Result<Line, LedgerError> {
-        self.ledgers.line(&self.run.entry, ordinal).await
+        let mut line = self.ledgers.line(&self.run.entry, ordinal).await?;
+        self.follow_moved(&mut line).await;
+        Ok(line)
+    }
+
+    /// A repair moves shards from sites that the charter dropped to others; these have them, whatever the ledger hints.
+    async fn follow_moved(&self, line: &mut Line) {
+        let context = &line.record.context;
+        let dropped: Vec<usize> = (0..line.layout.len())
+            .filter(|index| line.layout.get(*index).is_some_and(|site| !self.sites.contains(site)))
+            .collect();
+        for index in dropped {
+            let tag = line
+                .record
+                .payloads
+                .get(index)
+                .map(|hash| Tag::of_hash(hash.as_bytes()));
+            let others = self.sites.iter().filter(|site| !line.layout.contains(site));
+            let mut found = None;
+            for site in others {
+                let Some(at) = self.book.position(*site) else { continue };
+                let Ok(folder) = self.book.folder(at, context.run, context.ordinal).await else {
+                    continue;
+                };
+                let is_it = |shard: &ShardName| {
+                    (shard.ordinal, usize::from(shard.index)) == (context.ordinal, index) && Some(shard.tag) == tag
+                };
+                if folder.iter().any(is_it) {
+                    found = Some(*site);
+                    break;
+                }
+            }
+            if let (Some(site), Some(place)) = (found, line.layout.get_mut(index)) {
+                *place = site;
+            }
+        }
     }
 }
 

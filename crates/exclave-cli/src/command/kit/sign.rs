@@ -62,7 +62,7 @@ pub fn sign(arguments: &Sign, world: &mut World) -> Result<Exit, Trouble> {
         ));
     }
     let source = arguments.passphrase.source();
-    let root = keys::open_signing(&arguments.root, Role::Root, &source, &world.environment)?;
+    let root = keys::open_signing(&arguments.root, Role::Root, &source, world)?;
     let charter = kit.charters.obeyed(kit.kit.charter_version);
     let charter = charter.because(|| Trouble::failed("the kit does not bring its charter"))?;
     charter
