@@ -39,7 +39,9 @@ fn control(runner: &mut CtRunner, rng: &mut BenchRng) {
         let (class, mask) = class(rng);
         let mut other = right;
         other[0] ^= mask;
-        runner.run_one(class, || right.iter().zip(&other).all(|(a, b)| std::hint::black_box(a) == b));
+        runner.run_one(class, || {
+            right.iter().zip(&other).all(|(a, b)| std::hint::black_box(a) == b)
+        });
     }
 }
 
@@ -79,7 +81,10 @@ fn share_commitment(runner: &mut CtRunner, rng: &mut BenchRng) {
 /// A passphrase typed twice: the same, and another of its length.
 fn passphrase(runner: &mut CtRunner, rng: &mut BenchRng) {
     let first = Passphrase::new("a passphrase of some forty letters, typed".to_owned()).unwrap();
-    let both = ["a passphrase of some forty letters, typed", "Z passphrase of some forty letters, typed"];
+    let both = [
+        "a passphrase of some forty letters, typed",
+        "Z passphrase of some forty letters, typed",
+    ];
     let both = both.map(|text| Passphrase::new(text.to_owned()).unwrap());
     for _ in 0..samples() {
         let (class, mask) = class(rng);
@@ -98,8 +103,10 @@ fn tag(path: Path, runner: &mut CtRunner, rng: &mut BenchRng) {
         let mut altered = sealed;
         altered[64] ^= !mask;
         altered[79] ^= mask;
-        let mut plain = [0; 64];
-        runner.run_one(class, || cipher.open_to(&[0; 12], b"", &altered, &mut plain).is_err());
+        runner.run_one(class, || {
+            let mut plain = [0; 64];
+            cipher.open_to(&[0; 12], b"", &altered, &mut plain).is_err()
+        });
     }
 }
 
