@@ -27,8 +27,7 @@ def measure(program: Path, samples: int, name: str | None = None) -> dict[str, t
     out = subprocess.run(words, env=os.environ | {"SAMPLES": str(samples)}, capture_output=True, text=True, check=True).stdout
     found = {}
     for line in out.splitlines():
-        if line.startswith("bench "):
-            parts = re.search(r"^bench (\S+).*max t = ([+-]?[\d.]+)", line)
+        if parts := re.search(r"^bench (\S+).*max t = ([+-]?[\d.]+)", line):
             found[parts[1]] = (float(parts[2]), " ".join(line.split()))
     if not found:
         sys.exit(f"timing: no figure in {out!r}")
