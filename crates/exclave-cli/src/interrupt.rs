@@ -18,6 +18,7 @@ use std::{
         mpsc,
     },
     thread,
+    time::Duration,
 };
 
 use exclave_engine::Progress;
@@ -35,6 +36,9 @@ static ENGINE_LISTENS: AtomicBool = AtomicBool::new(false);
 
 /// The terminal as it was before something hidden was asked for, while it is asked for.
 static PROMPT: Mutex<Option<(File, Termios)>> = Mutex::new(None);
+
+/// How long the watch has to end the process: it is at work already.
+const WATCH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks at the terminal for something that isn't shown.
 pub fn hidden(question: &str) -> io::Result<String> {
@@ -54,6 +58,13 @@ pub fn hidden(question: &str) -> io::Result<String> {
         }
     }
     let answer = rpassword::prompt_password(question);
+    if answer
+        .as_ref()
+        .is_err_and(|error| error.kind() == io::ErrorKind::Interrupted)
+    {
+        // The signal that broke the reading off is the watch's to obey, which ends the process: no error is to be told.
+        thread::sleep(WATCH_PATIENCE);
+    }
     PROMPT.lock().unwrap_or_else(PoisonError::into_inner).take();
     answer
 }
