@@ -17,10 +17,11 @@ from kit_tests import Kit
 from process_audit import Audits
 from process_canary import Canary
 from process_case import Case
+from process_repair import Repairs
 from process_token import Token
 from process_world import CUSTODIANS, HALF_A_MINUTE, Alone, Card, Typing, decoder
 
-__all__ = ["Audits", "Canary", "Kit", "Token"]     # run beside what stands here
+__all__ = ["Audits", "Canary", "Kit", "Repairs", "Token"]     # run beside what stands here
 
 
 class Interrupts(Alone):

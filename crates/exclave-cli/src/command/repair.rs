@@ -1,11 +1,15 @@
 //! `exclave repair`: shards that are missing or wrong are rebuilt and put back. Needs no key; needs stores that may be
 //! written to.
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+};
 
 use clap::Args;
 use exclave_engine::{
     audit::{AuditRequest, Mode},
+    records::RecordTally,
     repair::{RepairReport, repair},
     survey::survey,
 };
@@ -91,8 +95,12 @@ struct Repaired {
     displaced_shards: u64,
     /// Small records that were copied to sites that lost them.
     copied_records: usize,
+    /// Small records that lie at too few sites still.
+    records_short: usize,
     /// Why small records were not looked after.
     records_error: Option<String>,
+    /// What sites said when small records were put there.
+    warnings: Vec<String>,
     left: Vec<LeftThere>,
     left_shards: u64,
     /// Findings of the audit before; `exclave audit` shows them.
@@ -114,6 +122,15 @@ struct LeftThere {
     shards: u64,
 }
 
+/// What sites said, each thing once.
+fn warnings(records: &RecordTally) -> Vec<String> {
+    let said: BTreeSet<String> = records.troubles.iter().map(ToString::to_string).collect();
+    said.into_iter().take(WARNINGS_MAX).collect()
+}
+
+/// Warnings that are shown.
+const WARNINGS_MAX: usize = 20;
+
 impl Repaired {
     fn of(report: RepairReport, dry_run: bool) -> Self {
         Self {
@@ -131,7 +148,9 @@ impl Repaired {
             moved_shards: report.moved,
             displaced_shards: report.displaced,
             copied_records: report.records.as_ref().map_or(0, |records| records.copied),
+            records_short: report.records.as_ref().map_or(0, |records| records.short),
             records_error: report.records.as_ref().err().map(ToString::to_string),
+            warnings: report.records.as_ref().map_or_else(|_| Vec::new(), warnings),
             left_shards: report.left.values().sum(),
             left: report
                 .left
@@ -153,7 +172,7 @@ impl Repaired {
             (1.., ..) => Exit::Unrecoverable,
             (0, 1.., _) => Exit::Findings,
             (0, 0, true) if self.damaged_shards > 0 || self.copied_records > 0 => Exit::Findings,
-            _ if self.records_error.is_some() => Exit::Findings,
+            _ if self.records_error.is_some() || self.records_short > 0 || !self.warnings.is_empty() => Exit::Findings,
             _ => Exit::Done,
         };
         match self.interrupted {
@@ -214,6 +233,13 @@ impl Report for Repaired {
             };
             let deed = if self.dry_run { "would be put" } else { "put" };
             writeln!(out, "  {copied} of small records {deed} where sites had lost them")?;
+        }
+        if self.records_short > 0 {
+            let records = format::count(self.records_short as u64, "small record");
+            writeln!(out, "  LEFT {records} at fewer sites than must have them")?;
+        }
+        for warning in &self.warnings {
+            writeln!(out, "  {}", format::plain(warning))?;
         }
         if let Some(error) = &self.records_error {
             writeln!(out, "  LEFT small records: {}", format::plain(error))?;

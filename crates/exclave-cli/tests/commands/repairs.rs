@@ -85,6 +85,23 @@ fn an_ally_repairs_without_any_key() {
     assert!(ledger.exists());
     desk.expect(0, &[&["audit", "--mode", "full"][..], &public].concat());
 
+    // A store that takes nothing where something is missing: said, and mended when it can be.
+    let folder = files(&desk, "c", "/ledger.").remove(0).parent().unwrap().to_owned();
+    let aside = desk.path("aside");
+    fs::rename(&folder, &aside).unwrap();
+    fs::write(&folder, "in the way").unwrap();
+    let done = repair(3, &[]);
+    assert_eq!(
+        (&done["records_short"], &done["left_shards"]),
+        (&0.into(), &0.into()),
+        "{done}"
+    );
+    assert!(done["warnings"].as_array().unwrap().len() >= 3, "{done}");
+    fs::remove_file(&folder).unwrap();
+    let done = repair(0, &[]);
+    assert_eq!(done["copied_records"], fs::read_dir(&aside).unwrap().count(), "{done}");
+    assert!(ledger.exists());
+
     // More is lost than the rest can make up for: said with its own code, and the restore says the same.
     for store in ["a", "b"] {
         let first = files(&desk, store, "/shards/").remove(0);
