@@ -88,6 +88,9 @@ struct Repaired {
     damaged_shards: u64,
     /// Further losses that the most endangered one could bear before; below 0 it can't be restored.
     least_margin: Option<i16>,
+    /// Shards at sites that were not given, don't answer or deny them: nobody knows whether these are whole.
+    unproven_shards: u64,
+    /// Stripes of which too little is left for certain.
     unrecoverable_stripes: u64,
     mended: Vec<Mended>,
     mended_shards: u64,
@@ -128,6 +131,11 @@ fn warnings(records: &RecordTally) -> Vec<String> {
     said.into_iter().take(WARNINGS_MAX).collect()
 }
 
+/// Shards that no site showed.
+fn not_shown(report: &RepairReport) -> u64 {
+    report.audit.sites.iter().map(|site| site.shards.not_ok()).sum()
+}
+
 /// Warnings that are shown.
 const WARNINGS_MAX: usize = 20;
 
@@ -138,7 +146,9 @@ impl Repaired {
             damaged_stripes: report.stripes,
             damaged_shards: report.shards,
             least_margin: report.margin_before,
-            unrecoverable_stripes: report.unrecoverable,
+            // What is missing for certain is damage; the rest of what was not shown is not known.
+            unproven_shards: not_shown(&report).saturating_sub(report.shards),
+            unrecoverable_stripes: report.audit.stripes_unrecoverable,
             mended_shards: report.mended.values().sum(),
             mended: report
                 .mended
@@ -172,6 +182,7 @@ impl Repaired {
             (1.., ..) => Exit::Unrecoverable,
             (0, 1.., _) => Exit::Findings,
             (0, 0, true) if self.damaged_shards > 0 || self.copied_records > 0 => Exit::Findings,
+            _ if self.unproven_shards > 0 => Exit::Findings,
             _ if self.records_error.is_some() || self.records_short > 0 || !self.warnings.is_empty() => Exit::Findings,
             _ => Exit::Done,
         };
@@ -184,11 +195,19 @@ impl Repaired {
 
 impl Report for Repaired {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        if self.damaged_shards == 0 {
+        if self.unproven_shards > 0 {
+            let shards = format::count(self.unproven_shards, "shard");
             writeln!(
                 out,
-                "Every shard that was asked for is there and right; nothing to mend."
+                "{shards} at sites that were not given, don't answer or deny them: not known, and not mended."
             )?;
+        }
+        if self.damaged_shards == 0 {
+            let whole = match self.unproven_shards {
+                0 => "Every shard is there and right; nothing to mend.",
+                _ => "Every other shard is there and right.",
+            };
+            writeln!(out, "{whole}")?;
         } else {
             writeln!(
                 out,
@@ -205,10 +224,13 @@ impl Report for Repaired {
             )?,
             Some(_) => writeln!(
                 out,
-                "{} can't be restored: fewer good shards were shown than are needed.",
-                format::count(self.unrecoverable_stripes, "stripe")
+                "Of the most endangered stripe fewer shards were shown than a restore needs."
             )?,
             None => {}
+        }
+        if self.unrecoverable_stripes > 0 {
+            let stripes = format::count(self.unrecoverable_stripes, "stripe");
+            writeln!(out, "{stripes} can't be restored: too many shards are gone.")?;
         }
         for mended in &self.mended {
             writeln!(

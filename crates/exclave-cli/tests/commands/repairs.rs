@@ -51,6 +51,15 @@ fn an_ally_repairs_without_any_key() {
         (&0.into(), &0.into())
     );
 
+    // What wasn't looked at is not called whole.
+    let two = ["--config", "/dev/null", "--archive", anchor, "--site", a, "--site", b];
+    let partly = desk.json(3, &[&["repair"][..], &two].concat());
+    assert!(partly["unproven_shards"].as_u64().unwrap() > 0, "{partly}");
+    assert_eq!(
+        (&partly["damaged_shards"], &partly["unrecoverable_stripes"]),
+        (&0.into(), &0.into())
+    );
+
     // One store lost a shard, one has a rotten one, one lost the ledger.
     let lost = &files(&desk, "a", "/shards/")[0];
     let before = fs::read(lost).unwrap();
