@@ -1178,37 +1178,55 @@ def find_forks(heads: dict[bytes, Head]) -> list[tuple[Head, Head]]:
     return forks
 
 
-def followed_by(heads: dict[bytes, Head], one: bytes) -> set[bytes]:
+def links(heads: dict[bytes, Head]) -> dict[bytes, list[bytes]]:
+    """What each head names; and where its predecessor isn't there or is no head of the place before, what stands in for it:
+    the next lower place of its chain, unless two heads dispute that."""
+    chains: dict[tuple, dict[int, list[bytes]]] = {}
+    for head in heads.values():
+        chains.setdefault(head.chain, {}).setdefault(head.seq, []).append(head.hash)
+    found = {}
+    for head in heads.values():
+        found[head.hash] = list(head.parents)
+        before = heads.get(head.value.get(6))
+        if head.seq and (before is None or (before.chain, before.seq) != (head.chain, head.seq - 1)):
+            lower = max((seq for seq in chains[head.chain] if seq < head.seq), default=None)
+            if lower is not None and len(chains[head.chain][lower]) == 1:
+                found[head.hash] += chains[head.chain][lower]
+    return found
+
+
+def followed_by(parents: dict[bytes, list[bytes]], one: bytes) -> set[bytes]:
     """A head and all its ancestors."""
     followed, todo = set(), [one]
     while todo:
         one = todo.pop()
         if one not in followed:
             followed.add(one)
-            todo.extend(heads[one].parents if one in heads else [])
+            todo.extend(parents.get(one, []))
     return followed
 
 
 def other_sides(heads: dict[bytes, Head], forks: list[tuple[Head, Head]], head: Head) -> list[Head]:
     """Heads of the same dataset that take another side of a fork than this one does."""
-    mine = followed_by(heads, head.hash)
+    parents = links(heads)
+    mine = followed_by(parents, head.hash)
     others = {side.hash for fork in forks if any(side.hash in mine for side in fork) for side in fork} - mine
     return [h for h in heads.values()
-            if others and h.dataset == head.dataset and h.hash not in mine and followed_by(heads, h.hash) & others]
+            if others and h.dataset == head.dataset and h.hash not in mine and followed_by(parents, h.hash) & others]
 
 
 def newest(heads: dict[bytes, Head], dataset: bytes) -> list[Head]:
     """Heads of the dataset that aren't an ancestor of another head of it. Links may lead through other datasets' heads.
 
-    Where a chain has a gap, so that no link leads on, the higher seq of the chain is the newer.
+    Of one chain's heads of the dataset only the highest seq is newest, whatever its links say.
     """
-    mine = [h for h in heads.values() if h.dataset == dataset]
-    older, todo = set(), [p for h in mine for p in h.parents]
+    mine, parents = [h for h in heads.values() if h.dataset == dataset], links(heads)
+    older, todo = set(), [p for h in mine for p in parents[h.hash]]
     while todo:
         one = todo.pop()
         if one not in older:
             older.add(one)
-            todo.extend(heads[one].parents if one in heads else [])
+            todo.extend(parents.get(one, []))
     top = {}
     for h in mine:
         top[h.chain] = max(h.seq, top.get(h.chain, 0))

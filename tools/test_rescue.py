@@ -16,6 +16,34 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 VECTORS = Path(__file__).resolve().parent.parent / "tests" / "vectors"
 
 
+class Newest(unittest.TestCase):
+    """Which heads are newest, from links alone (FORMAT sections 11 and 14)."""
+
+    LIFE, LATER = (b"w", b"1"), (b"w", b"2")
+
+    def head(self, name: bytes, dataset: bytes, chain, seq: int, previous: bytes | None = None, tips=()):
+        return rescue.Head(name, dataset, chain, seq, [*tips, *([previous] if previous else [])], {6: previous} if previous else {})
+
+    def newest(self, dataset: bytes, *heads) -> list[bytes]:
+        return sorted(h.hash for h in rescue.newest({h.hash: h for h in heads}, dataset))
+
+    def test_a_head_that_reached_no_site_hides_no_ancestor(self):
+        """Killed before the first put of `lost`, then rolled back: a new life names `c`, which names `lost`."""
+        a, c = self.head(b"a", b"deeds", self.LIFE, 0), self.head(b"c", b"ships", self.LIFE, 2, b"lost")
+        new = self.head(b"n", b"deeds", self.LATER, 0, tips=[b"c"])
+        self.assertEqual((self.newest(b"deeds", a, c, new), self.newest(b"ships", a, c, new)), ([b"n"], [b"c"]))
+
+    def test_a_predecessor_elsewhere_hides_no_ancestor(self):
+        a, c = self.head(b"a", b"deeds", self.LIFE, 0), self.head(b"c", b"ships", self.LIFE, 1, b"f")
+        foreign, new = self.head(b"f", b"ships", self.LATER, 0), self.head(b"n", b"deeds", self.LATER, 1, b"f", [b"c"])
+        self.assertEqual(self.newest(b"deeds", a, c, foreign, new), [b"n"])
+
+    def test_nobody_stands_in_at_a_fork(self):
+        sides = [self.head(b"a", b"deeds", self.LIFE, 0), self.head(b"b", b"deeds", self.LIFE, 0)]
+        c, new = self.head(b"c", b"ships", self.LIFE, 2, b"lost"), self.head(b"n", b"deeds", self.LATER, 0, tips=[b"c"])
+        self.assertEqual(self.newest(b"deeds", *sides, c, new), [b"a", b"b", b"n"])
+
+
 class Primitives(unittest.TestCase):
     def test_xwing_derives_the_public_key_of_the_draft(self):
         # draft-connolly-cfrg-xwing-kem, appendix C, first vector: its seed, and the beginning and end of its public key.

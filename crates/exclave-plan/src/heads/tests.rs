@@ -120,6 +120,18 @@ fn a_missing_link_is_bridged_and_reported() {
     assert_eq!(heads.findings(), [gap(0, 0), gap(3, 4), tip]);
 }
 
+/// A run was killed before its head's first put, and its state rolled back: a new life names the head after the lost one.
+#[test]
+fn a_head_that_reached_no_site_hides_no_ancestor() {
+    let heads = Heads::new([
+        head(1, 1, 0, None, &[], A),
+        head(3, 1, 2, Some(2), &[], B),
+        head(9, 2, 0, None, &[3], A),
+    ]);
+    assert_eq!(numbers(&heads.newest(A)), [9]);
+    assert_eq!(numbers(&heads.newest(B)), [3]);
+}
+
 #[test]
 fn a_fork_is_evidence_and_hides_neither_branch() {
     let forked = [
