@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 
 use exclave_model::{ChunkId, ChunkRef, Codec, LiveSet, RunId};
-use sqlx::{AssertSqlSafe, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AssertSqlSafe, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     Catalog, CatalogError,
     error::Fault,
     run::{RunNumbers, RunState, numbers_of},
     sql::{bytes, number, parameters, pieces, values},
+    sum::RowSum,
 };
 
 /// Ids worth asking for at once: a call costs a switch of threads, so single look-ups are several times slower
@@ -175,7 +176,7 @@ impl Catalog {
 /// table but the index of chunks: it has no statistics to know better by.
 pub(crate) fn lookup_text(count: usize) -> String {
     format!(
-        "SELECT c.id, r.run, c.ordinal, c.start, c.stored, c.raw, c.codec
+        "SELECT c.id, r.run, c.ordinal, c.start, c.stored, c.raw, c.codec, c.scope, c.run, c.sum
         FROM chunks c CROSS JOIN runs r CROSS JOIN stripes s
         WHERE c.scope = ${} AND c.id IN ({}) AND r.no = c.run AND s.run = c.run AND s.ordinal = c.ordinal AND {}",
         count + 3,
@@ -206,10 +207,10 @@ async fn upsert_chunks(
     chunks: &[&ChunkRef],
 ) -> Result<(), Fault> {
     let text = format!(
-        "INSERT INTO chunks (scope, run, id, ordinal, start, stored, raw, codec) VALUES {}
+        "INSERT INTO chunks (scope, run, id, ordinal, start, stored, raw, codec, sum) VALUES {}
         ON CONFLICT (scope, id) DO UPDATE SET run = excluded.run, ordinal = excluded.ordinal, start = excluded.start,
-        stored = excluded.stored, raw = excluded.raw, codec = excluded.codec",
-        values(chunks.len(), 8)
+        stored = excluded.stored, raw = excluded.raw, codec = excluded.codec, sum = excluded.sum",
+        values(chunks.len(), 9)
     );
     let mut query = sqlx::query(AssertSqlSafe(text));
     for chunk in chunks {
@@ -221,7 +222,8 @@ async fn upsert_chunks(
             .bind(i64::from(chunk.offset))
             .bind(i64::from(chunk.stored))
             .bind(i64::from(chunk.raw))
-            .bind(i64::from(chunk.codec.number()));
+            .bind(i64::from(chunk.codec.number()))
+            .bind(sum(numbers.scope, numbers.run, chunk).value());
     }
     query.execute(connection).await?;
     Ok(())
@@ -236,7 +238,7 @@ fn chunk_of(row: &SqliteRow) -> Result<ChunkRef, Fault> {
                 "a chunk of {stored} B stored for {raw} B raw with codec {codec}"
             ))
         })?;
-    Ok(ChunkRef {
+    let chunk = ChunkRef {
         run: RunId::from_bytes(bytes(row, 1)?),
         ordinal: number(row, 2)?,
         offset: number(row, 3)?,
@@ -244,5 +246,21 @@ fn chunk_of(row: &SqliteRow) -> Result<ChunkRef, Fault> {
         raw,
         codec,
         id: ChunkId::from_bytes(bytes(row, 0)?),
-    })
+    };
+    let (scope, run) = (row.try_get(7)?, row.try_get(8)?);
+    sum(scope, run, &chunk).check(row, 9, || format!("the place of chunk {}", chunk.id))?;
+    Ok(chunk)
+}
+
+/// The sum of a chunk's row; scope and run by their numbers, as the row has them.
+fn sum(scope: i64, run: i64, chunk: &ChunkRef) -> RowSum {
+    RowSum::of("chunks")
+        .number(scope)
+        .number(run)
+        .bytes(chunk.id.as_bytes())
+        .number(i64::from(chunk.ordinal))
+        .number(i64::from(chunk.offset))
+        .number(i64::from(chunk.stored))
+        .number(i64::from(chunk.raw))
+        .number(i64::from(chunk.codec.number()))
 }

@@ -50,6 +50,7 @@ mod snapshot;
 mod sql;
 mod state;
 mod stripe;
+mod sum;
 mod upkeep;
 
 #[cfg(test)]

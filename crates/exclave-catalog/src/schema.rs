@@ -32,7 +32,7 @@ pub(crate) const TABLES: &[&str] = &[
 ];
 
 /// The migrations in order; the first brings an empty file to schema 1.
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, SUMS];
 
 const FIRST: &str = "
 CREATE TABLE scopes (
@@ -138,6 +138,12 @@ CREATE TABLE snapshots (
 );
 CREATE INDEX snapshots_by_dataset ON snapshots (dataset, taken, seq);
 CREATE INDEX snapshots_by_chain ON snapshots (incarnation, seq);
+";
+
+/// What a snapshot's content hangs on gets a sum over its row (see [`crate::sum`]). Rows from before have none.
+const SUMS: &str = "
+ALTER TABLE chunks ADD COLUMN sum BIGINT;
+ALTER TABLE states ADD COLUMN sum BIGINT;
 ";
 
 /// Makes sure that the file is there and that only its user may read it: it holds names of files. SQLite gives its WAL

@@ -13,6 +13,7 @@ use crate::{
     Catalog, CatalogError,
     error::Fault,
     sql::{bits, bytes, pieces, values},
+    sum::RowSum,
 };
 
 /// Longest entry of one file: a manifest's extents are paged long before.
@@ -204,8 +205,8 @@ impl StateWriter {
         require_building(&mut transaction, self.generation, self.run).await?;
         for piece in pieces(&rows, INSERT_ROWS) {
             let text = format!(
-                "INSERT INTO states (generation, path, part, parts, size, modified_ns, changed_ns, inode, device, entry) VALUES {}",
-                values(piece.len(), 10)
+                "INSERT INTO states (generation, path, part, parts, size, modified_ns, changed_ns, inode, device, entry, sum) VALUES {}",
+                values(piece.len(), 11)
             );
             let mut query = sqlx::query(AssertSqlSafe(text));
             for (state, part, parts, entry) in piece {
@@ -219,7 +220,8 @@ impl StateWriter {
                     .bind(state.ctime_ns)
                     .bind(state.inode.cast_signed())
                     .bind(state.device.cast_signed())
-                    .bind(*entry);
+                    .bind(*entry)
+                    .bind(sum(state, *part, *parts, entry).value());
             }
             query
                 .execute(&mut *transaction)
@@ -260,7 +262,7 @@ impl StateCursor {
             let wanted = i64::try_from(count - page.len()).unwrap_or(i64::MAX);
             let mut connection = self.catalog.readers().acquire().await?;
             let mut rows = sqlx::query(
-                "SELECT path, part, parts, size, modified_ns, changed_ns, inode, device, entry FROM states
+                "SELECT path, part, parts, size, modified_ns, changed_ns, inode, device, entry, sum FROM states
                 WHERE generation = $1 AND (path, part) > ($2, $3) ORDER BY path, part LIMIT $4",
             )
             .bind(generation)
@@ -302,17 +304,19 @@ fn take_row(
     let (key, part, parts): (&[u8], i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let entry: &[u8] = row.try_get(8)?;
     let path = path_of(key)?;
+    let described = FileState {
+        path: path.clone(),
+        size: bits(row, 3)?,
+        mtime_ns: row.try_get(4)?,
+        ctime_ns: row.try_get(5)?,
+        inode: bits(row, 6)?,
+        device: bits(row, 7)?,
+        entry: Vec::new(),
+    };
+    sum(&described, part, parts, entry).check(row, 9, || format!("the state of {path}"))?;
     let broken = || Fault::Value(format!("part {part} of {parts} of the entry of {path} is out of place"));
     let mut state = match partial.take() {
-        None if part == 0 => FileState {
-            path: path.clone(),
-            size: bits(row, 3)?,
-            mtime_ns: row.try_get(4)?,
-            ctime_ns: row.try_get(5)?,
-            inode: bits(row, 6)?,
-            device: bits(row, 7)?,
-            entry: Vec::with_capacity(entry.len()),
-        },
+        None if part == 0 => described,
         Some((state, of)) if state.path == path && of == parts && after.1 + 1 == part => state,
         Some(_) | None => return Err(broken()),
     };
@@ -372,6 +376,20 @@ async fn delete_retired(catalog: &Catalog, dataset: DatasetId) -> Result<(), Fau
         transaction.commit().await?;
     }
     Ok(())
+}
+
+/// The sum of one row: a part of a state, or the whole.
+fn sum(state: &FileState, part: i64, parts: i64, entry: &[u8]) -> RowSum {
+    RowSum::of("states")
+        .bytes(state.path.as_bytes())
+        .number(part)
+        .number(parts)
+        .number(state.size.cast_signed())
+        .number(state.mtime_ns)
+        .number(state.ctime_ns)
+        .number(state.inode.cast_signed())
+        .number(state.device.cast_signed())
+        .bytes(entry)
 }
 
 /// The path's bytes, with NUL between components.

@@ -246,7 +246,8 @@ impl Catalog {
         let mut connection = self.readers().acquire().await?;
         let run = numbers_of(&mut connection, run).await?.run;
         let rows = sqlx::query(
-            "SELECT s.ordinal, s.verified, s.marked, coalesce(sum(CASE WHEN p.seen >= $4 THEN 1 ELSE 0 END), 0), min(p.seen)
+            "SELECT s.ordinal, s.verified, s.marked, coalesce(sum(CASE WHEN p.seen >= $4 THEN 1 ELSE 0 END), 0), min(p.seen),
+            count(p.shard)
             FROM stripes s LEFT JOIN receipts p ON p.run = s.run AND p.ordinal = s.ordinal
             WHERE s.run = $1 AND s.ordinal >= $2 AND s.ordinal < $3 AND s.durable = 1
             GROUP BY s.ordinal, s.verified, s.marked ORDER BY s.ordinal",
@@ -258,9 +259,15 @@ impl Catalog {
         .fetch_all(&mut *connection)
         .await?;
         let health = rows.iter().map(|row| {
+            let (ordinal, verified, receipts) = (number(row, 0)?, number(row, 1)?, number::<u8>(row, 5)?);
+            // Each verified shard has a receipt. Pages that SQLite lost leave fewer, and the stripe would count as unsafe for ever.
+            if receipts < verified {
+                let text = format!("stripe {ordinal}: {verified} shards were verified, {receipts} receipts are left");
+                return Err(Fault::Value(text));
+            }
             Ok(StripeHealth {
-                ordinal: number(row, 0)?,
-                verified: number(row, 1)?,
+                ordinal,
+                verified,
                 seen: number(row, 3)?,
                 oldest_seen: row.try_get(4)?,
                 marked: row.try_get::<i64, _>(2)? != 0,

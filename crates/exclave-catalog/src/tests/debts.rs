@@ -182,3 +182,16 @@ async fn heads_are_listed_newest_first_and_chains_have_tips() {
     assert!(!catalog.forget_snapshot(tip.head).await.unwrap());
     assert_eq!(catalog.chain_tip(record(1).incarnation).await.unwrap().unwrap().seq, 1);
 }
+
+#[tokio::test]
+async fn a_receipt_that_is_lost_is_damage_and_no_unsafe_stripe() {
+    let catalog = one_run().await;
+    let health = catalog.stripe_health(run_id(1), 0..9, 0).await;
+    assert!(health.is_ok_and(|health| !health.is_empty()));
+    sqlx::query("DELETE FROM receipts WHERE shard = 0")
+        .execute(catalog.writer())
+        .await
+        .unwrap();
+    let health = catalog.stripe_health(run_id(1), 0..9, 0).await;
+    assert!(matches!(health, Err(CatalogError::Damaged { .. })), "{health:?}");
+}

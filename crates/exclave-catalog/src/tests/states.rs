@@ -110,6 +110,36 @@ async fn long_entries_are_split_and_joined() {
 }
 
 #[tokio::test]
+async fn a_state_that_decayed_is_damage() {
+    for text in [
+        "UPDATE states SET size = size + 1",
+        "UPDATE states SET modified_ns = modified_ns - 1",
+        "UPDATE states SET inode = inode + 1",
+        "UPDATE states SET path = x'62'",
+        "UPDATE states SET entry = x'02'",
+        "UPDATE states SET sum = sum + 1",
+    ] {
+        let catalog = Catalog::in_memory().await.unwrap();
+        write(&catalog, 1, &[state(b"a", vec![1])]).await;
+        sqlx::query(text).execute(catalog.writer()).await.unwrap();
+        let page = catalog.states(DATASET).await.unwrap().next_page(10).await;
+        assert!(matches!(page, Err(CatalogError::Damaged { .. })), "{text}: {page:?}");
+    }
+}
+
+#[tokio::test]
+async fn rows_from_before_there_were_sums_are_read() {
+    let catalog = Catalog::in_memory().await.unwrap();
+    let states = [state(b"a", vec![1; 150 << 10]), state(b"b", vec![2])];
+    write(&catalog, 1, &states).await;
+    sqlx::query("UPDATE states SET sum = NULL")
+        .execute(catalog.writer())
+        .await
+        .unwrap();
+    assert!(read_all(&catalog, 10).await == states);
+}
+
+#[tokio::test]
 async fn a_lost_part_of_a_long_entry_is_damage() {
     for lost in ["part = 0", "part = 1", "part = 2"] {
         let catalog = Catalog::in_memory().await.unwrap();
