@@ -239,6 +239,7 @@ class Game:
         # The newest snapshot that is committed, and those of later runs that failed: their heads may be at some sites.
         self.newest: dict[str, list[dict | None]] = {name: [None] for name in world.sources}
         self.tried: dict[str, list[dict]] = {name: [] for name in world.sources}           # every model that a run was started with
+        self.owed: set[str] = set()         # datasets whose newest snapshot lacks shards, or its head, somewhere
         self.doing = "founding"
 
     def possible(self, kind: str) -> bool:
@@ -316,8 +317,10 @@ class Game:
 
     def note(self, name: str, model: dict, done: Done):
         if reported(done):
+            said = json.loads(done.out)["snapshots"][0]
             self.newest[name] = [model]
-            self.world.ids[name] = json.loads(done.out)["snapshots"][0]["dataset_id"]
+            self.world.ids[name] = said["dataset_id"]
+            (self.owed.add if said["debt_shards"] or said["head_sites"] != len(self.world.sites) else self.owed.discard)(name)
         else:
             self.newest[name].append(model)
 
@@ -334,7 +337,7 @@ class Game:
     def restore(self, name: str, whole: bool = True):
         """From any sites but as many as the parity; a snapshot that is reported as committed can't hide from them. When
         shards may be owed, from all."""
-        world = self.world
+        world, whole = self.world, whole and name not in self.owed
         sites = self.dice.sample(sorted(world.sites), self.dice.choice([world.enough(), len(world.sites)]) if whole else len(world.sites))
         killed = self.dice.uniform(0.05, 0.5) if self.dice.random() < 0.15 else None
         self.counts["restore killed, and went on"] += killed is not None
