@@ -328,7 +328,7 @@ CLOSE = table({0: U64, 1: ID32, 2: ID16, 3: ID16})
 LEDGER = table({0: U64, 1: ID32, 2: ID16, 3: U32, 4: array(row(U32, array(ID16))),
                 5: array(row(bstr(116), ID32, array(ID32)))})
 HEAD = table({0: U64, 1: ID32, 2: ID16, 3: ID32, 4: ID16, 5: U64, 6: ID32, 7: array(ID32, 0), 8: U32, 9: U8, 10: uint(1), 11: U64,
-              12: ID16, 13: array(ID32), 14: bstr()}, [6])
+              12: ID16, 13: array(ID32), 14: bstr(), 15: array(uint(5))}, [6, 15])
 RUNS_PAGE = table({0: U64, 1: ID32, 2: array(row(ID16, ID32, LIVE, array(ID32, 0)))})
 SEALED_HEAD = table({0: U64, 1: text, 2: text, 3: sint, 4: sint, 5: uint(3), 6: ID32, 7: row(U64, U64, U64, U64, U64, U64, U64), 8: U8,
                      9: row(ID16, U32, U32, U32, U32, uint(1), ID32), 10: ID32, 11: text})
@@ -1134,6 +1134,7 @@ def read_head(data: bytes, anchor: bytes, charters: dict[int, Charter]) -> Head:
     need((6 in value) == (value[5] > 0), "bad-record", "a previous head is named by every head but the first")
     need(len(value[7]) <= 64 and len(value[13]) <= 16, "too-long", f"{len(value[7])} tips, {len(value[13])} run table pages")
     ascending(value[7], "tips")
+    ascending(value.get(15, []), "tripwires")
     if value[8] not in charters:
         raise HiddenCharter(value[8], signer)
     need(signer in charters[value[8]].writers, "unknown-signer", f"{signer.hex()} was no writer in charter version {value[8]}")

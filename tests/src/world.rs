@@ -19,7 +19,7 @@ use exclave_catalog::Catalog;
 use exclave_dataset::{cut::ChunkSizes, pack::CompressionLevel, sink, walk::WalkOptions};
 use exclave_engine::{
     AgentState, Archive, Clock, DEFAULT_CLASS, EntropySource, IfForgotten, NewArchive, Progress, ReplicateError,
-    ReplicateReport, ReplicateRequest, Source, Surroundings,
+    ReplicateReport, ReplicateRequest, Source, Surroundings, Tripwires,
     fetch::ReadSettings,
     init, replicate,
     restore::{Outcome, RestoreReport, Selection, Target, restore},
@@ -125,6 +125,8 @@ pub struct World {
     pub label: String,
     /// What a replication does when the state folder has forgotten datasets.
     pub if_forgotten: IfForgotten,
+    /// When a change of the source is told.
+    pub tripwires: Tripwires,
     folder: tempfile::TempDir,
     _runtime: tokio::runtime::Runtime,
 }
@@ -207,6 +209,7 @@ impl World {
             source,
             label: "UNCLASSIFIED".to_owned(),
             if_forgotten: IfForgotten::Refuse,
+            tripwires: Tripwires::default(),
             folder,
             _runtime: runtime,
         })
@@ -298,6 +301,7 @@ impl World {
             in_flight_bytes: 4 << 20,
             create_only: BTreeSet::new(),
             if_forgotten: self.if_forgotten,
+            tripwires: self.tripwires,
         };
         let result = replicate(archive, &state, &catalog, request, &self.surroundings);
         self.surroundings.runtime.block_on(catalog.close());

@@ -13,7 +13,7 @@ use exclave_dataset::{
     source::{CommandSpec, Environment as CommandEnvironment, OutputRule},
     walk::{Caches, ExcludeRules, FileList, ListedDirectory, MountPoints, WalkOptions},
 };
-use exclave_engine::{DEFAULT_CLASS, NamedStream, ReplicateRequest, Source, StreamInput};
+use exclave_engine::{DEFAULT_CLASS, NamedStream, ReplicateRequest, Source, StreamInput, Tripwires};
 
 use crate::{
     config::{DatasetConfig, SourceConfig},
@@ -111,6 +111,10 @@ fn with_source(dataset: &DatasetConfig, source: Source) -> ReplicateRequest {
         in_flight_bytes: exclave_engine::replicate::IN_FLIGHT_BYTES_DEFAULT,
         create_only: std::collections::BTreeSet::new(),
         if_forgotten: exclave_engine::IfForgotten::Refuse,
+        tripwires: Tripwires {
+            limits: dataset.tripwires,
+            expected: false,
+        },
     }
 }
 
@@ -125,7 +129,12 @@ fn digest(dataset: &DatasetConfig) -> [u8; 32] {
     match &dataset.source {
         SourceConfig::Path(path) => {
             field(b"path");
-            field(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()));
+            // However it was named, it is the same place: relative, absolute, with a slash at its end.
+            let whole: PathBuf = std::path::absolute(path)
+                .unwrap_or_else(|_| path.clone())
+                .components()
+                .collect();
+            field(std::os::unix::ffi::OsStrExt::as_bytes(whole.as_os_str()));
         }
         SourceConfig::Commands { argv, directory, .. } => {
             for (name, argv) in argv {

@@ -48,7 +48,7 @@ pub use self::{
     plate::Plate,
     replicate::{
         IfForgotten, NamedStream, ReplicateError, ReplicateReport, ReplicateRequest, RunOutcome, Source, SourceError,
-        StreamInput, replicate,
+        StreamInput, Tripwires, replicate,
     },
     state::{AgentState, Chain, Dataset, StateError},
     surroundings::{Clock, EntropySource, Progress, Surroundings},

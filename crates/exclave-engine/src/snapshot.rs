@@ -15,6 +15,7 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use exclave_model::{
     Counts, DatasetId, Incarnation, KeyId, ManifestRoot, RecordHash, RunId, SealedHead, SnapshotState, SourceKind,
+    Tripwire,
 };
 use exclave_plan::heads::{HeadFact, Heads};
 use exclave_seal::{BoxError, DatasetSecret, RecoveryIdentity, sealed_box};
@@ -81,6 +82,8 @@ pub struct SnapshotInfo {
     pub verified_min: u8,
     /// Shards that were missing up to n.
     pub debt: u64,
+    /// What its writer found strange about the source.
+    pub tripwires: Vec<Tripwire>,
     /// Names of the sites that list its head.
     pub sites: Vec<String>,
 }
@@ -474,6 +477,7 @@ fn info_of(found: &FoundHead, sealed: SealedHead, class: u32, sites: Vec<String>
         counts: sealed.counts,
         state: head.state,
         verified_min: head.verified_min,
+        tripwires: head.tripwires().to_vec(),
         debt: head.debt,
         sites,
     }

@@ -443,7 +443,7 @@ impl AgentState {
         Ok(datasets)
     }
 
-    fn dataset_path(&self, id: DatasetId, extension: &str) -> PathBuf {
+    pub(crate) fn dataset_path(&self, id: DatasetId, extension: &str) -> PathBuf {
         self.folder
             .join("datasets")
             .join(format!("{}.{extension}", id.to_hex()))
@@ -512,12 +512,12 @@ impl AgentState {
     }
 }
 
-fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
+pub(crate) fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
     // Writing to memory can't fail, and our encoders raise no errors of their own.
     minicbor::to_vec(value).unwrap_or_default()
 }
 
-fn decode<T: for<'b> Decode<'b, ()>>(path: &Path, bytes: &[u8]) -> Result<T, StateError> {
+pub(crate) fn decode<T: for<'b> Decode<'b, ()>>(path: &Path, bytes: &[u8]) -> Result<T, StateError> {
     minicbor::decode(bytes).map_err(|error| {
         LocalError::Damaged {
             path: path.to_owned(),

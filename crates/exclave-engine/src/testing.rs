@@ -470,6 +470,7 @@ impl World {
             run,
             run_pages: vec![page],
             sealed: sealed_box::seal_head(run_key, &sealed, &mut self.entropy).unwrap(),
+            tripwires: None,
         };
         let object = self.writer.sign(&head, &mut self.entropy).unwrap();
         let bytes = object.to_bytes();

@@ -9,6 +9,7 @@ use crate::{
     live_set::LiveSet,
     manifest::ChunkRef,
     signed::SignedRecord,
+    tripwire::Tripwire,
     wire::{Record, Rule, Version1, broken, strictly_ascending},
 };
 
@@ -94,6 +95,16 @@ pub struct Head {
     /// The sealed part, in a box.
     #[cbor(n(14), with = "minicbor::bytes")]
     pub sealed: Vec<u8>,
+    /// What the writer found strange about its source, ascending.
+    #[n(15)]
+    pub tripwires: Option<Vec<Tripwire>>,
+}
+
+impl Head {
+    /// What the writer found strange about its source.
+    pub fn tripwires(&self) -> &[Tripwire] {
+        self.tripwires.as_deref().unwrap_or_default()
+    }
 }
 
 impl Record for Head {
@@ -122,6 +133,14 @@ impl Record for Head {
                 "bad-length",
                 "the sealed part is not a multiple of 1,024 bytes",
             ));
+        }
+        if let Some(wires) = &self.tripwires {
+            if wires.is_empty() {
+                return broken("bad-record", "a list of tripwires without one");
+            }
+            if !strictly_ascending(wires) {
+                return broken("bad-order", "tripwires are unsorted or doubled");
+            }
         }
         Ok(())
     }
@@ -480,14 +499,20 @@ mod tests {
             run: RunId::from_bytes([5; 16]),
             run_pages: vec![RecordHash::from_bytes([6; 32]); RUN_PAGES_MAX],
             sealed: vec![0; SEALED_STEP_BYTES],
+            tripwires: None,
         }
     }
 
     #[test]
     fn heads_keep_their_law() {
         assert_eq!(Head::from_bytes(&head().to_bytes().unwrap()).unwrap(), head());
+        let strange = Head {
+            tripwires: Some(Tripwire::ALL.to_vec()),
+            ..head()
+        };
+        assert_eq!(Head::from_bytes(&strange.to_bytes().unwrap()).unwrap(), strange);
         type Change = fn(&mut Head);
-        let cases: [(&str, Change); 9] = [
+        let cases: [(&str, Change); 12] = [
             ("bad-record", |head| head.run_pages.clear()),
             ("bad-record", |head| head.seq = 1),
             ("bad-record", |head| {
@@ -501,6 +526,11 @@ mod tests {
             ("wrong-charter", |head| head.charter_version = 0),
             ("bad-length", |head| head.sealed.clear()),
             ("bad-length", |head| head.sealed.push(0)),
+            ("bad-record", |head| head.tripwires = Some(Vec::new())),
+            ("bad-order", |head| {
+                head.tripwires = Some(vec![Tripwire::Noise, Tripwire::Changed]);
+            }),
+            ("bad-order", |head| head.tripwires = Some(vec![Tripwire::Noise; 2])),
         ];
         for (at, (kind, change)) in cases.into_iter().enumerate() {
             let mut head = head();

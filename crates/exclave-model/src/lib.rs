@@ -28,6 +28,7 @@ pub mod name;
 pub mod path;
 pub mod report;
 pub mod signed;
+pub mod tripwire;
 pub mod wire;
 
 pub use self::{
@@ -57,5 +58,6 @@ pub use self::{
     path::{BadPath, EntryPath},
     report::{AuditReport, Statement},
     signed::{PublicKey, Signature, SignedObject, SignedRecord},
+    tripwire::Tripwire,
     wire::{Record, RecordError, Rule, Version1},
 };

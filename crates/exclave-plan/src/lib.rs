@@ -16,6 +16,7 @@ pub mod health;
 pub mod layout;
 pub mod quorum;
 pub mod retry;
+pub mod tripwire;
 
 pub use self::{
     audit::{Detection, Nonce, Placement, Seed, Survivors},
@@ -28,4 +29,5 @@ pub use self::{
     layout::{Candidate, FaultDomains, Layout, Reachability, TooFewSites},
     quorum::{Promise, Quorums, RefusedQuorum, Tolerance, default_geometry},
     retry::{Backoff, FailureClass, RetryBudget},
+    tripwire::{Activity, Before, Extent, Flow, Habit, Trip, TripwireLimits, trips},
 };

@@ -15,6 +15,7 @@ use exclave_catalog::CatalogError;
 use exclave_dataset::source::{BadOutput, CommandFailure, StreamError};
 use exclave_engine::{Archive, IfForgotten, ReplicateError, ReplicateReport, RunOutcome, SourceError, StateError};
 use exclave_model::SiteId;
+use exclave_plan::Trip;
 use serde::Serialize;
 
 use self::scan::Scan;
@@ -43,6 +44,10 @@ const FORGOTTEN_HINT: &str = "was the state directory restored from a copy? `exc
 
 /// What to do about a full disk under the state directory.
 const FULL_HINT: &str = "make room on the disk of the state directory; the next `exclave replicate` goes on from there";
+
+/// What to do about a source that tripped wires.
+const TRIPPED_HINT: &str = "The snapshot is committed, and its head says so; the ones before it are as they were. Look at the \
+                            source before you rely on it. When the change is right: --expected-change";
 
 /// Findings that the text shows; JSON holds all that the engine kept.
 const FINDINGS_SHOWN: usize = 20;
@@ -89,6 +94,9 @@ pub struct Arguments {
     /// For commands and standard input: let them be up to PERCENT shorter than last time; 100 allows anything
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     max_shrink: Option<u8>,
+    /// The source changed on purpose, however much: trip no wire, and take it for usual from now on
+    #[arg(long)]
+    expected_change: bool,
     /// The label of the snapshot
     #[arg(long, value_name = "LABEL")]
     label: Option<String>,
@@ -232,6 +240,7 @@ fn one(
         datasets::request(dataset, list_from(arguments).as_ref(), file_as, &world.environment)?
     };
     request.create_only.clone_from(create_only);
+    request.tripwires.expected = arguments.expected_change;
     if arguments.new_dataset {
         request.if_forgotten = IfForgotten::BeginAnew;
     }
@@ -368,6 +377,7 @@ struct Done {
     seconds: f64,
     findings: Vec<String>,
     findings_total: u64,
+    tripwires: Vec<Tripped>,
     site_troubles: Vec<SiteTrouble>,
     alarms: Vec<String>,
     #[serde(skip)]
@@ -389,10 +399,30 @@ impl From<exclave_engine::debt::UnpaidDebts> for UnpaidDebts {
     }
 }
 
+/// A wire that the source tripped.
+#[derive(Serialize)]
+struct Tripped {
+    wire: &'static str,
+    part: u64,
+    whole: u64,
+    why: String,
+}
+
 #[derive(Serialize)]
 struct SiteTrouble {
     site: String,
     error: String,
+}
+
+impl Tripped {
+    fn of(trip: &Trip) -> Self {
+        Self {
+            wire: trip.wire.as_str(),
+            part: trip.part,
+            whole: trip.whole,
+            why: trip.to_string(),
+        }
+    }
 }
 
 impl Done {
@@ -431,6 +461,7 @@ impl Done {
             seconds,
             findings: report.findings.iter().map(ToString::to_string).collect(),
             findings_total: report.findings_total,
+            tripwires: report.trips.iter().map(Tripped::of).collect(),
             site_troubles: troubles.map(|(site, error)| SiteTrouble { site, error }).collect(),
             alarms: report.alarms,
             run_outcome: report.outcome,
@@ -443,6 +474,7 @@ impl Done {
             RunOutcome::Provisional | RunOutcome::BelowQuorum => Exit::Stale,
         };
         let clean = self.findings_total == 0
+            && self.tripwires.is_empty()
             && self.site_troubles.is_empty()
             && self.alarms.is_empty()
             && !self.new_incarnation
@@ -515,6 +547,12 @@ impl Report for Done {
         }
         if self.findings_total > FINDINGS_SHOWN as u64 {
             writeln!(out, "  .. and {} more", self.findings_total - FINDINGS_SHOWN as u64)?;
+        }
+        for Tripped { wire, why, .. } in &self.tripwires {
+            writeln!(out, "TRIPWIRE {wire}: {why}")?;
+        }
+        if !self.tripwires.is_empty() {
+            writeln!(out, "{TRIPPED_HINT}")?;
         }
         for trouble in &self.site_troubles {
             writeln!(out, "Site {}: {}", trouble.site, format::plain(&trouble.error))?;

@@ -67,10 +67,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
             },
             snapshot.files.to_string(),
             format::bytes(snapshot.bytes),
-            match snapshot.debt_shards {
-                0 => snapshot.state.to_owned(),
-                debt => format!("{}, {} owed", snapshot.state, format::count(debt, "shard")),
-            },
+            state(snapshot),
             format!(
                 "{} ({} answered, {} needed)",
                 snapshot.freshness, snapshot.sites_answered, snapshot.sites_needed
@@ -87,6 +84,18 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     let exit = if stale { Exit::Stale } else { Exit::Done };
     let exit = exit.and(reader.exit());
     Ok(exit.and(if clean { Exit::Done } else { Exit::Findings }))
+}
+
+/// How safe a snapshot was, and what its writer found strange.
+fn state(snapshot: &Listed) -> String {
+    let mut said = vec![snapshot.state.to_owned()];
+    if snapshot.debt_shards > 0 {
+        said.push(format!("{} owed", format::count(snapshot.debt_shards, "shard")));
+    }
+    if !snapshot.tripwires.is_empty() {
+        said.push(format!("TRIPWIRES {}", snapshot.tripwires.join(" ")));
+    }
+    said.join(", ")
 }
 
 /// A head that was not opened, in words.
@@ -144,6 +153,7 @@ struct Listed {
     state: &'static str,
     verified_min: u8,
     debt_shards: u64,
+    tripwires: Vec<&'static str>,
     writer: String,
     seq: u64,
     head_sites: Vec<String>,
@@ -183,6 +193,7 @@ impl Listed {
             },
             verified_min: info.verified_min,
             debt_shards: info.debt,
+            tripwires: info.tripwires.iter().map(|wire| wire.as_str()).collect(),
             writer: info.writer.to_hex(),
             seq: info.seq,
             head_sites: info.sites.clone(),

@@ -24,6 +24,7 @@ use std::{
 
 use exclave_dataset::{cut::ChunkSizes, pack::CompressionLevel};
 use exclave_model::{Anchor, Geometry, Hosting, Pace, ReadBack, charter::site_name};
+use exclave_plan::TripwireLimits;
 use exclave_site::{Scheme, SiteAddress, SiteSettings};
 
 pub use self::locate::{Found, locate};
@@ -161,6 +162,8 @@ pub struct DatasetConfig {
     pub compression: CompressionLevel,
     /// What a stream must give.
     pub streams: StreamRules,
+    /// From which share on a change of the source is told.
+    pub tripwires: TripwireLimits,
 }
 
 /// What a stream must give before it is believed.
@@ -429,6 +432,10 @@ impl Config {
                 .because(|| wrong(format!("its exclude_file {} can't be read", path.display())))?;
             exclude.extend(text.lines().map(str::to_owned));
         }
+        let shares = [raw.tripwire_changed, raw.tripwire_renamed, raw.tripwire_shrunk];
+        if shares.iter().any(|share| !(1..=100).contains(share)) {
+            return Err(wrong("a tripwire's share is 1 to 100 percent".into()));
+        }
         let compression = CompressionLevel::new(raw.compression).map_err(|bad| wrong(format!("compression: {bad}")))?;
         Ok(DatasetConfig {
             name,
@@ -442,6 +449,11 @@ impl Config {
             streams: StreamRules {
                 min_bytes: raw.min_bytes.0,
                 max_shrink_percent: raw.max_shrink,
+            },
+            tripwires: TripwireLimits {
+                changed_percent: raw.tripwire_changed,
+                renamed_percent: raw.tripwire_renamed,
+                shrunk_percent: raw.tripwire_shrunk,
             },
         })
     }

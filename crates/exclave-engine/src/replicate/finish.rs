@@ -9,7 +9,7 @@ use bytes::Bytes;
 use exclave_catalog::Catalog;
 use exclave_model::{
     Head, LedgerPart, LiveSet, ManifestRoot, Record, RecordHash, ReuseClaim, RunEntry, RunId, RunObject, RunPage,
-    RunStripes, SealedHead, SiteId, Tag, Version1,
+    RunStripes, SealedHead, SiteId, Tag, Tripwire, Version1,
     limit::{RUNS_PER_HEAD_MAX, RUNS_PER_PAGE},
 };
 use exclave_plan::{Layout, Quorums, RunCommit, RunEvent, Verdict};
@@ -297,8 +297,7 @@ impl Finish<'_> {
         &self,
         commit: &mut RunCommit,
         journal: &mut Journal,
-        sealed: Vec<u8>,
-        run_pages: Vec<RecordHash>,
+        said: Said,
         notes: &[RunNote],
     ) -> Result<Finished, ReplicateError> {
         commit.allows(exclave_plan::RunStep::JournalHead)?;
@@ -319,8 +318,9 @@ impl Finish<'_> {
             state: safety.state,
             debt: safety.debt,
             run: self.run,
-            run_pages,
-            sealed,
+            run_pages: said.run_pages,
+            sealed: said.sealed,
+            tripwires: (!said.tripwires.is_empty()).then_some(said.tripwires),
         };
         let object = self.key.sign(&head, &mut *self.surroundings.entropy.entropy())?;
         let hash = object.record_hash();
@@ -361,6 +361,13 @@ impl Finish<'_> {
             sites: published.count(),
         })
     }
+}
+
+/// What the head says of the snapshot, beside what follows from the commit.
+pub(super) struct Said {
+    pub(super) sealed: Vec<u8>,
+    pub(super) run_pages: Vec<RecordHash>,
+    pub(super) tripwires: Vec<Tripwire>,
 }
 
 /// What the request says about the snapshot.

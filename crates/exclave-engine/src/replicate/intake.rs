@@ -161,6 +161,8 @@ pub(super) enum Event {
         stat: Option<FileStat>,
         /// Its place among the names of one file.
         link: LinkRole,
+        /// It was in the snapshot before, as far as is known here.
+        before: bool,
     },
     /// Another name of a file that came before.
     Later(Box<Entry>),
@@ -183,6 +185,8 @@ pub(super) struct Taken {
     pub(super) excluded: u64,
     /// The streams and their lengths in bytes.
     pub(super) streams: Vec<(Vec<u8>, u64)>,
+    /// Files of the snapshot before that are there no more.
+    pub(super) gone_files: u64,
 }
 
 /// The first thread's work.
@@ -232,18 +236,23 @@ impl Intake<'_> {
             match walked {
                 Walked::Finding(finding) => sender.send(Event::Finding(finding), 0)?,
                 Walked::Found(found) => {
-                    let state = previous
-                        .as_mut()
-                        .map(|previous| previous.at(&found.entry.path))
-                        .transpose()?
-                        .flatten();
-                    self.found(*found, state, &mut reader, sender)?;
+                    let state = match &mut previous {
+                        Some(previous) => previous.at(&found.entry.path)?,
+                        None => None,
+                    };
+                    let before = state.is_some();
+                    self.found(*found, before, state, &mut reader, sender)?;
                 }
             }
         }
+        let gone_files = match previous {
+            Some(previous) => previous.passed_in_all()?,
+            None => 0,
+        };
         Ok(Taken {
             excluded: walk.counts().excluded,
             streams: Vec::new(),
+            gone_files,
         })
     }
 
@@ -277,12 +286,14 @@ impl Intake<'_> {
             cursor,
             page: Vec::new().into_iter().peekable(),
             ended: false,
+            passed: 0,
         }))
     }
 
     fn found(
         &self,
         found: Found,
+        before: bool,
         previous: Option<(FileState, Timestamp)>,
         reader: &mut FileReader,
         sender: &mut Sender,
@@ -322,6 +333,7 @@ impl Intake<'_> {
                         attempts: outcome.attempts,
                         stat,
                         link,
+                        before,
                     },
                     0,
                 )
@@ -362,7 +374,7 @@ impl Intake<'_> {
             sender.send(Event::Finding(finding), 0)?;
         }
         let mut reader = FileReader::new(self.cutter.clone());
-        self.found(found, None, &mut reader, sender)?;
+        self.found(found, true, None, &mut reader, sender)?;
         Ok(Taken::default())
     }
 
@@ -379,7 +391,7 @@ impl Intake<'_> {
         if image.finish().map_err(|error| self.fail(error))? == Consistency::Changed {
             return Err(self.fail(SourceError::ImageChanged));
         }
-        sender.end_of_stream(entry)?;
+        sender.end_of_stream(entry, true)?;
         Ok(Taken::default())
     }
 
@@ -401,7 +413,8 @@ impl Intake<'_> {
             let input = self.held_to_its_length(streams.swap_remove(at));
             let bytes = self.stream(path.to_string(), input, sender)?;
             taken.streams.push((path.as_bytes().to_vec(), bytes));
-            sender.end_of_stream(stream_entry(path, bytes, self.started))?;
+            let before = self.previous_streams.contains_key(path.as_bytes());
+            sender.end_of_stream(stream_entry(path, bytes, self.started), before)?;
         }
         Ok(taken)
     }
@@ -481,28 +494,48 @@ struct Previous<'a> {
     cursor: StateCursor,
     page: std::iter::Peekable<std::vec::IntoIter<FileState>>,
     ended: bool,
+    /// States that the walk has passed without meeting their file.
+    passed: u64,
 }
 
 impl Previous<'_> {
     /// The state at a path; paths must ascend.
     fn at(&mut self, path: &EntryPath) -> Result<Option<(FileState, Timestamp)>, Stopped> {
         loop {
-            while self.page.next_if(|state| state.path < *path).is_some() {}
+            while self.page.next_if(|state| state.path < *path).is_some() {
+                self.passed += 1;
+            }
             if let Some(state) = self.page.next_if(|state| state.path == *path) {
                 return Ok(Some((state, self.scan_started)));
             }
             if self.page.peek().is_some() || self.ended {
                 return Ok(None);
             }
-            let page = self
-                .intake
-                .surroundings
-                .runtime
-                .block_on(self.cursor.next_page(BATCH_EVENTS));
-            let page = self.intake.flow.check(page)?;
-            self.ended = page.is_empty();
-            self.page = page.into_iter().peekable();
+            self.turn()?;
         }
+    }
+
+    /// How many files were met by no entry of the walk, those after its last one included.
+    fn passed_in_all(mut self) -> Result<u64, Stopped> {
+        loop {
+            self.passed += self.page.by_ref().count() as u64;
+            if self.ended {
+                return Ok(self.passed);
+            }
+            self.turn()?;
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), Stopped> {
+        let page = self
+            .intake
+            .surroundings
+            .runtime
+            .block_on(self.cursor.next_page(BATCH_EVENTS));
+        let page = self.intake.flow.check(page)?;
+        self.ended = page.is_empty();
+        self.page = page.into_iter().peekable();
+        Ok(())
     }
 }
 
@@ -529,13 +562,14 @@ impl Sender {
         self.send(Event::Piece(attempt, piece), bytes)
     }
 
-    fn end_of_stream(&mut self, entry: Entry) -> Result<(), Stopped> {
+    fn end_of_stream(&mut self, entry: Entry, before: bool) -> Result<(), Stopped> {
         self.send(
             Event::FileEnd {
                 entry: Box::new(entry),
                 attempts: 1,
                 stat: None,
                 link: LinkRole::Single,
+                before,
             },
             0,
         )

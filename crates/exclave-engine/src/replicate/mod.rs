@@ -9,6 +9,7 @@
 //! the source. Around the pipeline stands the commit protocol of DESIGN section 6: recovery of dead runs and debts first,
 //! then the envelope, then shards, then the reuse claim, the ledger and the run table, and the head last.
 
+mod activity;
 mod chunks;
 mod error;
 mod finish;
@@ -46,8 +47,9 @@ use exclave_stripe::{Sealer, StripeShape};
 
 pub(crate) use self::upload::chain_text;
 use self::{
+    activity::Judged,
     chunks::Workers,
-    finish::{Described, Finish},
+    finish::{Described, Finish, Said},
     flow::Flow,
     intake::Intake,
     pack::{ChunkStore, OnTheWay, Packed, Packer, StoreParts},
@@ -57,6 +59,7 @@ use self::{
     upload::Standing,
 };
 pub use self::{
+    activity::Tripwires,
     error::ReplicateError,
     intake::{NamedStream, Source, SourceError, StreamInput},
     report::{ReplicateReport, RunOutcome},
@@ -98,6 +101,8 @@ pub struct ReplicateRequest {
     pub create_only: BTreeSet<SiteId>,
     /// What to do when the dataset is new here, and the sites hold others of this writer that are not known here.
     pub if_forgotten: IfForgotten,
+    /// When a change of the source is told.
+    pub tripwires: Tripwires,
 }
 
 /// What to do when the state folder has forgotten datasets and a new one is to begin.
@@ -366,9 +371,11 @@ impl Job<'_> {
             source,
             source_digest,
             chunk_sizes,
+            tripwires,
             ..
         } = &request;
         let (label, source_kind, source_digest) = (label.clone(), source.kind(), *source_digest);
+        let tripwires = *tripwires;
         let cutter = Cutter::content_defined(
             &GearTable::from_le_bytes(self.dataset.secret.gear_bytes().as_bytes()),
             *chunk_sizes,
@@ -416,8 +423,19 @@ impl Job<'_> {
             source_digest,
             cutter: cutter_text,
         };
-        let sealed = finish.seal(&packed, described)?;
-        let finished = finish.put_head(&mut commit, &mut run.journal, sealed, run_pages, &notes)?;
+        let judged = Judged::of(
+            self.state,
+            self.dataset.id,
+            &source_digest,
+            &packed.activity,
+            &tripwires,
+        )?;
+        let said = Said {
+            sealed: finish.seal(&packed, described)?,
+            run_pages,
+            tripwires: judged.trips.iter().map(|trip| trip.wire).collect(),
+        };
+        let finished = finish.put_head(&mut commit, &mut run.journal, said, &notes)?;
         let (outcome, verified_min, debt) = match &finished.verdict {
             Verdict::Committed { debt } => (
                 RunOutcome::Committed,
@@ -437,6 +455,7 @@ impl Job<'_> {
         if outcome != RunOutcome::BelowQuorum {
             self.settle_locally(&mut run, outcome, &notes, packed.states)?;
             self.state.save_stream_lengths(self.dataset.id, &streams)?;
+            judged.remember(self.state, self.dataset.id)?;
         }
         let mut site_troubles = std::mem::take(&mut self.preflight.troubles);
         site_troubles.extend(
@@ -464,6 +483,7 @@ impl Job<'_> {
             new_incarnation: self.preflight.new_incarnation,
             findings,
             findings_total,
+            trips: judged.trips,
             site_troubles,
             alarms: [std::mem::take(&mut self.preflight.alarms), standing.alarms()].concat(),
         })
@@ -535,6 +555,8 @@ impl Job<'_> {
             ),
             Source::File(_) | Source::Image { .. } | Source::Streams(_) => None,
         };
+        let reusable_stripes = self.reusable_stripes(run.id)?;
+        let anew = reusable_stripes.values().all(LiveSet::is_empty);
         let (batches_out, batches) = mpsc::sync_channel(2);
         let (named_out, named) = mpsc::sync_channel(2);
         let (full_out, full) = mpsc::sync_channel(1);
@@ -556,7 +578,7 @@ impl Job<'_> {
             dataset: self.dataset.id,
             cutter,
             attempts: request.read_attempts,
-            reusable: self.reusable_stripes(run.id)?,
+            reusable: reusable_stripes,
             started: Timestamp {
                 secs: run.started,
                 nanos: 0,
@@ -629,6 +651,8 @@ impl Job<'_> {
         match (taken, packed, settled) {
             (Ok(Ok(taken)), Ok(mut packed), Ok(Ok(settled))) => {
                 packed.counts.excluded = taken.excluded;
+                packed.activity.gone_files = taken.gone_files;
+                packed.activity.anew = anew;
                 Ok((packed, settled, taken.streams.into_iter().collect()))
             }
             _ => Err(ReplicateError::ThreadLost),

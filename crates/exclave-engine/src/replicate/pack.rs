@@ -22,6 +22,7 @@ use exclave_model::{
     ChunkId, ChunkKind, ChunkRef, Content, Counts, Entry, EntryKind, EntryPath, LiveSet, RunId,
     directory::DirectoryEntry,
 };
+use exclave_plan::tripwire as plan;
 use exclave_seal::{ChunkHasher, PageBoundaryKey};
 use exclave_stripe::{PackedStripe, StripeBuilder, StripeShape};
 
@@ -87,6 +88,8 @@ pub(super) struct Packed {
     pub(super) findings_total: u64,
     pub(super) bytes_new: u64,
     pub(super) states: Option<StateWriter>,
+    /// What the run met, but for what is gone.
+    pub(super) activity: plan::Activity,
 }
 
 /// Packs chunks into stripes and tells where they lie.
@@ -159,23 +162,33 @@ impl<'a> ChunkStore<'a> {
         }
     }
 
-    /// Where a chunk of the source lies, packing it when it is new.
-    fn place(&mut self, chunk: Chunk) -> Result<ChunkRef, Stopped> {
+    /// Where a chunk of the source lies, packing it when it is new; and what that makes of its bytes.
+    fn place(&mut self, chunk: Chunk) -> Result<(ChunkRef, plan::Flow), Stopped> {
         let Chunk {
             raw_bytes, id, body, ..
         } = chunk;
-        match body {
-            Body::Stored(found) => {
+        let found = match &body {
+            Body::Stored(found) => Some(*found),
+            Body::New(_) => self.under_way(&id),
+        };
+        match (found, body) {
+            (Some(found), _) | (None, Body::Stored(found)) => {
                 Progress::add(&self.surroundings.progress.bytes_reused, u64::from(raw_bytes));
-                Ok(found)
+                let flow = plan::Flow {
+                    known: u64::from(raw_bytes),
+                    ..plan::Flow::default()
+                };
+                Ok((found, flow))
             }
-            Body::New(encoded) => match self.under_way(&id) {
-                Some(found) => {
-                    Progress::add(&self.surroundings.progress.bytes_reused, u64::from(raw_bytes));
-                    Ok(found)
-                }
-                None => self.pack(ChunkKind::Data, raw_bytes, id, &encoded),
-            },
+            (None, Body::New(encoded)) => {
+                let packed = self.pack(ChunkKind::Data, raw_bytes, id, &encoded)?;
+                let flow = plan::Flow {
+                    known: 0,
+                    new: u64::from(raw_bytes),
+                    stored: u64::from(packed.stored),
+                };
+                Ok((packed, flow))
+            }
         }
     }
 
@@ -301,6 +314,7 @@ struct OpenFile {
     content: ContentWriter,
     /// Stripes of its data chunks.
     live: BTreeMap<RunId, LiveSet>,
+    flow: plan::Flow,
 }
 
 /// Puts everything in order.
@@ -314,6 +328,7 @@ pub(super) struct Packer<'a> {
     findings_total: u64,
     states: Option<StateWriter>,
     states_batch: Vec<exclave_catalog::FileState>,
+    activity: plan::Activity,
 }
 
 impl<'a> Packer<'a> {
@@ -333,6 +348,7 @@ impl<'a> Packer<'a> {
             findings_total: 0,
             states,
             states_batch: Vec::new(),
+            activity: plan::Activity::default(),
         }
     }
 
@@ -373,6 +389,13 @@ impl<'a> Packer<'a> {
             findings_total: self.findings_total,
             bytes_new: self.store.bytes_new,
             states,
+            activity: plan::Activity {
+                now: plan::Extent {
+                    files: self.counts.files,
+                    bytes: self.counts.bytes,
+                },
+                ..self.activity
+            },
         })
     }
 
@@ -385,9 +408,13 @@ impl<'a> Packer<'a> {
                 attempts,
                 stat,
                 link,
+                before,
             }) => {
                 let mut entry = *entry;
                 let file = self.file.take().filter(|file| file.attempt == attempts);
+                if let Some(file) = &file {
+                    self.note_activity(&file.flow, before);
+                }
                 let (content, live) = match file {
                     Some(file) => {
                         let content = file.content.finish(&mut |page| self.store.place_page(page));
@@ -419,6 +446,20 @@ impl<'a> Packer<'a> {
         }
     }
 
+    /// Counts a file that was read, and isn't empty.
+    fn note_activity(&mut self, flow: &plan::Flow, before: bool) {
+        let Self { activity, .. } = self;
+        match (before, flow.new > 0) {
+            (true, true) => activity.changed_files += 1,
+            (false, false) => activity.moved_files += 1,
+            (true, false) | (false, true) => {}
+        }
+        match before {
+            true => activity.again.add(flow),
+            false => activity.first.add(flow),
+        }
+    }
+
     fn finding(&mut self, finding: Finding) {
         self.findings_total += 1;
         match finding.class() {
@@ -433,11 +474,12 @@ impl<'a> Packer<'a> {
 
     fn chunk(&mut self, attempt: u32, chunk: Chunk) -> Result<(), Stopped> {
         let offset = chunk.offset;
-        let placed = self.store.place(chunk)?;
+        let (placed, flow) = self.store.place(chunk)?;
         let fresh = || OpenFile {
             attempt,
             content: self.pages.content(),
             live: BTreeMap::new(),
+            flow: plan::Flow::default(),
         };
         let file = match self.file.take() {
             Some(file) if file.attempt == attempt => file,
@@ -446,6 +488,7 @@ impl<'a> Packer<'a> {
         };
         let file = self.file.insert(file);
         file.live.entry(placed.run).or_default().insert(placed.ordinal);
+        file.flow.add(&flow);
         let store = &mut self.store;
         let pushed = file.content.push(offset, placed, &mut |page| store.place_page(page));
         pushed.map_err(|error| self.store.flow.fail(error.into()))

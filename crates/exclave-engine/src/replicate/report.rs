@@ -2,6 +2,7 @@
 
 use exclave_dataset::walk::Finding;
 use exclave_model::{Counts, DatasetId, RecordHash, RunId};
+use exclave_plan::tripwire::Trip;
 
 use crate::debt::UnpaidDebts;
 
@@ -55,6 +56,8 @@ pub struct ReplicateReport {
     pub findings: Vec<Finding>,
     /// How many of these there were.
     pub findings_total: u64,
+    /// How the source changed more than data does by itself.
+    pub trips: Vec<Trip>,
     /// Sites that failed, and what they said.
     pub site_troubles: Vec<(String, String)>,
     /// Things that must not happen at an honest site.

@@ -268,6 +268,7 @@ impl Stage {
             in_flight_bytes: IN_FLIGHT_BYTES_DEFAULT,
             create_only: BTreeSet::new(),
             if_forgotten: exclave_engine::IfForgotten::Refuse,
+            tripwires: exclave_engine::Tripwires::default(),
         };
         let report = replicate(archive, &state, &catalog, request, &self.edge.surroundings).because(failed)?;
         self.edge.block_on(catalog.close());
