@@ -10,6 +10,7 @@ use exclave_model::ObjectName;
 use serde::Serialize;
 
 use crate::SiteError;
+use crate::versions::{Locked, VersionId};
 
 /// Whether a bucket keeps what was overwritten or deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -62,6 +63,14 @@ pub trait Retention: fmt::Debug + Send + Sync {
 
     /// Returns whether objects are locked.
     async fn object_lock(&self) -> Result<ObjectLock, SiteError>;
+}
+
+/// The power to extend locks. A keeper's, never an agent's. It destroys nothing and shortens nothing: a store doesn't let
+/// anybody shorten a lock in compliance mode, and whoever keeps asks first how long a lock lasts.
+#[async_trait]
+pub trait Keep: fmt::Debug + Send + Sync {
+    /// Locks a version of an object, until a time and in a mode.
+    async fn extend(&self, name: &ObjectName, version: &VersionId, locked: Locked) -> Result<(), SiteError>;
 }
 
 impl fmt::Display for Versioning {
