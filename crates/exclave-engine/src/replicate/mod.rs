@@ -464,6 +464,7 @@ impl Job<'_> {
                 .into_iter()
                 .map(|(site, said)| (self.archive.site_name(site), said)),
         );
+        let poisoned = self.archive.poisoned().iter().map(ToString::to_string).collect();
         Ok(ReplicateReport {
             outcome,
             dataset: self.dataset.id,
@@ -485,7 +486,7 @@ impl Job<'_> {
             findings_total,
             trips: judged.trips,
             site_troubles,
-            alarms: [std::mem::take(&mut self.preflight.alarms), standing.alarms()].concat(),
+            alarms: [std::mem::take(&mut self.preflight.alarms), standing.alarms(), poisoned].concat(),
         })
     }
 
