@@ -39,6 +39,8 @@ pub mod survey;
 pub mod watch;
 
 #[cfg(test)]
+mod lock_tests;
+#[cfg(test)]
 mod poison_tests;
 #[cfg(test)]
 pub(crate) mod testing;

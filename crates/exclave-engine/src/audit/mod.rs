@@ -14,6 +14,7 @@
 //! audit that was interrupted says so and what it had seen until then.
 
 mod desk;
+pub mod locks;
 mod records;
 pub mod report;
 mod sample;
