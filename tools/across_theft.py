@@ -8,7 +8,7 @@ directories are lost, so that every stripe needs the bucket's shards, and the da
 Standard library only. Debian's Ceph is needed; tools/real-servers installs it and runs this.
 """
 
-import argparse, json, os, random, shutil, signal, subprocess, sys, tempfile, unittest
+import argparse, datetime, json, os, random, shutil, signal, subprocess, sys, tempfile, unittest
 import urllib.parse
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -122,6 +122,12 @@ class Thief:
             codes.add(self.bucket.request("PUT", key, query, body, {"x-amz-bypass-governance-retention": "true"})[0])
         return codes
 
+    def locked_until(self, key: str, version: str) -> datetime.datetime:
+        code, answer = self.bucket.request("GET", key, f"retention&versionId={urllib.parse.quote(version, safe='')}")
+        assert code == 200, (code, answer)
+        text = next(element.text for element in ElementTree.fromstring(answer) if element.tag.endswith("RetainUntilDate"))
+        return datetime.datetime.fromisoformat(text[:19] + "+00:00")
+
     def expire(self) -> int:
         """A rule of the lifecycle by which everything is deleted, old versions too."""
         rule = ("<Rule><ID>thief</ID><Filter><Prefix></Prefix></Filter><Status>Enabled</Status><Expiration><Days>1</Days></Expiration>"
@@ -133,6 +139,13 @@ class Thief:
 
     def remove_bucket(self) -> int:
         return self.bucket.request("DELETE")[0]
+
+
+def find(inside, name: str):
+    """What bears a name, however deep."""
+    if isinstance(inside, dict):
+        return inside[name] if name in inside else next((found for part in inside.values() if (found := find(part, name)) is not None), None)
+    return next((found for part in inside if (found := find(part, name)) is not None), None) if isinstance(inside, list) else None
 
 
 class Theft(Across):
@@ -161,11 +174,16 @@ class Theft(Across):
         self.assertEqual(tree, tree_of(archive.source), str(done))
         self.assertIn("ALARM: ceph-locked: ", done.err)
         self.all_up()
-        done = archive.expect(FINDINGS, "audit", "--full")
-        said = done.said()
-        kinds = {finding["kind"] for finding in said["findings"]["first"]} if isinstance(said.get("findings"), dict) else done.out
-        self.assertIn("poisoned", kinds, str(done))
-        return done
+        done = archive.expect(FINDINGS, "audit", "--mode", "full")
+        self.assertIn('"poisoned"', done.out, str(done))
+        facts = find(done.said(), "facts")
+        # Everything is there: of every record and shard the right bytes were shown.
+        self.assertEqual((facts["shards_not_ok"], facts["records_not_ok"], facts["records_lost"]), (0, 0, 0), str(done))
+
+    def kept(self, archive: Archive, *words: str) -> dict:
+        """What the keeper's verb says of the bucket. That somebody was there is a finding for him too."""
+        said = archive.expect(FINDINGS, "lock", *words).said()
+        return next(site for site in said["sites"] if site["site"] == "ceph-locked")
 
     def test_an_owner_s_credentials_are_stolen(self):
         """The worst case: an agent that was given the credentials of the bucket's owner."""
@@ -203,6 +221,17 @@ class Theft(Across):
         self.assertEqual([key for key, (version, _) in ours.items() if version not in left.get(key, ())], [])
         self.poisoned(archive)
 
+        # A keeper extends the locks of what snapshots need, beneath it all, and then has nothing left to do.
+        found = self.kept(archive, "show", "--for", "3")
+        self.assertEqual((found["missing"], found["unlocked"], found["failed"]), (0, 0, 0), found)
+        self.assertGreater(found["beneath"], 30, found)
+        self.assertEqual(found["short"], found["objects"], found)
+        found = self.kept(archive, "extend", "--for", "3")
+        self.assertEqual((found["extended"], found["failed"]), (found["objects"], 0), found)
+        self.assertEqual(self.kept(archive, "extend", "--for", "3")["short"], 0)
+        almost = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=2.9)
+        self.assertEqual([key for key, (version, _) in ours.items() if thief.locked_until(key, version) < almost], [])
+
         # The agent goes on meanwhile, into the same bucket.
         self.change(archive)
         said = archive.replicate(FINDINGS)
@@ -221,6 +250,9 @@ class Theft(Across):
             # Who may put may lay something on top.
             self.assertEqual(thief.overwrite(key, size if number % 2 else 7), 200)
         self.assertEqual((thief.expire(), thief.suspend(), thief.remove_bucket()), (DENIED, DENIED, DENIED))
+        # He is no keeper.
+        found = self.kept(archive, "extend", "--for", "3")
+        self.assertEqual((found["extended"], found["failed"]), (0, found["objects"]), found)
         self.poisoned(archive)
 
 

@@ -59,7 +59,7 @@ memstore device bytes = 2147483648
 memstore page set = false
 osd memory target = 939524096
 osd fast shutdown = false
-osd max object name len = 256
+osd max object name len = 2048
 osd max object namespace len = 64
 osd op queue = wpq
 [client.rgw]

@@ -7,13 +7,13 @@ use std::fmt;
 
 use async_trait::async_trait;
 use exclave_model::ObjectName;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::SiteError;
 use crate::versions::{Locked, VersionId};
 
 /// Whether a bucket keeps what was overwritten or deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Versioning {
     /// It keeps older versions.
@@ -25,7 +25,7 @@ pub enum Versioning {
 }
 
 /// Whether a bucket refuses to destroy what it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectLock {
     /// It has no lock.
@@ -44,7 +44,7 @@ pub enum ObjectLock {
 }
 
 /// Who may lift a lock before its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LockMode {
     /// Whoever was given a special right.

@@ -14,6 +14,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use bytes::Bytes;
 use exclave_model::{ObjectName, Prefix};
+use serde::Serialize;
 
 use crate::contract::Site;
 use crate::error::{Failure, Operation};
@@ -109,7 +110,7 @@ pub struct VersionListing {
 }
 
 /// How long one version can't be deleted, as the store claims: until when, in seconds since 1970, and who may lift that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Locked {
     /// Until when.
     pub until: i64,

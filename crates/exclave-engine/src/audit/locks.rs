@@ -13,7 +13,9 @@ use std::{
     time::Duration,
 };
 
-use exclave_model::{ObjectName, Prefix, RunId, ShardName, SiteId, Tag, name::STRIPES_PER_FOLDER};
+use exclave_model::{
+    ObjectName, Prefix, RunId, ShardName, SiteId, Tag, limit::RECORD_BYTES_MAX, name::STRIPES_PER_FOLDER,
+};
 use exclave_plan::audit::Nonce;
 use exclave_site::{Class, Keep, LockMode, Locked, NameVersions, VersionId, Versions};
 use futures::stream::{self, StreamExt};
@@ -155,8 +157,9 @@ async fn small(auditor: &mut Auditor<'_>, scope: &Scope, keepers: &mut [(usize, 
             return;
         }
         for (_, keeper) in &mut *keepers {
+            let has_tag = |name: &ObjectName| name.fits(&[]).is_some();
             keeper
-                .look_below(&prefix, most, progress, |name| name.fits(&[]).is_some())
+                .look_below(&prefix, most, progress, Trust::Nothing, has_tag)
                 .await;
         }
     }
@@ -181,6 +184,8 @@ async fn shards(auditor: &mut Auditor<'_>, scope: &Scope, keepers: &mut [(usize,
             folder.ordinal = Some(ordinal);
             match walk.line(ordinal).await {
                 Ok(line) => {
+                    let bytes = line.record.context.payload.object_bytes() as u64;
+                    folder.bytes_max = folder.bytes_max.max(bytes);
                     for (index, site) in holders(&line.record, &line.layout) {
                         if let Some(hash) = line.record.payloads.get(usize::from(index)) {
                             let named = folder.named.entry(site).or_default();
@@ -201,6 +206,8 @@ struct Folder {
     /// One of its stripes.
     ordinal: Option<u32>,
     named: BTreeMap<SiteId, BTreeSet<(u32, u8, Tag)>>,
+    /// The longest of these, in bytes.
+    bytes_max: u64,
 }
 
 impl Folder {
@@ -213,6 +220,8 @@ impl Folder {
             let Some((_, keeper)) = keepers.iter_mut().find(|(place, _)| Some(*place) == at) else {
                 continue;
             };
+            let bytes_max = self.bytes_max;
+            let trust = Trust::Names { bytes_max };
             // Repeated puts of a shard, and what was laid there beside ours.
             let most = 2 * STRIPES_PER_FOLDER as usize;
             let mut found = BTreeSet::new();
@@ -225,10 +234,31 @@ impl Folder {
                     true
                 })
             };
-            if keeper.look_below(&prefix, most, progress, is_named).await {
+            if keeper.look_below(&prefix, most, progress, trust, is_named).await {
                 named.retain(|key| !found.contains(key));
                 keeper.tally.missing += named.len() as u64;
             }
+        }
+    }
+}
+
+/// What makes an object one that is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// A ledger names it, and has no longer ones: the only version under that name is taken unread.
+    Names {
+        /// Bytes of the longest.
+        bytes_max: u64,
+    },
+    /// Anybody may have put it: it is read, so that junk isn't kept. What is junk and has its own tag is kept in vain.
+    Nothing,
+}
+
+impl Trust {
+    fn bytes_max(self) -> u64 {
+        match self {
+            Self::Names { bytes_max } => bytes_max,
+            Self::Nothing => RECORD_BYTES_MAX as u64,
         }
     }
 }
@@ -287,6 +317,7 @@ impl Keeper {
         prefix: &Prefix,
         names_max: usize,
         progress: &Progress,
+        trust: Trust,
         mut is_needed: impl FnMut(&ObjectName) -> bool,
     ) -> bool {
         let handle = self.handle.clone();
@@ -306,7 +337,7 @@ impl Keeper {
         let needed = listing.names.into_iter().filter(|found| is_needed(&found.name));
         let this = &*self;
         let settled = stream::iter(needed.collect::<Vec<_>>()).map(|found| async move {
-            let version = this.version_of(&found).await?;
+            let version = this.version_of(versions, &found, trust).await?;
             let settled = this.settle(versions, &found.name, &version).await;
             let newest = found.kept.first().is_some_and(|newest| newest.id == version);
             Some((found.name, newest, settled))
@@ -320,15 +351,19 @@ impl Keeper {
         true
     }
 
-    /// The version that has the right bytes. One alone is taken as it is; among several, the one that fits is found by reading.
-    async fn version_of(&self, found: &NameVersions) -> Option<VersionId> {
+    /// The version that has the right bytes; none where nothing has. Among several, the one that fits is found by reading.
+    async fn version_of(&self, versions: &dyn Versions, found: &NameVersions, trust: Trust) -> Option<VersionId> {
         if let [only] = found.kept.as_slice()
             && found.total == 1
         {
-            return (!only.is_marker()).then(|| only.id.clone());
+            let length = only.length.filter(|length| *length <= trust.bytes_max())?;
+            if trust == Trust::Nothing {
+                let bytes = versions.get_version(&found.name, &only.id, length).await.ok()?;
+                found.name.fits(&bytes).filter(|fits| *fits)?;
+            }
+            return Some(only.id.clone());
         }
-        let longest = found.kept.iter().filter_map(|version| version.length).max()?;
-        let bytes = self.handle.site.get(&found.name, longest).await.ok()?;
+        let bytes = self.handle.site.get(&found.name, trust.bytes_max()).await.ok()?;
         if found.name.fits(&bytes) != Some(true) {
             return None;
         }

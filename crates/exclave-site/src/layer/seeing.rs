@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use exclave_model::{ObjectName, Prefix, limit};
+use exclave_model::{ObjectName, Prefix};
 use tokio::sync::OnceCell;
 
 use crate::contract::{Children, Entry, Listing, PutMode, Site, Stored};
@@ -32,6 +32,9 @@ pub const LOOKED_AT_MAX: usize = 16;
 
 /// Objects that are remembered by name as having been seen through; the others are counted.
 const BURIED_MAX: usize = 4096;
+
+/// Longest version that is read whole for the sake of a range.
+const RANGE_OF_BYTES_MAX: u64 = 256 << 20;
 
 /// Bytes that are hashed without leaving the runtime's thread: some 100 microseconds.
 const HASHED_HERE_MAX: usize = 256 << 10;
@@ -211,7 +214,7 @@ impl<S: Site> Seeing<S> {
             self.sight.note(&found, version, true);
             return Some(version.id.clone());
         }
-        self.find(name, limit::STRIPE_BYTES_MAX as u64).await?;
+        self.find(name, RANGE_OF_BYTES_MAX).await?;
         self.sight.version(name)
     }
 }
