@@ -273,4 +273,12 @@ async fn a_version_is_deleted_by_its_name_and_asked_for_its_lock() {
             format!("GET {key}?retention&versionId=1%2B HTTP/1.1"),
         ]
     );
+
+    for (text, unlocked) in [("bucket object lock not configured", true), ("a key is missing", false)] {
+        let text = format!("<Error><Code>InvalidRequest</Code><Message>{text}</Message></Error>");
+        let server = Server::start(move |_| reply(400, "", &text)).await;
+        let site = opened(&server);
+        let found = site.versions().unwrap().lock_of(&ours(), None).await;
+        assert_eq!(found.ok(), unlocked.then_some(None));
+    }
 }

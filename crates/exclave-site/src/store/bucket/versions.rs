@@ -141,8 +141,12 @@ impl Bucket {
         let query = format!("retention{version}");
         let answer = self
             .request(Method::GET, &format!("/{key}"), &query, String::new())
-            .await?;
-        retention(&answer)
+            .await;
+        match answer {
+            // A bucket that locks nothing says that the question is wrong.
+            Err((Failure::Other, why)) if asks_in_vain(&why) => Ok(None),
+            answer => retention(&answer?),
+        }
     }
 
     /// Locks a version for longer.
@@ -271,6 +275,12 @@ fn retention(answer: &Answer) -> Result<Option<Locked>, Refusal> {
         })),
         Some(Err(_)) | None => Err(wrong("it has no end")),
     }
+}
+
+/// True for the refusal of a bucket without a lock: HTTP 400, in AWS's words "Bucket is missing Object Lock Configuration", in
+/// Ceph's "bucket object lock not configured".
+fn asks_in_vain(why: &str) -> bool {
+    why.contains("InvalidRequest") && why.to_ascii_lowercase().contains("object lock")
 }
 
 /// The code of an error's document.
