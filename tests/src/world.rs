@@ -300,6 +300,7 @@ impl World {
             read_attempts: NonZeroU32::MIN.saturating_add(1),
             in_flight_bytes: 4 << 20,
             create_only: BTreeSet::new(),
+            locks: std::collections::BTreeMap::new(),
             if_forgotten: self.if_forgotten,
             tripwires: self.tripwires,
         };

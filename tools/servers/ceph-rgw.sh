@@ -59,7 +59,7 @@ memstore device bytes = 2147483648
 memstore page set = false
 osd memory target = 939524096
 osd fast shutdown = false
-osd max object name len = 256
+osd max object name len = 2048
 osd max object namespace len = 64
 osd op queue = wpq
 [client.rgw]
@@ -68,6 +68,8 @@ rgw frontends = beast endpoint=127.0.0.1:$gateway tcp_nodelay=1
 rgw dns name =
 rgw max chunk size = 4194304
 rgw crypt require ssl = false
+# A day of a lifecycle rule takes a second: across_theft.py waits for one. Locks keep their time.
+rgw lc debug interval = 1
 T
 export CEPH_CONF=$folder/ceph.conf
 

@@ -103,6 +103,9 @@ pub enum Command {
     Audit(Box<command::audit::Arguments>),
     /// Rebuild shards that are missing or wrong, and put them back; needs no key
     Repair(Box<command::repair::Arguments>),
+    /// Show until when everything is locked, and extend that; needs no key
+    #[command(subcommand)]
+    Lock(command::lock::Command),
     /// Verify, show and compare audits' reports
     #[command(subcommand)]
     Report(command::report::Command),

@@ -110,6 +110,7 @@ fn with_source(dataset: &DatasetConfig, source: Source) -> ReplicateRequest {
         read_attempts: READ_ATTEMPTS,
         in_flight_bytes: exclave_engine::replicate::IN_FLIGHT_BYTES_DEFAULT,
         create_only: std::collections::BTreeSet::new(),
+        locks: std::collections::BTreeMap::new(),
         if_forgotten: exclave_engine::IfForgotten::Refuse,
         tripwires: Tripwires {
             limits: dataset.tripwires,

@@ -6,7 +6,7 @@
 //! whatever it says, what was put is read back.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::DirBuilder,
     io,
     os::unix::fs::DirBuilderExt as _,
@@ -15,7 +15,10 @@ use std::{
 
 use exclave_engine::archive::SiteHandle;
 use exclave_model::SiteId;
-use exclave_site::{Scheme, probe::CreateOnly};
+use exclave_site::{
+    LockMode, ObjectLock, ProbeReport, Scheme, Versioning,
+    probe::{CreateOnly, Finding},
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +50,12 @@ pub struct Probed {
     pub create_only: CreateOnly,
     /// When that was.
     pub checked: Timestamp,
+    /// Whether older versions were kept, as far as the bucket told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versioning: Option<Versioning>,
+    /// Whether objects were locked, as far as the bucket told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_lock: Option<ObjectLock>,
 }
 
 impl Probed {
@@ -57,7 +66,48 @@ impl Probed {
             endpoint: site.settings.endpoint.clone(),
             create_only,
             checked,
+            versioning: None,
+            object_lock: None,
         }
+    }
+
+    /// Adds what a bucket said that it keeps and locks. What it didn't say is taken from what was known before.
+    #[must_use]
+    pub fn keeping(mut self, report: &ProbeReport, before: Option<&Self>) -> Self {
+        self.versioning = known(&report.versioning).or(before.and_then(|before| before.versioning));
+        self.object_lock = known(&report.object_lock).or(before.and_then(|before| before.object_lock));
+        self
+    }
+
+    /// The same, with the stronger promises of what was known before: a bucket that keeps its word less than it did has
+    /// drifted, until somebody accepts that.
+    #[must_use]
+    pub fn holding_to(mut self, before: &Self) -> Self {
+        self.versioning = before.versioning;
+        self.object_lock = before.object_lock;
+        self
+    }
+
+    /// In what a bucket promises less than it did when it was checked before, in words.
+    pub fn drift(&self, report: &ProbeReport) -> Vec<String> {
+        let mut drift = Vec::new();
+        if self.versioning == Some(Versioning::Enabled)
+            && let Some(now) = known(&report.versioning).filter(|now| *now != Versioning::Enabled)
+        {
+            drift.push(format!(
+                "older versions were kept on {}, and are {now} now",
+                day(self.checked)
+            ));
+        }
+        if let (Some(before), Some(now)) = (self.object_lock, known(&report.object_lock))
+            && strength(now) < strength(before)
+        {
+            drift.push(format!(
+                "the lock was \"{before}\" on {}, and is \"{now}\" now",
+                day(self.checked)
+            ));
+        }
+        drift
     }
 
     /// Keeps it in an agent's state folder, in place of what was found before.
@@ -122,6 +172,53 @@ pub fn create_only(agent: &Agent, config: &Config, output: &Output) -> BTreeSet<
     sites.filter_map(|handle| handle.id).collect()
 }
 
+/// Sites whose bucket locks by itself what is put, for so many days, as far as the last check of each saw.
+pub fn locks(agent: &Agent, config: &Config) -> BTreeMap<SiteId, u32> {
+    let of = |handle: &SiteHandle| {
+        let address = handle.site.address();
+        let configured = config.sites.iter().filter(|site| site.address == *address);
+        // `create_only` has told of those that can't be recalled.
+        let days = configured.filter_map(|site| Probed::recall(agent.state.folder(), site).ok()??.object_lock);
+        let days = days.filter_map(|lock| match lock {
+            ObjectLock::ByDefault { days, .. } => Some(days),
+            ObjectLock::None | ObjectLock::OnRequest | ObjectLock::Policy => None,
+        });
+        Some((handle.id?, days.min()?))
+    };
+    agent.archive.sites.iter().filter_map(of).collect()
+}
+
+/// What a probe knows.
+fn known<T: Copy>(finding: &Finding<T>) -> Option<T> {
+    match finding {
+        Finding::Known(known) => Some(*known),
+        Finding::Failed { .. } | Finding::Unknown => None,
+    }
+}
+
+/// Locks by what they promise without being asked: who may lift one, and how long it lasts.
+fn strength(lock: ObjectLock) -> (u8, u32) {
+    match lock {
+        ObjectLock::None => (0, 0),
+        ObjectLock::OnRequest => (1, 0),
+        // What it says isn't known.
+        ObjectLock::Policy => (2, 0),
+        ObjectLock::ByDefault {
+            mode: LockMode::Governance,
+            days,
+        } => (3, days),
+        ObjectLock::ByDefault {
+            mode: LockMode::Compliance,
+            days,
+        } => (4, days),
+    }
+}
+
+/// A day in UTC.
+fn day(moment: Timestamp) -> String {
+    moment.strftime("%Y-%m-%d").to_string()
+}
+
 /// Addresses hold characters that names of files don't.
 fn path(state: &Path, address: &str, endpoint: Option<&str>) -> PathBuf {
     let about = format!("{address}\n{}", endpoint.unwrap_or_default());
@@ -166,6 +263,68 @@ mod tests {
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
         let file = path(state.path(), "s3://bucket/x", Some("https://one.example"));
         assert_eq!((mode(&file), mode(&state.path().join(FOLDER))), (0o600, 0o700));
+    }
+
+    #[test]
+    fn a_bucket_that_promises_less_has_drifted() {
+        let state = tempfile::tempdir().unwrap();
+        let here = site("address = \"s3://bucket/x\"");
+        let compliance = |days| ObjectLock::ByDefault {
+            mode: LockMode::Compliance,
+            days,
+        };
+        let report = |versioning, object_lock| {
+            let unknown: ProbeReport = probe_report();
+            ProbeReport {
+                versioning,
+                object_lock,
+                ..unknown
+            }
+        };
+        let good = report(Finding::Known(Versioning::Enabled), Finding::Known(compliance(30)));
+        let first = Probed::new(&here, CreateOnly::Honoured, Timestamp::UNIX_EPOCH).keeping(&good, None);
+        first.remember(state.path()).unwrap();
+        let first = Probed::recall(state.path(), &here).unwrap().unwrap();
+        assert_eq!(first.object_lock, Some(compliance(30)));
+        assert!(first.drift(&good).is_empty());
+        for (versioning, object_lock, drifts) in [
+            (Versioning::Suspended, compliance(30), 1),
+            (Versioning::Enabled, compliance(29), 1),
+            (Versioning::Enabled, compliance(31), 0),
+            (Versioning::Enabled, ObjectLock::OnRequest, 1),
+            (Versioning::Off, ObjectLock::None, 2),
+        ] {
+            let found = first.drift(&report(Finding::Known(versioning), Finding::Known(object_lock)));
+            assert_eq!(found.len(), drifts, "{versioning:?} {object_lock:?}: {found:?}");
+        }
+        // What isn't told is no drift, and doesn't wipe out what was known.
+        let silent = report(Finding::Unknown, Finding::Unknown);
+        assert!(first.drift(&silent).is_empty());
+        let later = Probed::new(&here, CreateOnly::Honoured, Timestamp::MAX).keeping(&silent, Some(&first));
+        assert_eq!(
+            (later.versioning, later.object_lock),
+            (first.versioning, first.object_lock)
+        );
+    }
+
+    fn probe_report() -> ProbeReport {
+        ProbeReport {
+            site: String::new(),
+            objects: String::new(),
+            put_and_get: Finding::Unknown,
+            create_only: Finding::Unknown,
+            overwrite: Finding::Unknown,
+            ranges: Finding::Unknown,
+            listing: Finding::Unknown,
+            delete: Finding::Unknown,
+            versioning: Finding::Unknown,
+            object_lock: Finding::Unknown,
+            put_is_locked: Finding::Unknown,
+            round_trip_us: Finding::Unknown,
+            upload_bytes_per_second: Finding::Unknown,
+            download_bytes_per_second: Finding::Unknown,
+            date: None,
+        }
     }
 
     #[test]

@@ -222,6 +222,20 @@ impl Reader {
         }
     }
 
+    /// Says what had to be seen through so far, and whether that was something.
+    pub fn poisoned(&self, world: &World) -> Exit {
+        let poisoned = self.archive.poisoned();
+        for site in &poisoned {
+            world
+                .output
+                .note(format!("ALARM: {}", format::plain(&site.to_string())));
+        }
+        match poisoned.is_empty() {
+            true => Exit::Done,
+            false => Exit::Findings,
+        }
+    }
+
     fn nothing_there(&self) -> Trouble {
         let answered = self.survey.answered(&self.archive).len();
         let asked = self.archive.sites.len();

@@ -16,7 +16,7 @@ use exclave_model::{
     Tag, limit::RECORD_BYTES_MAX,
 };
 use exclave_seal::{verify_charter, verify_next_charter};
-use exclave_site::{Class as FailureClass, Site, SiteError};
+use exclave_site::{Class as FailureClass, Seeing, Sight, Site, SiteError};
 use futures::future::join_all;
 
 use crate::plate::{Plate, read_plate};
@@ -39,8 +39,10 @@ pub struct SiteHandle {
     pub record: Option<SiteRecord>,
     /// What it showed when it was asked which site it is.
     pub plate: Plate,
-    /// The store.
+    /// The store, seen through whatever was laid on top of its objects.
     pub site: Arc<dyn Site>,
+    /// What had to be seen through so far.
+    pub sight: Sight,
 }
 
 /// A site that did not answer as it should.
@@ -97,6 +99,24 @@ pub struct SecondStore {
     pub first: String,
 }
 
+/// Objects of a site that a plain read doesn't find, since somebody laid delete markers or other bytes on top of them. They
+/// were read all the same.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{site}: {count} objects lie beneath {on_top} delete markers and versions that are not ours, {first} among them: whoever \
+     laid these there has a credential that may put or delete"
+)]
+pub struct Poisoned {
+    /// The site's name.
+    pub site: String,
+    /// How many objects.
+    pub count: u64,
+    /// How many delete markers and versions lie on top of those that are known by name.
+    pub on_top: u64,
+    /// One of them.
+    pub first: String,
+}
+
 /// An archive whose charter was found and verified.
 #[derive(Debug, Clone)]
 pub struct Archive {
@@ -141,6 +161,7 @@ impl Archive {
         brought: Vec<SignedObject>,
     ) -> Result<(Self, Vec<SiteTrouble>), ArchiveError> {
         let names = ArchiveNames::new(anchor);
+        let (stores, sights): (Vec<_>, Vec<_>) = stores.into_iter().map(seeing).unzip();
         let mut troubles = Vec::new();
         let brought = brought.into_iter();
         let mut objects: BTreeMap<RecordHash, SignedObject> = brought
@@ -166,19 +187,24 @@ impl Archive {
             });
         };
         let plates = join_all(stores.iter().map(|(_, site)| read_plate(&names, &charters, &**site))).await;
-        let sites = stores.into_iter().zip(plates).map(|((name, site), plate)| {
-            let plate = plate.unwrap_or(Plate::Unread);
-            let record = plate.site().and_then(|id| charters.newest().site(id)).cloned();
-            let name = record.as_ref().map_or(name, |record| record.name.clone());
-            let id = plate.site();
-            SiteHandle {
-                name,
-                id,
-                record,
-                plate,
-                site,
-            }
-        });
+        let sites = stores
+            .into_iter()
+            .zip(sights)
+            .zip(plates)
+            .map(|(((name, site), sight), plate)| {
+                let plate = plate.unwrap_or(Plate::Unread);
+                let record = plate.site().and_then(|id| charters.newest().site(id)).cloned();
+                let name = record.as_ref().map_or(name, |record| record.name.clone());
+                let id = plate.site();
+                SiteHandle {
+                    name,
+                    id,
+                    record,
+                    plate,
+                    site,
+                    sight,
+                }
+            });
         let sites = sites.collect();
         Ok((
             Self {
@@ -214,6 +240,20 @@ impl Archive {
             };
             Some((handle.name.clone(), second))
         })
+    }
+
+    /// What had to be seen through so far, site by site.
+    pub fn poisoned(&self) -> Vec<Poisoned> {
+        let of = |handle: &SiteHandle| {
+            let buried = handle.sight.buried();
+            Some(Poisoned {
+                site: handle.name.clone(),
+                count: handle.sight.count(),
+                on_top: buried.iter().map(|buried| buried.on_top).sum(),
+                first: buried.first()?.name.to_string(),
+            })
+        };
+        self.sites.iter().filter_map(of).collect()
     }
 
     /// Names of sites by id, for reports.
@@ -272,6 +312,13 @@ impl Archive {
         }
         (answered, troubles)
     }
+}
+
+/// A store with sight around it.
+fn seeing((name, site): (String, Arc<dyn Site>)) -> ((String, Arc<dyn Site>), Sight) {
+    let site = Seeing::new(site);
+    let sight = site.sight();
+    ((name, Arc::new(site)), sight)
 }
 
 /// The charters that a store holds, of any version, not verified.

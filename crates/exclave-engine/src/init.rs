@@ -8,7 +8,7 @@ use exclave_model::{
     SitePlate, SiteRecord, Tag, Version1, Writer,
 };
 use exclave_seal::{NoEntropy, SigningKey, entropy::draw, signing::SignError};
-use exclave_site::Site;
+use exclave_site::{Sight, Site};
 
 use crate::{
     archive::{Archive, SiteHandle, SiteTrouble},
@@ -111,6 +111,7 @@ pub fn init(new: NewArchive<'_>, surroundings: &Surroundings) -> Result<Archive,
             plate: Plate::Of(record.id),
             record: Some(record),
             site,
+            sight: Sight::default(),
         };
         let placed = surroundings.runtime.block_on(async {
             publish_at(&handle, &plate_name, &plate).await?;

@@ -39,11 +39,15 @@ pub mod survey;
 pub mod watch;
 
 #[cfg(test)]
+mod lock_tests;
+#[cfg(test)]
+mod poison_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 
 pub use self::{
     adopt::{AdoptError, Adoption, adopt, plan_adoption},
-    archive::{Archive, ArchiveError, SiteHandle},
+    archive::{Archive, ArchiveError, Poisoned, SiteHandle},
     init::{DEFAULT_CLASS, InitError, NewArchive, init},
     plate::Plate,
     replicate::{

@@ -6,7 +6,9 @@
 
 use std::fmt;
 
+use crate::context::{CHAINING_VALUE_BYTES, HEADER_BYTES};
 use crate::id::{Anchor, Incarnation, KeyId, RunId, SiteId, hex, unhex};
+use crate::limit::SEGMENT_BYTES;
 
 /// Longest object name. S3 allows 1,024 bytes, file systems 255 a component; our longest is below 160.
 pub const OBJECT_NAME_BYTES_MAX: usize = 512;
@@ -62,6 +64,28 @@ impl ObjectName {
         // A grant's name is its tag alone.
         self.file_name().rsplit('.').next().and_then(unhex).map(Tag)
     }
+
+    /// Whether an object's bytes are those that its name was made from, as far as the tag in it tells; `None` when there is no
+    /// tag in it.
+    ///
+    /// That sorts out what lies beside or on top of an object. It is no proof: a reader holds the bytes against the whole hash.
+    pub fn fits(&self, bytes: &[u8]) -> Option<bool> {
+        let is_shard = self.0.split('/').nth(1) == Some("shards");
+        if !is_shard {
+            return self.tag().map(|tag| Tag::of(bytes) == tag);
+        }
+        // <ordinal>.<index>.<tag>[.<attempt>]
+        let tag = self.file_name().split('.').nth(2).and_then(unhex).map(Tag)?;
+        Some(shard_payload(bytes).is_some_and(|payload| Tag::of(payload) == tag))
+    }
+}
+
+/// A shard's payload within its object (FORMAT.md section 5): all but the header and a trailer of 32 bytes for every 64 KiB.
+fn shard_payload(object: &[u8]) -> Option<&[u8]> {
+    let behind = object.get(HEADER_BYTES..)?;
+    let groups = behind.len() / (SEGMENT_BYTES + CHAINING_VALUE_BYTES);
+    let is_whole = groups > 0 && groups * (SEGMENT_BYTES + CHAINING_VALUE_BYTES) == behind.len();
+    behind.get(..groups * SEGMENT_BYTES).filter(|_| is_whole)
 }
 
 /// A place that names lie below: everything, or an [`ObjectName`] and a slash.
@@ -425,6 +449,41 @@ impl ShardName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_tell_which_bytes_they_were_made_from() {
+        let names = ArchiveNames::new(Anchor::from_bytes([0xab; 32]));
+        let grant = names.grant(Tag::of(b"grant"));
+        assert_eq!((grant.fits(b"grant"), grant.fits(b"other")), (Some(true), Some(false)));
+        let charter = names.charter(1, Tag::of(b""));
+        assert_eq!((charter.fits(b""), charter.fits(b"x")), (Some(true), Some(false)));
+        assert_eq!(ObjectName::parse("probe/small").unwrap().fits(b""), None);
+        for groups in [1, 3] {
+            let payload = vec![7; groups * SEGMENT_BYTES];
+            let object = [
+                vec![1; HEADER_BYTES],
+                payload.clone(),
+                vec![2; groups * CHAINING_VALUE_BYTES],
+            ]
+            .concat();
+            for attempt in [0, 3] {
+                let name = names.shard(&ShardName {
+                    run: RunId::from_bytes([1; 16]),
+                    ordinal: 1,
+                    index: 0,
+                    tag: Tag::of(&payload),
+                    attempt,
+                });
+                assert_eq!(name.fits(&object), Some(true));
+                assert_eq!(name.fits(&payload), Some(false));
+                assert_eq!(name.fits(&object[..object.len() - 1]), Some(false));
+                assert_eq!(name.fits(b""), Some(false));
+                let mut other = object.clone();
+                other[HEADER_BYTES] ^= 1;
+                assert_eq!(name.fits(&other), Some(false));
+            }
+        }
+    }
 
     #[test]
     fn shard_names_have_one_spelling() {

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use exclave_model::{ObjectName, Prefix};
 
+use crate::versions::{VersionId, Versions};
 use crate::{Body, SiteAddress, SiteError};
 
 /// What a put asks of the site.
@@ -107,6 +108,10 @@ pub trait Site: fmt::Debug + Send + Sync {
 
     /// Where the site is; prints without secrets.
     fn address(&self) -> &SiteAddress;
+
+    /// The way to what lies beneath: older versions of objects. `None` at a kind of store that keeps none, or whose versions we
+    /// can't ask for.
+    fn versions(&self) -> Option<&dyn Versions>;
 }
 
 /// The power to delete. A reaper's, never an agent's; the probe asks for it to find out whether an agent's
@@ -115,6 +120,10 @@ pub trait Site: fmt::Debug + Send + Sync {
 pub trait Destroy: fmt::Debug + Send + Sync {
     /// Deletes an object. What isn't there is deleted already. On a versioned store this may only hide it.
     async fn delete(&self, name: &ObjectName) -> Result<(), SiteError>;
+
+    /// Deletes one version of an object, or a delete marker. What isn't there is deleted already; what is locked is `Denied`.
+    /// A store that keeps no versions is `Unsupported`.
+    async fn delete_version(&self, name: &ObjectName, version: &VersionId) -> Result<(), SiteError>;
 
     /// Removes what puts that were killed long ago have left behind, which no name leads to. Returns how many there were;
     /// none where a put leaves nothing.
@@ -159,6 +168,10 @@ impl<S: Site + ?Sized> Site for Arc<S> {
     fn address(&self) -> &SiteAddress {
         (**self).address()
     }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        (**self).versions()
+    }
 }
 
 /// As for [`Site`].
@@ -166,6 +179,10 @@ impl<S: Site + ?Sized> Site for Arc<S> {
 impl<S: Destroy + ?Sized> Destroy for Arc<S> {
     async fn delete(&self, name: &ObjectName) -> Result<(), SiteError> {
         (**self).delete(name).await
+    }
+
+    async fn delete_version(&self, name: &ObjectName, version: &VersionId) -> Result<(), SiteError> {
+        (**self).delete_version(name, version).await
     }
 
     async fn sweep(&self) -> Result<u64, SiteError> {

@@ -50,6 +50,18 @@ pub enum Operation {
     Versioning,
     /// Ask whether objects are locked.
     ObjectLock,
+    /// List an object's versions, or those of everything below a prefix.
+    ListVersions,
+    /// Read a version of an object, whole.
+    GetVersion,
+    /// Read a range of a version.
+    GetVersionRange,
+    /// Ask until when a version is locked.
+    LockOf,
+    /// Delete a version of an object.
+    DeleteVersion,
+    /// Lock a version of an object for longer.
+    Extend,
     /// Reach the site at all.
     Open,
 }
@@ -327,6 +339,12 @@ impl fmt::Display for Operation {
             Self::Sweep => "sweep",
             Self::Versioning => "versioning",
             Self::ObjectLock => "object lock",
+            Self::ListVersions => "list versions of",
+            Self::GetVersion => "get version of",
+            Self::GetVersionRange => "get range of version of",
+            Self::LockOf => "lock of",
+            Self::DeleteVersion => "delete version of",
+            Self::Extend => "extend the lock of",
             Self::Open => "open",
         })
     }

@@ -6,7 +6,7 @@
 //! with its class, its site, its operation and its object.
 //!
 //! **Architecture Invariant:** an agent can't delete. [`Site`] has no such verb; [`Destroy`] is a capability apart, and so
-//! is [`Retention`], which asks what would become of a deleted object.
+//! are [`Retention`], which asks what would become of a deleted object, and [`Keep`], which extends locks.
 //!
 //! **Architecture Invariant:** no ambient credentials. What [`SiteSettings`] doesn't give isn't looked for, and no
 //! request leaves for any host but the site's own.
@@ -22,6 +22,7 @@ mod host_key;
 mod pin;
 mod retention;
 mod settings;
+mod versions;
 
 // where objects lie
 mod file;
@@ -52,12 +53,14 @@ pub use self::{
     layer::limited::{Limited, Limits},
     layer::retrying::{Jitter, Patience, Retrying},
     layer::script::{Crash, Fault, Record, Rule, Steps, When},
+    layer::seeing::{Buried, Seeing, Sight},
     layer::timed::Timed,
     memory::{MemorySite, MemoryStore},
-    open::{open, open_answered, open_destroy, open_retention},
+    open::{open, open_answered, open_destroy, open_keep, open_retention},
     pin::{BadPin, Pin, Pins},
     probe::{ProbeInputs, ProbeReport, probe},
-    retention::{LockMode, ObjectLock, Retention, Versioning},
+    retention::{Keep, LockMode, ObjectLock, Retention, Versioning},
     settings::{ByteCount, Credentials, Secret, SiteSettings, Span},
     simulated::SimulatedSite,
+    versions::{Locked, NameVersions, Version, VersionId, VersionListing, Versions},
 };

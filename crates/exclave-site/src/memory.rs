@@ -1,56 +1,22 @@
 //! A site in this process, for tests and simulations.
 //!
 //! [`MemoryStore`] is the disk: its clones share it, so what an engine put before it "crashed" is there when another
-//! is started over the same store.
+//! is started over the same store. It may keep versions, and lock them.
 
-use std::collections::BTreeMap;
+mod disk;
+
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use exclave_model::{ObjectName, Prefix};
 
+pub use self::disk::MemoryStore;
 use crate::contract::{Children, Destroy, Entry, Listing, PutMode, Site, Stored};
 use crate::error::{Failure, Operation};
-use crate::retention::{ObjectLock, Retention, Versioning};
+use crate::retention::{Keep, LockMode, ObjectLock, Retention, Versioning};
+use crate::versions::{self, Locked, NameVersions, VersionId, VersionListing, Versions};
 use crate::{BadAddress, Body, SiteAddress, SiteError};
-
-/// Objects by name, shared by its clones.
-#[derive(Debug, Clone, Default)]
-pub struct MemoryStore(Arc<Mutex<BTreeMap<ObjectName, Bytes>>>);
-
-impl MemoryStore {
-    /// All names with their bytes, sorted by name.
-    pub fn objects(&self) -> Vec<(ObjectName, Bytes)> {
-        self.with(|map| map.iter().map(|(name, bytes)| (name.clone(), bytes.clone())).collect())
-    }
-
-    /// An object's bytes.
-    pub fn read(&self, name: &ObjectName) -> Option<Bytes> {
-        self.with(|map| map.get(name).cloned())
-    }
-
-    /// Puts an object behind the site's back and returns what was there.
-    pub fn plant(&self, name: &ObjectName, bytes: Bytes) -> Option<Bytes> {
-        self.with(|map| map.insert(name.clone(), bytes))
-    }
-
-    /// Removes an object behind the site's back and returns what was there.
-    pub fn remove(&self, name: &ObjectName) -> Option<Bytes> {
-        self.with(|map| map.remove(name))
-    }
-
-    /// Removes everything: the site's host lost its disks.
-    pub fn clear(&self) {
-        self.with(BTreeMap::clear);
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<ObjectName, Bytes>) -> T) -> T {
-        // Nothing that runs under the lock leaves the map half changed.
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 /// A site over a [`MemoryStore`].
 #[derive(Debug, Clone)]
@@ -78,10 +44,43 @@ impl MemorySite {
         &self.store
     }
 
+    fn fail(&self, operation: Operation, name: &ObjectName, failure: Failure) -> SiteError {
+        SiteError::new(&self.address, operation, failure).object(name)
+    }
+
     fn read(&self, operation: Operation, name: &ObjectName) -> Result<Bytes, SiteError> {
-        self.store
-            .read(name)
-            .ok_or_else(|| SiteError::new(&self.address, operation, Failure::Missing).object(name))
+        let bytes = self.store.read(name);
+        bytes.ok_or_else(|| self.fail(operation, name, Failure::Missing))
+    }
+
+    fn read_version(&self, operation: Operation, name: &ObjectName, version: &VersionId) -> Result<Bytes, SiteError> {
+        let bytes = self.store.with(|disk| disk.version(name, version)?.bytes.clone());
+        bytes.ok_or_else(|| self.fail(operation, name, Failure::Missing))
+    }
+
+    fn whole(&self, operation: Operation, name: &ObjectName, bytes: Bytes, bytes_max: u64) -> Result<Bytes, SiteError> {
+        let length = bytes.len() as u64;
+        if length > bytes_max {
+            let length = Some(length);
+            return Err(self.fail(operation, name, Failure::TooLong { length, bytes_max }));
+        }
+        Ok(bytes)
+    }
+
+    fn part(
+        &self,
+        operation: Operation,
+        name: &ObjectName,
+        bytes: &Bytes,
+        range: &Range<u64>,
+    ) -> Result<Bytes, SiteError> {
+        let length = bytes.len() as u64;
+        if range.end > length || range.start > range.end {
+            let (wanted, got) = short_read(range, length);
+            return Err(self.fail(operation, name, Failure::ShortRead { wanted, got }));
+        }
+        // Both ends are within the buffer's length, so they fit.
+        Ok(bytes.slice(range.start as usize..range.end as usize))
     }
 }
 
@@ -89,10 +88,10 @@ impl MemorySite {
 impl Site for MemorySite {
     async fn put(&self, name: &ObjectName, body: Body, mode: PutMode) -> Result<Stored, SiteError> {
         let bytes = body.to_bytes();
-        Ok(self.store.with(|map| match (mode, map.contains_key(name)) {
+        Ok(self.store.with(|disk| match (mode, disk.read(name).is_some()) {
             (PutMode::Create, true) => Stored::AlreadyExists,
             (PutMode::Create, false) | (PutMode::Plain, _) => {
-                map.insert(name.clone(), bytes);
+                disk.put(name, Some(bytes));
                 Stored::Created
             }
         }))
@@ -100,27 +99,12 @@ impl Site for MemorySite {
 
     async fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Bytes, SiteError> {
         let bytes = self.read(Operation::Get, name)?;
-        let length = bytes.len() as u64;
-        if length > bytes_max {
-            let failure = Failure::TooLong {
-                length: Some(length),
-                bytes_max,
-            };
-            return Err(SiteError::new(&self.address, Operation::Get, failure).object(name));
-        }
-        Ok(bytes)
+        self.whole(Operation::Get, name, bytes, bytes_max)
     }
 
     async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, SiteError> {
         let bytes = self.read(Operation::GetRange, name)?;
-        let length = bytes.len() as u64;
-        if range.end > length || range.start > range.end {
-            let (wanted, got) = short_read(&range, length);
-            let failure = Failure::ShortRead { wanted, got };
-            return Err(SiteError::new(&self.address, Operation::GetRange, failure).object(name));
-        }
-        // Both ends are within the buffer's length, so they fit.
-        Ok(bytes.slice(range.start as usize..range.end as usize))
+        self.part(Operation::GetRange, name, &bytes, &range)
     }
 
     async fn length(&self, name: &ObjectName) -> Result<u64, SiteError> {
@@ -128,9 +112,8 @@ impl Site for MemorySite {
     }
 
     async fn list(&self, prefix: &Prefix, entries_max: usize) -> Result<Listing, SiteError> {
-        let below = |name: &&ObjectName| prefix.contains(name);
-        let mut entries: Vec<Entry> = self.store.with(|map| {
-            let all = map.iter().filter(|(name, _)| below(name));
+        let mut entries: Vec<Entry> = self.store.with(|disk| {
+            let all = disk.objects().filter(|(name, _)| prefix.contains(name));
             all.take(entries_max.saturating_add(1))
                 .map(|(name, bytes)| entry(name, bytes))
                 .collect()
@@ -149,9 +132,11 @@ impl Site for MemorySite {
             complete: true,
             ..Children::default()
         };
-        let everything = self
-            .store
-            .with(|map| map.iter().map(|(name, bytes)| entry(name, bytes)).collect::<Vec<_>>());
+        let everything = self.store.with(|disk| {
+            disk.objects()
+                .map(|(name, bytes)| entry(name, bytes))
+                .collect::<Vec<_>>()
+        });
         for entry in everything {
             let Some(rest) = entry.name.as_str().strip_prefix(prefix.as_str()) else {
                 continue;
@@ -180,19 +165,97 @@ impl Site for MemorySite {
     }
 
     async fn date(&self) -> Option<i64> {
-        None
+        self.store.with(|disk| disk.lock.map(|lock| lock.now))
     }
 
     fn address(&self) -> &SiteAddress {
         &self.address
+    }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        self.store.with(|disk| disk.keeps_versions).then_some(self)
+    }
+}
+
+#[async_trait]
+impl Versions for MemorySite {
+    async fn are_kept(&self) -> Result<bool, SiteError> {
+        Ok(self.store.with(|disk| disk.keeps_versions))
+    }
+
+    async fn versions_of(&self, name: &ObjectName, kept_max: usize) -> Result<NameVersions, SiteError> {
+        Ok(self.store.with(|disk| disk.versions_of(name, kept_max)))
+    }
+
+    async fn list_versions(
+        &self,
+        prefix: &Prefix,
+        names_max: usize,
+        kept_max: usize,
+    ) -> Result<VersionListing, SiteError> {
+        let mut names: Vec<NameVersions> = self.store.with(|disk| {
+            let below = disk.names().filter(|name| prefix.contains(name));
+            let below = below.take(names_max.saturating_add(1));
+            below.map(|name| disk.versions_of(name, kept_max)).collect()
+        });
+        let complete = names.len() <= names_max;
+        names.truncate(names_max);
+        Ok(VersionListing {
+            names,
+            ignored: 0,
+            complete,
+        })
+    }
+
+    async fn get_version(&self, name: &ObjectName, version: &VersionId, bytes_max: u64) -> Result<Bytes, SiteError> {
+        let bytes = self.read_version(Operation::GetVersion, name, version)?;
+        self.whole(Operation::GetVersion, name, bytes, bytes_max)
+    }
+
+    async fn get_version_range(
+        &self,
+        name: &ObjectName,
+        version: &VersionId,
+        range: Range<u64>,
+    ) -> Result<Bytes, SiteError> {
+        let bytes = self.read_version(Operation::GetVersionRange, name, version)?;
+        self.part(Operation::GetVersionRange, name, &bytes, &range)
+    }
+
+    async fn lock_of(&self, name: &ObjectName, version: Option<&VersionId>) -> Result<Option<Locked>, SiteError> {
+        let until = self.store.with(|disk| {
+            let found = match version {
+                Some(version) => disk.version(name, version),
+                None => disk.newest(name),
+            };
+            found
+                .filter(|found| found.bytes.is_some())
+                .map(|found| found.locked_until)
+        });
+        let until = until.ok_or_else(|| self.fail(Operation::LockOf, name, Failure::Missing))?;
+        let mode = LockMode::Compliance;
+        Ok(until.map(|until| Locked { until, mode }))
     }
 }
 
 #[async_trait]
 impl Destroy for MemorySite {
     async fn delete(&self, name: &ObjectName) -> Result<(), SiteError> {
-        self.store.remove(name);
+        self.store.with(|disk| match disk.keeps_versions {
+            true => disk.put(name, None),
+            false => _ = disk.forget(name),
+        });
         Ok(())
+    }
+
+    async fn delete_version(&self, name: &ObjectName, version: &VersionId) -> Result<(), SiteError> {
+        if !self.store.with(|disk| disk.keeps_versions) {
+            return Err(versions::has_none(&self.address, Operation::DeleteVersion).object(name));
+        }
+        match self.store.with(|disk| disk.delete_version(name, version)) {
+            true => Ok(()),
+            false => Err(self.fail(Operation::DeleteVersion, name, Failure::Denied)),
+        }
     }
 
     async fn sweep(&self) -> Result<u64, SiteError> {
@@ -203,11 +266,31 @@ impl Destroy for MemorySite {
 #[async_trait]
 impl Retention for MemorySite {
     async fn versioning(&self, _sample: &ObjectName) -> Result<Versioning, SiteError> {
-        Ok(Versioning::Off)
+        Ok(match self.store.with(|disk| disk.keeps_versions) {
+            true => Versioning::Enabled,
+            false => Versioning::Off,
+        })
     }
 
     async fn object_lock(&self) -> Result<ObjectLock, SiteError> {
-        Ok(ObjectLock::None)
+        Ok(match self.store.with(|disk| disk.lock) {
+            Some(lock) => ObjectLock::ByDefault {
+                mode: LockMode::Compliance,
+                days: lock.days,
+            },
+            None => ObjectLock::None,
+        })
+    }
+}
+
+#[async_trait]
+impl Keep for MemorySite {
+    async fn extend(&self, name: &ObjectName, version: &VersionId, locked: Locked) -> Result<(), SiteError> {
+        match self.store.with(|disk| disk.extend(name, version, locked.until)) {
+            Some(true) => Ok(()),
+            Some(false) => Err(self.fail(Operation::Extend, name, Failure::Denied)),
+            None => Err(self.fail(Operation::Extend, name, Failure::Missing)),
+        }
     }
 }
 

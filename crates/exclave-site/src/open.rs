@@ -15,7 +15,7 @@ use crate::http::carrier::Answers;
 use crate::http::{BadTransport, Transport};
 use crate::layer::limited::{Limited, Limits};
 use crate::layer::timed::Timed;
-use crate::retention::Retention;
+use crate::retention::{Keep, Retention};
 #[cfg(feature = "sftp")]
 use crate::sftp::SftpSite;
 use crate::store::bucket::{Bucket, Signs};
@@ -58,6 +58,17 @@ pub fn open_retention(address: &SiteAddress, settings: &SiteSettings) -> Result<
         #[cfg(feature = "sftp")]
         Backend::Sftp(site) => Arc::new(Timed::new(site, operation_max, operation_max)),
     })
+}
+
+/// Opens the power to extend locks at a site, with whatever rights the credentials give. For keepers only; a kind of store
+/// that locks nothing is `Unsupported`.
+pub fn open_keep(address: &SiteAddress, settings: &SiteSettings) -> Result<Arc<dyn Keep>, SiteError> {
+    let operation_max = settings.operation_max.0;
+    match backend(address, &Way::network(settings))? {
+        Backend::Memory(site) => Ok(Arc::new(Timed::new(site, operation_max, operation_max))),
+        Backend::Remote(site) => Ok(Arc::new(Timed::new(site, operation_max, operation_max))),
+        _ => Err(crate::versions::has_none(address, Operation::Open)),
+    }
 }
 
 /// Opens a site over the network whose server is answers that lie ready: for tests of what a site's code makes of them. No

@@ -2,7 +2,8 @@
 //!
 //! The probe uses a handful of objects of its own below `probe/<nonce>/`. What it finds decides how the site is used: create-only
 //! puts only where they are honoured; a warning where an agent's credentials could overwrite or delete. Whether the bucket
-//! keeps versions and locks objects is the bucket's own word: it isn't tried.
+//! keeps versions and locks objects is the bucket's own word: it isn't tried. How long it says that what was just put is locked is
+//! held against what it says of itself.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{Destroy, PutMode, Site, Stored};
 use crate::layer::script::SplitMix64;
-use crate::{Body, Class, ObjectLock, Retention, SiteError, Versioning};
+use crate::{Body, Class, Locked, ObjectLock, Retention, SiteError, Versioning};
 
 /// Bytes of the object whose transfer is timed: one shard's usual payload.
 pub const TIMED_BYTES: usize = exclave_model::limit::PAYLOAD_BYTES_DEFAULT;
@@ -99,6 +100,8 @@ pub struct ProbeReport {
     pub versioning: Finding<Versioning>,
     /// Whether objects are locked; unknown unless asked.
     pub object_lock: Finding<ObjectLock>,
+    /// How long what was just put is locked; unknown where that can't be asked.
+    pub put_is_locked: Finding<Option<Locked>>,
     /// Median time of a small request, in microseconds.
     pub round_trip_us: Finding<u64>,
     /// Bytes per second of one put of 8 MiB.
@@ -138,6 +141,10 @@ pub async fn probe(site: &dyn Site, inputs: &ProbeInputs<'_>) -> ProbeReport {
         ),
         None => (Finding::Unknown, Finding::Unknown),
     };
+    let put_is_locked = match site.versions() {
+        Some(versions) => versions.lock_of(&probe.small, None).await.into(),
+        None => Finding::Unknown,
+    };
     // Last, because it takes away what the others look at.
     let delete = match inputs.destroy {
         Some(destroy) => probe.delete(destroy).await.into(),
@@ -154,6 +161,7 @@ pub async fn probe(site: &dyn Site, inputs: &ProbeInputs<'_>) -> ProbeReport {
         delete,
         versioning,
         object_lock,
+        put_is_locked,
         round_trip_us,
         upload_bytes_per_second: upload,
         download_bytes_per_second: download,
@@ -370,6 +378,7 @@ mod tests {
         assert_eq!(report.delete, Finding::Known(Power::Can));
         assert_eq!(report.versioning, Finding::Known(Versioning::Off));
         assert_eq!(report.object_lock, Finding::Known(ObjectLock::None));
+        assert_eq!(report.put_is_locked, Finding::Unknown);
         // The clock goes 1 ms a look.
         assert_eq!(report.round_trip_us, Finding::Known(1000));
         assert_eq!(

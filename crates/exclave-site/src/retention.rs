@@ -7,12 +7,13 @@ use std::fmt;
 
 use async_trait::async_trait;
 use exclave_model::ObjectName;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::SiteError;
+use crate::versions::{Locked, VersionId};
 
 /// Whether a bucket keeps what was overwritten or deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Versioning {
     /// It keeps older versions.
@@ -24,7 +25,7 @@ pub enum Versioning {
 }
 
 /// Whether a bucket refuses to destroy what it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectLock {
     /// It has no lock.
@@ -43,7 +44,7 @@ pub enum ObjectLock {
 }
 
 /// Who may lift a lock before its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LockMode {
     /// Whoever was given a special right.
@@ -62,6 +63,14 @@ pub trait Retention: fmt::Debug + Send + Sync {
 
     /// Returns whether objects are locked.
     async fn object_lock(&self) -> Result<ObjectLock, SiteError>;
+}
+
+/// The power to extend locks. A keeper's, never an agent's. It destroys nothing and shortens nothing: a store doesn't let
+/// anybody shorten a lock in compliance mode, and whoever keeps asks first how long a lock lasts.
+#[async_trait]
+pub trait Keep: fmt::Debug + Send + Sync {
+    /// Locks a version of an object, until a time and in a mode.
+    async fn extend(&self, name: &ObjectName, version: &VersionId, locked: Locked) -> Result<(), SiteError>;
 }
 
 impl fmt::Display for Versioning {

@@ -32,7 +32,7 @@ use crate::{
     output::Report,
     private_file,
     progress::Shown,
-    sites,
+    sites::{self, OpenSite},
     surroundings::{self, Edge, OsEntropy},
 };
 
@@ -226,6 +226,16 @@ impl PublicArguments {
 
     /// The archive, with no other secret than what the stores ask for.
     pub fn open(&self, world: &World) -> Result<(Edge, Archive, Vec<SiteTrouble>), Trouble> {
+        let (edge, archive, troubles, ()) = self.open_with(world, |_| ())?;
+        Ok((edge, archive, troubles))
+    }
+
+    /// The same, and what `powers` makes of the sites as they were opened, which stand in the archive's order.
+    pub fn open_with<T>(
+        &self,
+        world: &World,
+        powers: impl FnOnce(&[OpenSite]) -> T,
+    ) -> Result<(Edge, Archive, Vec<SiteTrouble>, T), Trouble> {
         let config = world.config()?;
         let anchor = self.archive.or(config.archive).ok_or_else(|| {
             Trouble::usage("nothing says which archive it is")
@@ -233,6 +243,7 @@ impl PublicArguments {
         })?;
         let chosen = sites::choose(&self.sites.wanted(), &config)?;
         let open = sites::open_all(chosen, &world.environment)?;
+        let powers = powers(&open);
         let edge = Edge::start(config.threads)?;
         interrupt::listen(&edge)?;
         let slowed = |site: Arc<dyn Site>| -> Arc<dyn Site> {
@@ -260,7 +271,7 @@ impl PublicArguments {
         if let Some(doubt) = clock::doubt(&archive, &edge) {
             world.output.note(format!("Warning: {doubt}"));
         }
-        Ok((edge, archive, troubles))
+        Ok((edge, archive, troubles, powers))
     }
 }
 

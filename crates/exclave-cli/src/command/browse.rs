@@ -129,7 +129,7 @@ pub fn diff(arguments: &Diff, world: &mut World) -> Result<Exit, Trouble> {
     let browsed = browse::diff(&snapshots, before, after, &reader.edge.surroundings, each).map_err(unreadable)?;
     failed.map_or(Ok(()), Err)?;
     world.output.finish()?;
-    let exit = ended(&browsed, world)?.and(reader.exit());
+    let exit = ended(&browsed, world)?.and(reader.exit()).and(reader.poisoned(world));
     Ok(exit.and(freshness(&to_which, after, &snapshots, world)))
 }
 
@@ -179,7 +179,7 @@ fn in_snapshot(
     let browsed = look(&reader, &snapshots, chosen, &mut each)?;
     failed.map_or(Ok(()), Err)?;
     world.output.finish()?;
-    let exit = ended(&browsed, world)?.and(reader.exit());
+    let exit = ended(&browsed, world)?.and(reader.exit()).and(reader.poisoned(world));
     Ok(exit.and(freshness(&which, chosen, &snapshots, world)))
 }
 

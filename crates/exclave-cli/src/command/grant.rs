@@ -111,7 +111,7 @@ fn give(arguments: &Give, world: &mut World) -> Result<Exit, Trouble> {
     world
         .output
         .report(&Given::of(&granted, &granting.snapshots, arguments))?;
-    Ok(reader.exit())
+    Ok(reader.exit().and(reader.poisoned(world)))
 }
 
 fn recipient(path: &Path) -> Result<RecipientKey, Trouble> {

@@ -10,6 +10,7 @@ pub mod grant;
 pub mod init;
 pub mod key;
 pub mod kit;
+pub mod lock;
 pub mod man;
 pub mod plan;
 pub mod readiness;
@@ -84,6 +85,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Restore(arguments) => restore::run(&arguments, world),
         Command::Audit(arguments) => audit::run(&arguments, world),
         Command::Repair(arguments) => repair::run(&arguments, world),
+        Command::Lock(command) => lock::run(&command, world),
         Command::Report(command) => report::run(&command, world),
         Command::Readiness(arguments) => readiness::run(&arguments, world),
         Command::Catalog(command) => catalog::run(&command, world),

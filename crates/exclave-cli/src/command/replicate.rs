@@ -4,7 +4,7 @@ mod dry_run;
 mod scan;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     path::PathBuf,
     time::Instant,
@@ -129,11 +129,12 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         world.output.note(format!("Warning: {doubt}"));
     }
     let create_only = probed::create_only(&agent, &config, &world.output);
+    let locks = probed::locks(&agent, &config);
     let mut exit = Exit::Done;
     let mut done = Vec::new();
     let alone = wanted.len() == 1;
     for dataset in &wanted {
-        let result = one(arguments, dataset, &agent, &create_only, &edge, world);
+        let result = one(arguments, dataset, &agent, (&create_only, &locks), &edge, world);
         match result {
             Ok(snapshot) => {
                 exit = exit.and(snapshot.exit());
@@ -229,7 +230,7 @@ fn one(
     arguments: &Arguments,
     dataset: &DatasetConfig,
     agent: &Agent,
-    create_only: &BTreeSet<SiteId>,
+    (create_only, locks): (&BTreeSet<SiteId>, &BTreeMap<SiteId, u32>),
     edge: &Edge,
     world: &World,
 ) -> Result<Done, Trouble> {
@@ -241,6 +242,7 @@ fn one(
     };
     request.create_only.clone_from(create_only);
     request.tripwires.expected = arguments.expected_change;
+    request.locks.clone_from(locks);
     if arguments.new_dataset {
         request.if_forgotten = IfForgotten::BeginAnew;
     }

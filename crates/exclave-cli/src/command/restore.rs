@@ -123,7 +123,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         let rates = rates::measure(&plan, &reader);
         let plan = Planned::of(plan, &rates);
         world.output.report(&plan)?;
-        return Ok(heads.and(plan.exit()));
+        return Ok(heads.and(plan.exit()).and(reader.poisoned(world)));
     }
     let start = Instant::now();
     let shown = Shown::begin(&world.output, &surroundings.progress, "restoring");
@@ -141,7 +141,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     } else {
         world.output.report(&restored)?;
     }
-    Ok(heads.and(restored.exit()))
+    Ok(heads.and(restored.exit()).and(reader.poisoned(world)))
 }
 
 fn is_fork(finding: &Finding) -> bool {

@@ -50,7 +50,7 @@ pub fn run(arguments: &Rewrap, world: &mut World) -> Result<Exit, Trouble> {
     let passed_over = snapshots.passed_over().len();
     let rewrapped = Rewrapped::of(report, passed_over, arguments.dry_run);
     world.output.report(&rewrapped)?;
-    Ok(rewrapped.exit().and(reader.exit()))
+    Ok(rewrapped.exit().and(reader.exit()).and(reader.poisoned(world)))
 }
 
 fn failed(error: RewrapError) -> Trouble {

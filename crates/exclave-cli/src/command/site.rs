@@ -56,6 +56,9 @@ pub struct Check {
     /// Read settings and credentials by URL from FILE (TOML, mode 0600)
     #[arg(long, value_name = "FILE")]
     credentials: Option<std::path::PathBuf>,
+    /// Take a bucket that keeps or locks less than it did for what it is now; without it, that is told at every check
+    #[arg(long)]
+    accept_drift: bool,
     /// Do not try to delete; what the check wrote stays there then, and unfinished files of killed puts
     #[arg(long)]
     keep: bool,
@@ -171,10 +174,18 @@ fn check(arguments: &Check, world: &mut World) -> Result<Exit, Trouble> {
     let mut checked = Vec::new();
     for (at, (site, report)) in open.iter().zip(reports).enumerate() {
         let report = report?;
-        if let Some(state) = &state {
-            remember(state, &site.config, &report, now, &world.output);
-        }
+        let drift = match &state {
+            Some(state) => remember(
+                state,
+                &site.config,
+                &report,
+                (now, arguments.accept_drift),
+                &world.output,
+            ),
+            None => Vec::new(),
+        };
         let mut site = Checked::of(&site.config.name, report, now);
+        site.drifted(drift);
         if let Some(plate) = plates.remove(&site.name) {
             site.take(plate);
         }
@@ -187,9 +198,9 @@ fn check(arguments: &Check, world: &mut World) -> Result<Exit, Trouble> {
         Form::Text => world.output.report(&Page(&checked))?,
     }
     world.output.finish()?;
-    let unfit = checked
-        .iter()
-        .any(|site| matches!(site.verdict, Verdict::Unfit | Verdict::Unreachable) || site.plate_is_wrong());
+    let unfit = checked.iter().any(|site| {
+        matches!(site.verdict, Verdict::Unfit | Verdict::Unreachable) || site.plate_is_wrong() || site.has_drifted
+    });
     Ok(if unfit { Exit::Findings } else { Exit::Done })
 }
 
@@ -206,16 +217,37 @@ fn agent_state(config: &Config, world: &World) -> Result<Option<AgentState>, Tro
     }
 }
 
-/// Keeps what decides how `replicate` puts. A check that can't be remembered is a check all the same.
-fn remember(state: &AgentState, site: &SiteConfig, report: &ProbeReport, now: i64, output: &Output) {
+/// Keeps what decides how `replicate` puts, and what the bucket promises; returns in what it promises less than before. A check
+/// that can't be remembered is a check all the same.
+fn remember(
+    state: &AgentState,
+    site: &SiteConfig,
+    report: &ProbeReport,
+    (now, accepts_drift): (i64, bool),
+    output: &Output,
+) -> Vec<String> {
+    // What can't be recalled is written anew.
+    let before = Probed::recall(state.folder(), site).ok().flatten();
+    let drift = before.as_ref().map_or_else(Vec::new, |before| before.drift(report));
     let Finding::Known(found) = &report.create_only else {
-        return;
+        return drift;
     };
     let kept = Timestamp::from_second(now)
         .because(|| Trouble::failed("the clock is out of range"))
-        .and_then(|now| Probed::new(site, *found, now).remember(state.folder()));
+        .and_then(|now| {
+            let probed = Probed::new(site, *found, now).keeping(report, before.as_ref());
+            let probed = match before.as_ref().filter(|_| !drift.is_empty() && !accepts_drift) {
+                Some(before) => probed.holding_to(before),
+                None => probed,
+            };
+            probed.remember(state.folder())
+        });
     if let Err(trouble) = kept {
         output.note(format!("Warning: {}", format::plain(&error::chain(&trouble))));
+    }
+    match accepts_drift {
+        true => Vec::new(),
+        false => drift,
     }
 }
 
@@ -277,11 +309,25 @@ struct Checked {
     plate: Option<plates::Shown>,
     /// Files of puts that were killed a day ago or longer; they are gone now.
     leftovers_removed: u64,
+    /// True when its bucket keeps or locks less than it did at a check before; the remarks say in what.
+    has_drifted: bool,
     remarks: Vec<String>,
     probe: ProbeReport,
 }
 
 impl Checked {
+    /// Adds in what its bucket promises less than before.
+    fn drifted(&mut self, drift: Vec<String>) {
+        self.has_drifted = !drift.is_empty();
+        if self.has_drifted && self.verdict == Verdict::Good {
+            self.verdict = Verdict::Usable;
+        }
+        let told = drift
+            .into_iter()
+            .map(|drift| format!("ALARM: {drift}; if that was meant: site check --accept-drift"));
+        self.remarks.extend(told);
+    }
+
     /// Adds what the site's plate says.
     fn take(&mut self, found: plates::Found) {
         self.plate = Some(found.shown);
@@ -326,6 +372,7 @@ impl Checked {
             fit_for,
             plate: None,
             leftovers_removed: 0,
+            has_drifted: false,
             remarks,
             probe,
         }
@@ -374,6 +421,22 @@ fn remarks(probe: &ProbeReport, now: i64) -> Vec<String> {
         remark(&format!(
             "our credentials can {powers}; whoever steals them can too{what_is_left}"
         ));
+    }
+    if let (Finding::Known(ObjectLock::ByDefault { days, .. }), Finding::Known(locked)) =
+        (&probe.object_lock, &probe.put_is_locked)
+    {
+        // A day for clocks, and for buckets that count whole days.
+        let wanted = probe
+            .date
+            .unwrap_or(now)
+            .saturating_add((i64::from(*days) - 1) * 86_400);
+        match locked {
+            None => remark("its bucket says that it locks what is put, and what was just put is not locked"),
+            Some(locked) if locked.until < wanted => {
+                remark("what was just put is locked for less than its bucket says")
+            }
+            Some(_) => {}
+        }
     }
     if let Some(date) = probe.date.filter(|date| date.abs_diff(now) > CLOCK_SKEW_SECONDS_MAX) {
         let away = std::time::Duration::from_secs(date.abs_diff(now));

@@ -82,7 +82,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     let stale = listed.iter().any(|snapshot| snapshot.grade == Grade::F3);
     let clean = snapshots.passed_over().is_empty() && reader.is_undisturbed();
     let exit = if stale { Exit::Stale } else { Exit::Done };
-    let exit = exit.and(reader.exit());
+    let exit = exit.and(reader.exit()).and(reader.poisoned(world));
     Ok(exit.and(if clean { Exit::Done } else { Exit::Findings }))
 }
 

@@ -14,6 +14,7 @@
 //! audit that was interrupted says so and what it had seen until then.
 
 mod desk;
+pub mod locks;
 mod records;
 pub mod report;
 mod sample;
@@ -344,6 +345,7 @@ impl<'a> Auditor<'a> {
         if matches!(self.request.mode, Mode::Full | Mode::Deep) && !self.request.forecast_only {
             strays::look(&mut self, &scope).await;
         }
+        self.poisoned();
         let damages = std::mem::take(&mut self.damages);
         Inspection {
             audit: self.finish(&scope, &newest, seed, records, census),
@@ -396,6 +398,37 @@ impl<'a> Auditor<'a> {
         for (name, double) in doubles {
             self.facts.alarms += 1;
             self.note("second-store", &name, "plate", None, &double.to_string());
+        }
+    }
+
+    /// What had to be seen through, and where that could not be done.
+    fn poisoned(&mut self) {
+        let sights = self.desk.archive.sites.iter();
+        let sights: Vec<_> = sights
+            .map(|handle| (handle.name.clone(), handle.sight.clone()))
+            .collect();
+        for (site, sight) in sights {
+            let buried = sight.buried();
+            if !buried.is_empty() {
+                self.facts.alarms += 1;
+            }
+            for found in buried {
+                let what = if found.is_hidden {
+                    "a delete marker"
+                } else {
+                    "other bytes"
+                };
+                let detail = format!("{} on top of it, the uppermost {what}", found.on_top);
+                self.note("poisoned", &site, found.name.as_str(), None, &detail);
+            }
+            // A store that has none to show is no finding.
+            if let Some((class, error)) = sight
+                .blind()
+                .filter(|(class, _)| *class != exclave_site::Class::Unsupported)
+            {
+                let detail = format!("older versions can't be looked at ({}): {error}", class.as_str());
+                self.note("versions", &site, "versions", None, &detail);
+            }
         }
     }
 

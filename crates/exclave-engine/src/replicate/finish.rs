@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use exclave_catalog::Catalog;
 use exclave_model::{
-    Head, LedgerPart, LiveSet, ManifestRoot, Record, RecordHash, ReuseClaim, RunEntry, RunId, RunObject, RunPage,
-    RunStripes, SealedHead, SiteId, Tag, Tripwire, Version1,
+    Head, LedgerPart, LiveSet, ManifestRoot, ObjectName, Record, RecordHash, ReuseClaim, RunEntry, RunId, RunObject,
+    RunPage, RunStripes, SealedHead, SiteId, Tag, Tripwire, Version1,
     limit::{RUNS_PER_HEAD_MAX, RUNS_PER_PAGE},
 };
 use exclave_plan::{Layout, Quorums, RunCommit, RunEvent, Verdict};
@@ -24,6 +24,8 @@ use crate::{
     surroundings::Surroundings,
 };
 
+/// A day, in seconds.
+const DAY_S: i64 = 86_400;
 /// How long a shard that was seen counts without being looked for again.
 const SEEN_SECONDS: i64 = 24 * 3600;
 /// Most shards of one run that are listed at one site.
@@ -45,6 +47,8 @@ pub(super) struct Finish<'a> {
     pub(super) tips: Vec<RecordHash>,
     /// Sites that answered before the run began.
     pub(super) reachable: &'a BTreeSet<SiteId>,
+    /// Sites whose bucket locks by itself what is put, and for how many days.
+    pub(super) locks: &'a BTreeMap<SiteId, u32>,
 }
 
 /// What became of the head.
@@ -53,6 +57,8 @@ pub(super) struct Finished {
     pub(super) seq: u64,
     pub(super) hash: RecordHash,
     pub(super) sites: usize,
+    /// Sites that don't lock what was just put, though they did when they were checked.
+    pub(super) unlocked: Vec<String>,
 }
 
 impl Finish<'_> {
@@ -354,11 +360,14 @@ impl Finish<'_> {
         for site in &published.sites {
             commit.handle(RunEvent::HeadAt(*site))?;
         }
+        let local_now = self.surroundings.clock.now_unix_seconds();
+        let unlocked = unlocked(self.archive, &name, self.locks, local_now);
         Ok(Finished {
             verdict: commit.verdict(),
             seq: head.seq,
             hash,
             sites: published.count(),
+            unlocked: self.surroundings.runtime.block_on(unlocked),
         })
     }
 }
@@ -368,6 +377,32 @@ pub(super) struct Said {
     pub(super) sealed: Vec<u8>,
     pub(super) run_pages: Vec<RecordHash>,
     pub(super) tripwires: Vec<Tripwire>,
+}
+
+/// Looks whether an object that was put a moment ago is locked for as long as its sites' buckets were seen to lock what is put.
+/// Days count from the site's own clock, so a wrong local one neither hides a short lock nor finds one (THREATS A9). A site that
+/// doesn't say is none that lies: `site check` tells that.
+async fn unlocked(archive: &Archive, name: &ObjectName, locks: &BTreeMap<SiteId, u32>, local_now: i64) -> Vec<String> {
+    let mut alarms = Vec::new();
+    for handle in &archive.sites {
+        let days = handle.id.and_then(|id| locks.get(&id));
+        let (Some(days), Some(versions)) = (days, handle.site.versions()) else {
+            continue;
+        };
+        let Ok(found) = versions.lock_of(name, None).await else {
+            continue;
+        };
+        let now = handle.site.date().await.unwrap_or(local_now);
+        // A day for clocks, and for buckets that count whole days.
+        let wanted = now.saturating_add((i64::from(*days) - 1).saturating_mul(DAY_S));
+        if found.is_none_or(|locked| locked.until < wanted) {
+            alarms.push(format!(
+                "{}: what is put there is not locked for {days} days, as it was when the site was checked",
+                handle.name
+            ));
+        }
+    }
+    alarms
 }
 
 /// What the request says about the snapshot.

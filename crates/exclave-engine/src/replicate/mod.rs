@@ -99,6 +99,8 @@ pub struct ReplicateRequest {
     pub in_flight_bytes: usize,
     /// Sites that were probed and keep what they have when a name is taken.
     pub create_only: BTreeSet<SiteId>,
+    /// Sites whose bucket was seen to lock by itself what is put, and for how many days.
+    pub locks: BTreeMap<SiteId, u32>,
     /// What to do when the dataset is new here, and the sites hold others of this writer that are not known here.
     pub if_forgotten: IfForgotten,
     /// When a change of the source is told.
@@ -165,6 +167,7 @@ pub fn replicate(
         recovered,
         preflight,
         debts,
+        locks: request.locks.clone(),
     }
     .run(run, request)
 }
@@ -362,6 +365,7 @@ struct Job<'a> {
     recovered: Recovered,
     preflight: Preflight,
     debts: Paid,
+    locks: BTreeMap<SiteId, u32>,
 }
 
 impl Job<'_> {
@@ -412,6 +416,7 @@ impl Job<'_> {
             notes: &self.notes,
             tips: self.preflight.tips.clone(),
             reachable: &self.preflight.reachable,
+            locks: &self.locks,
         };
         finish.claim_reused(&mut commit, &packed.live)?;
         finish.refresh_records(&mut commit, &packed.live)?;
@@ -464,6 +469,12 @@ impl Job<'_> {
                 .into_iter()
                 .map(|(site, said)| (self.archive.site_name(site), said)),
         );
+        let poisoned = self.archive.poisoned();
+        let poisoned = poisoned
+            .iter()
+            .map(ToString::to_string)
+            .chain(finished.unlocked)
+            .collect();
         Ok(ReplicateReport {
             outcome,
             dataset: self.dataset.id,
@@ -485,7 +496,7 @@ impl Job<'_> {
             findings_total,
             trips: judged.trips,
             site_troubles,
-            alarms: [std::mem::take(&mut self.preflight.alarms), standing.alarms()].concat(),
+            alarms: [std::mem::take(&mut self.preflight.alarms), standing.alarms(), poisoned].concat(),
         })
     }
 

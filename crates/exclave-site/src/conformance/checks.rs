@@ -275,6 +275,49 @@ pub(super) async fn list_capped(site: &dyn Site, below: &Prefix) -> Checked {
     Ok(())
 }
 
+/// Where a store keeps versions, what was overwritten is found beneath. One that keeps none has nothing to show.
+pub(super) async fn versions(site: &dyn Site, below: &Prefix) -> Checked {
+    let Some(versions) = site.versions() else { return Ok(()) };
+    if !versions.are_kept().await? {
+        return Ok(());
+    }
+    let prefix = Prefix::below(&name(below, "versions"));
+    let (one, beside) = (name(&prefix, "a"), name(&prefix, "a.b"));
+    for bytes in ["first", "second one"] {
+        site.put(&one, Bytes::from_static(bytes.as_bytes()).into(), PutMode::Plain)
+            .await?;
+    }
+    site.put(&beside, Bytes::from_static(b"beside").into(), PutMode::Plain)
+        .await?;
+    let found = versions.versions_of(&one, 10).await?;
+    let lengths: Vec<_> = found
+        .kept
+        .iter()
+        .map(|version| (version.length, version.is_newest))
+        .collect();
+    expect(lengths == [(Some(10), true), (Some(5), false)], || {
+        format!("versions {lengths:?}")
+    })?;
+    let [newest, oldest] = found.kept.as_slice() else {
+        return Err(Deviation::Fail(format!("{} versions of 2", found.total)));
+    };
+    same(&versions.get_version(&one, &oldest.id, 5).await?, b"first")?;
+    same(&versions.get_version(&one, &newest.id, 10).await?, b"second one")?;
+    same(&versions.get_version_range(&one, &oldest.id, 1..3).await?, b"ir")?;
+    refused(versions.get_version(&one, &newest.id, 9).await, Class::TooLong, || {
+        "a version of 10 B".into()
+    })?;
+    let all = versions.list_versions(&prefix, 10, 10).await?;
+    let totals: Vec<_> = all.names.iter().map(|found| (&found.name, found.total)).collect();
+    expect(totals == [(&one, 2), (&beside, 1)] && all.complete, || {
+        format!("a list of versions has {totals:?}")
+    })?;
+    let capped = versions.list_versions(&prefix, 1, 1).await?;
+    expect(capped.names.len() == 1 && !capped.complete, || {
+        "a list of versions ignores its cap".into()
+    })
+}
+
 /// Bytes that no two positions or lengths share for long.
 fn pattern(length: usize) -> Bytes {
     (0..length)

@@ -113,7 +113,8 @@ pub async fn run(site: &dyn Site, root: &ObjectName) -> Report {
         list_within_prefix,
         list_children,
         list_many,
-        list_capped
+        list_capped,
+        versions
     );
     Report {
         site: site.address().to_string(),
@@ -159,13 +160,19 @@ mod tests {
 
     async fn conforms(site: &dyn Site) {
         let report = run(site, &ObjectName::parse("conformance/1").unwrap()).await;
-        assert_eq!(report.checks.len(), 19);
+        assert_eq!(report.checks.len(), 20);
         assert_eq!(report.deviations().count(), 0, "{report}");
     }
 
     #[tokio::test]
     async fn memory_conforms() {
         conforms(&MemorySite::new("one").unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn memory_with_versions_conforms() {
+        let address = SiteAddress::parse("memory://one").unwrap();
+        conforms(&MemorySite::over(address, crate::MemoryStore::with_versions())).await;
     }
 
     #[tokio::test]

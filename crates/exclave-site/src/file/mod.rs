@@ -49,6 +49,7 @@ use crate::contract::{Children, Destroy, Listing, PutMode, Site, Stored};
 use crate::error::{Failure, Operation};
 use crate::memory::short_read;
 use crate::retention::{ObjectLock, Retention, Versioning};
+use crate::versions::{self, VersionId, Versions};
 use crate::{BadAddress, Body, Scheme, SiteAddress, SiteError};
 
 /// When puts into a directory survive a power cut.
@@ -208,6 +209,10 @@ impl Site for FileSite {
     fn address(&self) -> &SiteAddress {
         &self.0.address
     }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        None
+    }
 }
 
 #[async_trait]
@@ -226,6 +231,10 @@ impl Destroy for FileSite {
             }
         });
         delete.await.map_err(|error| error.object(name))
+    }
+
+    async fn delete_version(&self, name: &ObjectName, _version: &VersionId) -> Result<(), SiteError> {
+        Err(versions::has_none(&self.0.address, Operation::DeleteVersion).object(name))
     }
 
     async fn sweep(&self) -> Result<u64, SiteError> {

@@ -18,8 +18,13 @@ pub(crate) const STRAY: &str = "!stray";
 /// Elements that hold a key: S3 and GCS (`Key`, `Prefix`), Azure (`Name`).
 const ELEMENTS: [(&str, &str); 3] = [("<Key>", "</Key>"), ("<Prefix>", "</Prefix>"), ("<Name>", "</Name>")];
 
-/// Roots of listings: S3 and GCS, Azure, WebDAV (RFC 4918 section 14.16; with any prefix).
-const ROOTS: [&[u8]; 3] = [b"ListBucketResult", b"EnumerationResults", b"multistatus"];
+/// Roots of listings: S3 and GCS, S3's of versions, Azure, WebDAV (RFC 4918 section 14.16; with any prefix).
+const ROOTS: [&[u8]; 4] = [
+    b"ListBucketResult",
+    b"ListVersionsResult",
+    b"EnumerationResults",
+    b"multistatus",
+];
 
 /// True when the document's root is a listing's and no document type stands before it. Whatever comes after that is the
 /// parser's to judge.
@@ -112,6 +117,7 @@ mod tests {
             "<?xml version='1.0'?><!-- a > b --><EnumerationResults ContainerName=\"c\">",
             "<D:multistatus xmlns:D=\"DAV:\">",
             "<multistatus\n>",
+            "<ListVersionsResult xmlns='x'>",
         ] {
             assert!(is_listing(good.as_bytes()), "{good}");
         }

@@ -162,10 +162,14 @@ impl Transport {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Sends a request whose answer is a short document.
+    /// Sends a request whose answer is a document: a short one, or a page of a listing.
     pub(crate) async fn ask(&self, request: HttpRequest) -> Result<http::Response<Bytes>, HttpError> {
+        let bytes_max = match About::of(&request).lists {
+            true => LIST_PAGE_BYTES_MAX,
+            false => DOCUMENT_BYTES_MAX,
+        };
         let (parts, body) = self.call(request).await?.into_parts();
-        let document = read_up_to(body, DOCUMENT_BYTES_MAX).await?;
+        let document = read_up_to(body, bytes_max).await?;
         Ok(http::Response::from_parts(parts, document))
     }
 
@@ -408,7 +412,8 @@ impl About {
         let asks = |pair: &str| query.split('&').any(|part| part == pair);
         let method = request.method().as_str();
         Self {
-            lists: method == "PROPFIND" || method == "GET" && (asks("list-type=2") || asks("comp=list")),
+            lists: method == "PROPFIND"
+                || method == "GET" && (asks("list-type=2") || asks("comp=list") || asks("versions")),
             posts: method == "POST",
             makes_directory: method == "MKCOL",
         }

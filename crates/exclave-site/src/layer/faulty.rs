@@ -18,6 +18,7 @@ use exclave_model::{ObjectName, Prefix};
 use crate::contract::{Children, Destroy, Listing, PutMode, Site, Stored};
 use crate::error::{Failure, Operation};
 use crate::layer::script::{Crash, Fault, Record, Rule, SplitMix64, Steps, When};
+use crate::versions::{self, Locked, NameVersions, VersionId, VersionListing, Versions};
 use crate::{Body, SiteAddress, SiteError};
 
 /// Newest puts that stale answers may forget; older ones are always seen.
@@ -376,6 +377,81 @@ impl<S: Site> Site for Faulty<S> {
     fn address(&self) -> &SiteAddress {
         self.inner.address()
     }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        self.inner.versions().is_some().then_some(self)
+    }
+}
+
+#[async_trait]
+impl<S: Site> Versions for Faulty<S> {
+    async fn are_kept(&self) -> Result<bool, SiteError> {
+        let fate = self.fate(Operation::Versioning, "");
+        let act = versions::of(&self.inner, Operation::Versioning)?.are_kept();
+        self.suffer(Operation::Versioning, fate, act, nothing).await
+    }
+
+    async fn versions_of(&self, name: &ObjectName, kept_max: usize) -> Result<NameVersions, SiteError> {
+        let fate = self.fate(Operation::ListVersions, name.as_str());
+        let below = versions::of(&self.inner, Operation::ListVersions)?;
+        let act = below.versions_of(name, kept_max);
+        self.suffer(Operation::ListVersions, fate, act, nothing)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn list_versions(
+        &self,
+        prefix: &Prefix,
+        names_max: usize,
+        kept_max: usize,
+    ) -> Result<VersionListing, SiteError> {
+        let fate = self.fate(Operation::ListVersions, prefix.as_str());
+        let below = versions::of(&self.inner, Operation::ListVersions)?;
+        let (faults, stale) = (fate.faults.clone(), fate.stale.clone());
+        let act = async {
+            let mut listing = below.list_versions(prefix, names_max, kept_max).await?;
+            listing.names.retain(|found| !hides(&faults, &stale, &found.name));
+            Ok(listing)
+        };
+        self.suffer(Operation::ListVersions, fate, act, nothing)
+            .await
+            .map_err(|error| error.prefix(prefix))
+    }
+
+    async fn get_version(&self, name: &ObjectName, version: &VersionId, bytes_max: u64) -> Result<Bytes, SiteError> {
+        let fate = self.fate(Operation::GetVersion, name.as_str());
+        let below = versions::of(&self.inner, Operation::GetVersion)?;
+        let faults = fate.faults.clone();
+        let act = async { Ok(self.read(&faults, below.get_version(name, version, bytes_max).await?)) };
+        self.suffer(Operation::GetVersion, fate, act, nothing)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn get_version_range(
+        &self,
+        name: &ObjectName,
+        version: &VersionId,
+        range: Range<u64>,
+    ) -> Result<Bytes, SiteError> {
+        let fate = self.fate(Operation::GetVersionRange, name.as_str());
+        let below = versions::of(&self.inner, Operation::GetVersionRange)?;
+        let faults = fate.faults.clone();
+        let act = async { Ok(self.read(&faults, below.get_version_range(name, version, range).await?)) };
+        self.suffer(Operation::GetVersionRange, fate, act, nothing)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn lock_of(&self, name: &ObjectName, version: Option<&VersionId>) -> Result<Option<Locked>, SiteError> {
+        let fate = self.fate(Operation::LockOf, name.as_str());
+        let below = versions::of(&self.inner, Operation::LockOf)?;
+        let act = below.lock_of(name, version);
+        self.suffer(Operation::LockOf, fate, act, nothing)
+            .await
+            .map_err(|error| error.object(name))
+    }
 }
 
 #[async_trait]
@@ -384,6 +460,14 @@ impl<S: Site + Destroy> Destroy for Faulty<S> {
         let fate = self.fate(Operation::Delete, name.as_str());
         let act = self.inner.delete(name);
         self.suffer(Operation::Delete, fate, act, nothing)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn delete_version(&self, name: &ObjectName, version: &VersionId) -> Result<(), SiteError> {
+        let fate = self.fate(Operation::DeleteVersion, name.as_str());
+        let act = self.inner.delete_version(name, version);
+        self.suffer(Operation::DeleteVersion, fate, act, nothing)
             .await
             .map_err(|error| error.object(name))
     }

@@ -19,6 +19,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::contract::{Children, Listing, PutMode, Site, Stored};
+use crate::error::Operation;
+use crate::versions::{self, Locked, NameVersions, VersionId, VersionListing, Versions};
 use crate::{Body, SiteAddress, SiteError, SiteSettings};
 
 /// How much a site may be asked for.
@@ -220,5 +222,61 @@ impl<S: Site> Site for Limited<S> {
 
     fn address(&self) -> &SiteAddress {
         self.inner.address()
+    }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        self.inner.versions().is_some().then_some(self)
+    }
+}
+
+#[async_trait]
+impl<S: Site> Versions for Limited<S> {
+    async fn are_kept(&self) -> Result<bool, SiteError> {
+        let _turn = self.turn().await;
+        versions::of(&self.inner, Operation::Versioning)?.are_kept().await
+    }
+
+    async fn versions_of(&self, name: &ObjectName, kept_max: usize) -> Result<NameVersions, SiteError> {
+        let _turn = self.turn().await;
+        versions::of(&self.inner, Operation::ListVersions)?
+            .versions_of(name, kept_max)
+            .await
+    }
+
+    async fn list_versions(
+        &self,
+        prefix: &Prefix,
+        names_max: usize,
+        kept_max: usize,
+    ) -> Result<VersionListing, SiteError> {
+        let _turn = self.turn().await;
+        let below = versions::of(&self.inner, Operation::ListVersions)?;
+        below.list_versions(prefix, names_max, kept_max).await
+    }
+
+    async fn get_version(&self, name: &ObjectName, version: &VersionId, bytes_max: u64) -> Result<Bytes, SiteError> {
+        let _turn = self.turn().await;
+        Self::solvent(self.download.as_ref()).await;
+        let below = versions::of(&self.inner, Operation::GetVersion)?;
+        self.paid(below.get_version(name, version, bytes_max).await).await
+    }
+
+    async fn get_version_range(
+        &self,
+        name: &ObjectName,
+        version: &VersionId,
+        range: Range<u64>,
+    ) -> Result<Bytes, SiteError> {
+        let _turn = self.turn().await;
+        Self::solvent(self.download.as_ref()).await;
+        let below = versions::of(&self.inner, Operation::GetVersionRange)?;
+        self.paid(below.get_version_range(name, version, range).await).await
+    }
+
+    async fn lock_of(&self, name: &ObjectName, version: Option<&VersionId>) -> Result<Option<Locked>, SiteError> {
+        let _turn = self.turn().await;
+        versions::of(&self.inner, Operation::LockOf)?
+            .lock_of(name, version)
+            .await
     }
 }

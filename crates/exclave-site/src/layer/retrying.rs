@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::contract::{Children, Listing, PutMode, Site, Stored};
 use crate::error::{Failure, Operation};
+use crate::versions::{self, Locked, NameVersions, VersionId, VersionListing, Versions};
 use crate::{Body, Class, SiteAddress, SiteError};
 
 /// Attempts of one operation, the first included.
@@ -259,5 +260,71 @@ impl<S: Site> Site for Retrying<S> {
 
     fn address(&self) -> &SiteAddress {
         self.inner.address()
+    }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        self.inner.versions().is_some().then_some(self)
+    }
+}
+
+#[async_trait]
+impl<S: Site> Versions for Retrying<S> {
+    async fn are_kept(&self) -> Result<bool, SiteError> {
+        let below = versions::of(&self.inner, Operation::Versioning)?;
+        Ok(self.persist(Operation::Versioning, || below.are_kept()).await?.0)
+    }
+
+    async fn versions_of(&self, name: &ObjectName, kept_max: usize) -> Result<NameVersions, SiteError> {
+        let below = versions::of(&self.inner, Operation::ListVersions)?;
+        Ok(self
+            .persist(Operation::ListVersions, || below.versions_of(name, kept_max))
+            .await?
+            .0)
+    }
+
+    async fn list_versions(
+        &self,
+        prefix: &Prefix,
+        names_max: usize,
+        kept_max: usize,
+    ) -> Result<VersionListing, SiteError> {
+        let below = versions::of(&self.inner, Operation::ListVersions)?;
+        Ok(self
+            .persist(Operation::ListVersions, || {
+                below.list_versions(prefix, names_max, kept_max)
+            })
+            .await?
+            .0)
+    }
+
+    async fn get_version(&self, name: &ObjectName, version: &VersionId, bytes_max: u64) -> Result<Bytes, SiteError> {
+        let below = versions::of(&self.inner, Operation::GetVersion)?;
+        Ok(self
+            .persist(Operation::GetVersion, || below.get_version(name, version, bytes_max))
+            .await?
+            .0)
+    }
+
+    async fn get_version_range(
+        &self,
+        name: &ObjectName,
+        version: &VersionId,
+        range: Range<u64>,
+    ) -> Result<Bytes, SiteError> {
+        let below = versions::of(&self.inner, Operation::GetVersionRange)?;
+        Ok(self
+            .persist(Operation::GetVersionRange, || {
+                below.get_version_range(name, version, range.clone())
+            })
+            .await?
+            .0)
+    }
+
+    async fn lock_of(&self, name: &ObjectName, version: Option<&VersionId>) -> Result<Option<Locked>, SiteError> {
+        let below = versions::of(&self.inner, Operation::LockOf)?;
+        Ok(self
+            .persist(Operation::LockOf, || below.lock_of(name, version))
+            .await?
+            .0)
     }
 }

@@ -122,14 +122,15 @@ impl When {
     /// Only puts and deletes.
     #[must_use]
     pub fn writes(self) -> Self {
-        self.only(&[Operation::Put, Operation::Delete])
+        self.only(&[Operation::Put, Operation::Delete, Operation::DeleteVersion])
     }
 
     /// Only reads, lengths and listings.
     #[must_use]
     pub fn reads(self) -> Self {
-        use Operation::{Get, GetRange, Length, List, ListChildren};
-        self.only(&[Get, GetRange, Length, List, ListChildren])
+        use Operation::{Get, GetRange, GetVersion, GetVersionRange, Length, List, ListChildren, ListVersions};
+        let newest = [Get, GetRange, Length, List, ListChildren];
+        self.only(&[&newest[..], &[GetVersion, GetVersionRange, ListVersions]].concat())
     }
 
     /// Only these operations.

@@ -9,7 +9,8 @@ use exclave_model::{ObjectName, Prefix};
 
 use crate::contract::{Children, Destroy, Listing, PutMode, Site, Stored};
 use crate::error::{Failure, Operation};
-use crate::retention::{ObjectLock, Retention, Versioning};
+use crate::retention::{Keep, ObjectLock, Retention, Versioning};
+use crate::versions::{self, Locked, NameVersions, VersionId, VersionListing, Versions};
 use crate::{Body, SiteAddress, SiteError};
 
 /// A site whose operations end within a time, in tokio's clock. A put that is cut off may still be applied.
@@ -98,6 +99,69 @@ impl<S: Site> Site for Timed<S> {
     fn address(&self) -> &SiteAddress {
         self.inner.address()
     }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        self.inner.versions().is_some().then_some(self)
+    }
+}
+
+#[async_trait]
+impl<S: Site> Versions for Timed<S> {
+    async fn are_kept(&self) -> Result<bool, SiteError> {
+        let below = versions::of(&self.inner, Operation::Versioning)?;
+        let act = below.are_kept();
+        within(self.address(), Operation::Versioning, self.operation_max, act).await
+    }
+
+    async fn versions_of(&self, name: &ObjectName, kept_max: usize) -> Result<NameVersions, SiteError> {
+        let below = versions::of(&self.inner, Operation::ListVersions)?;
+        let act = below.versions_of(name, kept_max);
+        within(self.address(), Operation::ListVersions, self.listing_max, act)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn list_versions(
+        &self,
+        prefix: &Prefix,
+        names_max: usize,
+        kept_max: usize,
+    ) -> Result<VersionListing, SiteError> {
+        let below = versions::of(&self.inner, Operation::ListVersions)?;
+        let act = below.list_versions(prefix, names_max, kept_max);
+        within(self.address(), Operation::ListVersions, self.listing_max, act)
+            .await
+            .map_err(|error| error.prefix(prefix))
+    }
+
+    async fn get_version(&self, name: &ObjectName, version: &VersionId, bytes_max: u64) -> Result<Bytes, SiteError> {
+        let below = versions::of(&self.inner, Operation::GetVersion)?;
+        let act = below.get_version(name, version, bytes_max);
+        within(self.address(), Operation::GetVersion, self.operation_max, act)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn get_version_range(
+        &self,
+        name: &ObjectName,
+        version: &VersionId,
+        range: Range<u64>,
+    ) -> Result<Bytes, SiteError> {
+        let below = versions::of(&self.inner, Operation::GetVersionRange)?;
+        let act = below.get_version_range(name, version, range);
+        within(self.address(), Operation::GetVersionRange, self.operation_max, act)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn lock_of(&self, name: &ObjectName, version: Option<&VersionId>) -> Result<Option<Locked>, SiteError> {
+        let below = versions::of(&self.inner, Operation::LockOf)?;
+        let act = below.lock_of(name, version);
+        within(self.address(), Operation::LockOf, self.operation_max, act)
+            .await
+            .map_err(|error| error.object(name))
+    }
 }
 
 #[async_trait]
@@ -105,6 +169,13 @@ impl<S: Site + Destroy> Destroy for Timed<S> {
     async fn delete(&self, name: &ObjectName) -> Result<(), SiteError> {
         let act = self.inner.delete(name);
         within(self.address(), Operation::Delete, self.operation_max, act)
+            .await
+            .map_err(|error| error.object(name))
+    }
+
+    async fn delete_version(&self, name: &ObjectName, version: &VersionId) -> Result<(), SiteError> {
+        let act = self.inner.delete_version(name, version);
+        within(self.address(), Operation::DeleteVersion, self.operation_max, act)
             .await
             .map_err(|error| error.object(name))
     }
@@ -125,5 +196,15 @@ impl<S: Site + Retention> Retention for Timed<S> {
     async fn object_lock(&self) -> Result<ObjectLock, SiteError> {
         let act = self.inner.object_lock();
         within(self.address(), Operation::ObjectLock, self.operation_max, act).await
+    }
+}
+
+#[async_trait]
+impl<S: Site + Keep> Keep for Timed<S> {
+    async fn extend(&self, name: &ObjectName, version: &VersionId, locked: Locked) -> Result<(), SiteError> {
+        let act = self.inner.extend(name, version, locked);
+        within(self.address(), Operation::Extend, self.operation_max, act)
+            .await
+            .map_err(|error| error.object(name))
     }
 }

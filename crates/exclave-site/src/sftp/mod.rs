@@ -51,6 +51,7 @@ use self::walk::Depth;
 use crate::contract::{Children, Destroy, Listing, PutMode, Site, Stored};
 use crate::error::Operation;
 use crate::retention::{ObjectLock, Retention, Versioning};
+use crate::versions::{self, VersionId, Versions};
 use crate::{Body, Credentials, Scheme, SiteAddress, SiteError, SiteSettings};
 
 /// What a leftover's name begins with.
@@ -300,6 +301,10 @@ impl Site for SftpSite {
     fn address(&self) -> &SiteAddress {
         &self.0.address
     }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        None
+    }
 }
 
 #[async_trait]
@@ -317,6 +322,10 @@ impl Destroy for SftpSite {
             .await
             .map_err(self.blame(Operation::Delete))
             .map_err(|error| error.object(name))
+    }
+
+    async fn delete_version(&self, name: &ObjectName, _version: &VersionId) -> Result<(), SiteError> {
+        Err(versions::has_none(&self.0.address, Operation::DeleteVersion).object(name))
     }
 
     /// Not yet: what a killed put left stays.

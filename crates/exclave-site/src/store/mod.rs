@@ -5,12 +5,12 @@
 //! ends at a cap and not in all our memory; a WebDAV tree is walked a directory at a time, because many servers refuse
 //! `Depth: infinity`.
 //!
-//! Not here yet: reading an object by version. On a versioned bucket a thief with a put credential can lay other bytes
-//! or a delete marker on top of ours, and the plain read sees those; `get` is where the older versions will be tried
-//! (`GetOptions::version`) once a store's versions can be listed.
+//! A plain read sees the newest version. On a versioned bucket a thief with a put credential can lay other bytes or a delete
+//! marker on top of ours; what lies beneath is reached by [`crate::Versions`] ([`versions`]).
 
 pub(crate) mod bucket;
 mod failure;
+mod versions;
 mod walk;
 
 use std::ops::Range;
@@ -29,7 +29,8 @@ use crate::contract::{Children, Destroy, Listing, PutMode, Site, Stored};
 use crate::error::{Failure, Operation};
 use crate::http::Transport;
 use crate::memory::short_read;
-use crate::retention::{ObjectLock, Retention, Versioning};
+use crate::retention::{Keep, ObjectLock, Retention, Versioning};
+use crate::versions::{Locked, VersionId, Versions};
 use crate::{Body, SiteAddress, SiteError};
 
 /// What is reserved for an answer before its first byte came; a site's word about a length is worth no more.
@@ -98,6 +99,11 @@ impl RemoteSite {
         Path::parse(format!("{}{name}", self.prefix)).map_err(fail)
     }
 
+    /// An object's key in the bucket.
+    fn key(&self, name: &ObjectName) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     fn fail(&self, operation: Operation, name: &ObjectName, failure: Failure) -> SiteError {
         SiteError::new(&self.address, operation, failure).object(name)
     }
@@ -125,6 +131,52 @@ impl RemoteSite {
             }
             Ok(_) | Err(_) => blamed,
         }
+    }
+
+    /// A whole object, or a version of it.
+    async fn whole(
+        &self,
+        operation: Operation,
+        name: &ObjectName,
+        version: Option<&VersionId>,
+        bytes_max: u64,
+    ) -> Result<Bytes, SiteError> {
+        let path = self.path(operation, name)?;
+        let answer = self.store.get_opts(&path, options(None, version)).await;
+        let answer = answer.map_err(|error| self.blame(operation, &error).object(name))?;
+        let length = answer.meta.size;
+        if length > bytes_max {
+            let length = Some(length);
+            return Err(self.fail(operation, name, Failure::TooLong { length, bytes_max }));
+        }
+        self.read(operation, name, answer, length).await
+    }
+
+    /// A range that isn't empty, of an object or a version of it.
+    async fn part(
+        &self,
+        operation: Operation,
+        name: &ObjectName,
+        version: Option<&VersionId>,
+        range: Range<u64>,
+    ) -> Result<Bytes, SiteError> {
+        let path = self.path(operation, name)?;
+        let asked = options(Some(GetRange::Bounded(range.clone())), version);
+        let answer = match self.store.get_opts(&path, asked).await {
+            Ok(answer) => answer,
+            // The object ends before the range begins.
+            Err(error) if failure::is_range_beyond(&error) => {
+                let (wanted, got) = short_read(&range, 0);
+                return Err(self.fail(operation, name, Failure::ShortRead { wanted, got }));
+            }
+            Err(error) if version.is_some() => return Err(self.blame(operation, &error).object(name)),
+            Err(error) => return Err(self.blame_range(name, &range, &error).await),
+        };
+        if answer.range != range {
+            let (wanted, got) = short_read(&range, answer.meta.size);
+            return Err(self.fail(operation, name, Failure::ShortRead { wanted, got }));
+        }
+        self.read(operation, name, answer, range.end - range.start).await
     }
 
     /// Reads an answer's body, which has to be `length` bytes.
@@ -157,6 +209,15 @@ impl RemoteSite {
     }
 }
 
+/// What is asked of `object_store`.
+fn options(range: Option<GetRange>, version: Option<&VersionId>) -> GetOptions {
+    GetOptions {
+        range,
+        version: version.map(ToString::to_string),
+        ..GetOptions::default()
+    }
+}
+
 #[async_trait]
 impl Site for RemoteSite {
     async fn put(&self, name: &ObjectName, body: Body, mode: PutMode) -> Result<Stored, SiteError> {
@@ -182,21 +243,7 @@ impl Site for RemoteSite {
     }
 
     async fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Bytes, SiteError> {
-        let path = self.path(Operation::Get, name)?;
-        let answer = self.store.get_opts(&path, GetOptions::default()).await;
-        let answer = answer.map_err(|error| self.blame(Operation::Get, &error).object(name))?;
-        let length = answer.meta.size;
-        if length > bytes_max {
-            return Err(self.fail(
-                Operation::Get,
-                name,
-                Failure::TooLong {
-                    length: Some(length),
-                    bytes_max,
-                },
-            ));
-        }
-        self.read(Operation::Get, name, answer, length).await
+        self.whole(Operation::Get, name, None, bytes_max).await
     }
 
     async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, SiteError> {
@@ -209,26 +256,7 @@ impl Site for RemoteSite {
                 false => Err(self.fail(Operation::GetRange, name, Failure::ShortRead { wanted, got })),
             };
         }
-        let path = self.path(Operation::GetRange, name)?;
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(range.clone())),
-            ..GetOptions::default()
-        };
-        let answer = match self.store.get_opts(&path, options).await {
-            Ok(answer) => answer,
-            // The object ends before the range begins.
-            Err(error) if failure::is_range_beyond(&error) => {
-                let (wanted, got) = short_read(&range, 0);
-                return Err(self.fail(Operation::GetRange, name, Failure::ShortRead { wanted, got }));
-            }
-            Err(error) => return Err(self.blame_range(name, &range, &error).await),
-        };
-        if answer.range != range {
-            let (wanted, got) = short_read(&range, answer.meta.size);
-            return Err(self.fail(Operation::GetRange, name, Failure::ShortRead { wanted, got }));
-        }
-        self.read(Operation::GetRange, name, answer, range.end - range.start)
-            .await
+        self.part(Operation::GetRange, name, None, range).await
     }
 
     async fn length(&self, name: &ObjectName) -> Result<u64, SiteError> {
@@ -273,6 +301,10 @@ impl Site for RemoteSite {
     fn address(&self) -> &SiteAddress {
         &self.address
     }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        self.bucket.lists_versions().then_some(self)
+    }
 }
 
 #[async_trait]
@@ -283,6 +315,14 @@ impl Destroy for RemoteSite {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.blame(Operation::Delete, &error).object(name)),
         }
+    }
+
+    async fn delete_version(&self, name: &ObjectName, version: &VersionId) -> Result<(), SiteError> {
+        if !self.bucket.lists_versions() {
+            return Err(crate::versions::has_none(&self.address, Operation::DeleteVersion).object(name));
+        }
+        let deleted = self.bucket.delete_version(&self.key(name), version).await;
+        deleted.map_err(|refusal| self.refuse(Operation::DeleteVersion, refusal).object(name))
     }
 
     async fn sweep(&self) -> Result<u64, SiteError> {
@@ -309,5 +349,16 @@ impl Retention for RemoteSite {
     async fn object_lock(&self) -> Result<ObjectLock, SiteError> {
         let answer = self.bucket.object_lock().await;
         answer.map_err(|refusal| self.refuse(Operation::ObjectLock, refusal))
+    }
+}
+
+#[async_trait]
+impl Keep for RemoteSite {
+    async fn extend(&self, name: &ObjectName, version: &VersionId, locked: Locked) -> Result<(), SiteError> {
+        if !self.bucket.lists_versions() {
+            return Err(crate::versions::has_none(&self.address, Operation::Extend).object(name));
+        }
+        let extended = self.bucket.extend(&self.key(name), version, locked).await;
+        extended.map_err(|refusal| self.refuse(Operation::Extend, refusal).object(name))
     }
 }

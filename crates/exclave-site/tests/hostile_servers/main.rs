@@ -8,6 +8,7 @@ mod outcomes;
 mod proxy;
 mod support;
 mod trust;
+mod versions;
 
 use std::time::Duration;
 

@@ -267,6 +267,7 @@ impl Stage {
             read_attempts: NonZeroU32::MIN.saturating_add(1),
             in_flight_bytes: IN_FLIGHT_BYTES_DEFAULT,
             create_only: BTreeSet::new(),
+            locks: std::collections::BTreeMap::new(),
             if_forgotten: exclave_engine::IfForgotten::Refuse,
             tripwires: exclave_engine::Tripwires::default(),
         };

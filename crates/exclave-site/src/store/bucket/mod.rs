@@ -6,7 +6,11 @@
 //! | Azure | the version id of an object just put; the switch itself belongs to the account | `GET /container?restype=container` |
 //! | Google | `GET /bucket?versioning` | not asked |
 //! | WebDAV | has none | has none |
+//!
+//! Of S3 also what lies beneath: `GET /bucket?versions`, `GET /bucket/key?retention`, `DELETE /bucket/key?versionId`
+//! ([`versions`]). Azure's versions and Google's generations aren't asked for yet.
 
+pub(super) mod versions;
 mod xml;
 
 use std::fmt;
@@ -89,11 +93,16 @@ impl Bucket {
     }
 
     async fn ask(&self, query: &str) -> Result<Answer, Refusal> {
+        self.request(Method::GET, "", query, String::new()).await
+    }
+
+    /// Asks about the bucket, or about the object whose key follows a slash. The query is in its encoded form.
+    async fn request(&self, method: Method, key: &str, query: &str, body: String) -> Result<Answer, Refusal> {
         let blame = |error: object_store::Error| failure::of(&error);
         let request = http::Request::builder()
-            .method(Method::GET)
-            .uri(format!("{}?{query}", self.url))
-            .body(HttpRequestBody::empty());
+            .method(method)
+            .uri(format!("{}{key}?{query}", self.url))
+            .body(HttpRequestBody::from(body));
         let mut request = request.map_err(|error| (Failure::Other, error.to_string()))?;
         self.sign(&mut request).await.map_err(blame)?;
         let answer = self.transport.ask(request).await;
