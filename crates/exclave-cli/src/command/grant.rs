@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::{
     World,
     charter::{Public, open_public},
+    log::Logged,
 };
 use crate::{
     agent::refuse_disputed,
@@ -156,6 +157,7 @@ struct Given {
     also_open: Vec<Also>,
     sites: usize,
     file: Option<String>,
+    log: Option<Logged>,
     warnings: Vec<String>,
 }
 
@@ -198,6 +200,7 @@ impl Given {
             also_open: granted.also_open.iter().map(also).collect(),
             sites: granted.sites,
             file: arguments.out.as_ref().filter(|_| !arguments.dry_run).map(written),
+            log: granted.log.as_ref().map(Logged::of),
             warnings: granted.troubles.iter().map(ToString::to_string).collect(),
         }
     }
@@ -244,6 +247,9 @@ impl Report for Given {
         }
         for warning in &self.warnings {
             writeln!(out, "Warning: {}", format::plain(warning))?;
+        }
+        if let Some(why) = self.log.as_ref().and_then(|log| log.not_yet.as_ref()) {
+            writeln!(out, "Warning: it is in no log: {}", format::plain(why))?;
         }
         if let Some(grant) = &self.grant {
             writeln!(out, "Grant {grant} is at {}", format::count(self.sites as u64, "site"))?;

@@ -10,6 +10,7 @@ pub mod grant;
 pub mod init;
 pub mod key;
 pub mod kit;
+pub mod log;
 pub mod man;
 pub mod plan;
 pub mod readiness;
@@ -82,6 +83,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Find(arguments) => browse::find(&arguments, world),
         Command::Diff(arguments) => browse::diff(&arguments, world),
         Command::Restore(arguments) => restore::run(&arguments, world),
+        Command::Log(command) => log::run(&command, world),
         Command::Audit(arguments) => audit::run(&arguments, world),
         Command::Repair(arguments) => repair::run(&arguments, world),
         Command::Report(command) => report::run(&command, world),

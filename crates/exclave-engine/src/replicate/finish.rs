@@ -19,6 +19,7 @@ use super::{ReplicateError, look, pack::Packed, recover::chain_behind_journals, 
 use crate::{
     archive::Archive,
     journal::{Journal, JournalEntry, JournalledHead},
+    log::write::CommittedHead,
     publish::publish,
     state::{AgentState, Dataset, RunNote},
     surroundings::Surroundings,
@@ -53,6 +54,8 @@ pub(super) struct Finished {
     pub(super) seq: u64,
     pub(super) hash: RecordHash,
     pub(super) sites: usize,
+    /// What the log wants to know.
+    pub(super) logged: CommittedHead,
 }
 
 impl Finish<'_> {
@@ -359,6 +362,13 @@ impl Finish<'_> {
             seq: head.seq,
             hash,
             sites: published.count(),
+            logged: CommittedHead {
+                incarnation: head.incarnation,
+                seq: head.seq,
+                hash,
+                previous: head.previous,
+                charter_version: head.charter_version,
+            },
         })
     }
 }
