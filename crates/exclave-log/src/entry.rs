@@ -102,7 +102,7 @@ impl<'b, C> Decode<'b, C> for EntryKind {
 /// use exclave_model::{Record, RecordHash};
 /// let entry = LogEntry::new(EntryKind::Head, RecordHash::from_bytes([7; 32]));
 /// // Three pairs: version, kind, hash.
-/// assert_eq!(entry.to_bytes().unwrap().len(), 39);
+/// assert_eq!(entry.to_bytes().unwrap().len(), 40);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]

@@ -161,7 +161,9 @@ fn log_proof(bytes: &[u8]) -> bool {
 }
 
 fn verifier_key(bytes: &[u8]) -> bool {
-    let key = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<VerifierKey>().ok());
+    let key = std::str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| text.parse::<VerifierKey>().ok());
     key.is_some_and(|key| {
         assert_eq!(key.to_string().as_bytes(), bytes);
         true
@@ -169,7 +171,9 @@ fn verifier_key(bytes: &[u8]) -> bool {
 }
 
 fn tile_path(bytes: &[u8]) -> bool {
-    let tile = std::str::from_utf8(bytes).ok().and_then(|text| TileId::parse(text).ok());
+    let tile = std::str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| TileId::parse(text).ok());
     tile.is_some_and(|tile| {
         assert_eq!(tile.path().as_bytes(), bytes);
         true

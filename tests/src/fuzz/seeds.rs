@@ -111,7 +111,8 @@ const CHECKPOINT: &str = "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMg
     \u{2014} example.com/behind-the-sofa Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n";
 
 /// Evidence whose notes say nothing.
-const EVIDENCE: &str = r#"{"format":"exclave log evidence v1","first":"a","second":"b","prefix_root":"c","proof":["d"]}"#;
+const EVIDENCE: &str =
+    r#"{"format":"exclave log evidence v1","first":"a","second":"b","prefix_root":"c","proof":["d"]}"#;
 
 /// A report with one of each thing, in the form that is signed.
 const REPORT: &[u8] = include_bytes!("report.json");

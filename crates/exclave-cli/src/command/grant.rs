@@ -137,9 +137,11 @@ fn not_given(error: GrantError) -> Trouble {
         GrantError::NotARestorer { .. } => Trouble::new(Exit::Refused, what)
             .hint("name the key in the charter as [[member]] with the role restorer, and publish that"),
         GrantError::Key(_) => Trouble::new(Exit::Refused, what),
-        GrantError::Sites(_) | GrantError::Wrap(_) | GrantError::Sign(_) | GrantError::Entropy(_) => {
-            Trouble::failed(what)
-        }
+        GrantError::Sites(_)
+        | GrantError::Wrap(_)
+        | GrantError::Sign(_)
+        | GrantError::Record(_)
+        | GrantError::Entropy(_) => Trouble::failed(what),
     }
     .source(error)
 }

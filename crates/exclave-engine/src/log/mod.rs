@@ -31,7 +31,7 @@ pub use self::{
     write::{LogError, LogStanding, Logged, log_session},
 };
 
-/// Longest entry that is read: ours have 39 bytes, those of later versions may have some more.
+/// Longest entry that is read: ours have 40 bytes, those of later versions may have some more.
 const ENTRY_BYTES_MAX: usize = 64;
 
 /// Longest bundle that is fetched.
@@ -84,3 +84,6 @@ fn is_signed(signed: &SignedCheckpoint, log: LogId, key: &PublicKey) -> bool {
     };
     signed.checkpoint.origin == log.origin() && key.id() == log.key && verified().is_some()
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use exclave_log::{
     Checkpoint, EntryKind, LogEntry, LogId, LogProof, SignedCheckpoint, Tiles, inclusion, pair, tree::root_of,
 };
-use exclave_model::{Incarnation, Record as _, RecordError, RecordHash, SiteId, Tag};
+use exclave_model::{Incarnation, ObjectName, Record as _, RecordError, RecordHash, SiteId, Tag};
 use exclave_seal::{NoEntropy, SigningKey, entropy::draw, signing::SignError};
 use futures::{
     future::join_all,
@@ -333,18 +333,29 @@ fn put(
 ) -> Vec<SiteTrouble> {
     let size = entries.len() as u64;
     let bytes = Bytes::copy_from_slice(checkpoint);
+    let name = archive
+        .names
+        .log_checkpoint(log.key, log.incarnation, size, Tag::of(&bytes));
+    let mut seen = BTreeSet::new();
     let lacking = archive.sites.iter().filter_map(|handle| {
-        let id = handle.id.filter(|id| archive.charter().site(*id).is_some())?;
+        let counts = |id: &SiteId| archive.charter().site(*id).is_some() && seen.insert(*id);
+        let id = handle.id.filter(counts)?;
         let has = held.get(&id).copied().unwrap_or(0);
         (has < size).then_some((handle, id, has))
     });
     let lacking: Vec<_> = lacking.collect();
-    let tried = surroundings
-        .runtime
-        .block_on(join_all(lacking.iter().map(async |(handle, id, has)| {
-            let put = put_at(handle, archive, log, (entries, *has), &bytes).await;
-            (*id, handle.name.clone(), put)
-        })));
+    // Most sites lack the same.
+    let mut needed: BTreeMap<u64, Vec<(ObjectName, Bytes)>> = BTreeMap::new();
+    for (_, _, has) in &lacking {
+        needed
+            .entry(*has)
+            .or_insert_with(|| objects(&archive.names, log, entries, *has));
+    }
+    let tried = lacking.iter().map(async |(handle, id, has)| {
+        let before = needed.get(has).map(Vec::as_slice).unwrap_or_default();
+        (*id, handle.name.clone(), put_at(handle, before, (&name, &bytes)).await)
+    });
+    let tried = surroundings.runtime.block_on(join_all(tried));
     let mut troubles = Vec::new();
     for (id, site, put) in tried {
         match put {
@@ -358,17 +369,10 @@ fn put(
 /// Bundles and tiles first: a checkpoint whose entries aren't there would be a promise.
 async fn put_at(
     handle: &SiteHandle,
-    archive: &Archive,
-    log: LogId,
-    (entries, has): (&[Vec<u8>], u64),
-    checkpoint: &Bytes,
+    before: &[(ObjectName, Bytes)],
+    (name, checkpoint): (&ObjectName, &Bytes),
 ) -> Result<(), exclave_site::SiteError> {
-    let objects = objects(&archive.names, log, entries, has);
-    let puts = stream::iter(objects.iter().map(|(name, bytes)| publish_at(handle, name, bytes)));
+    let puts = stream::iter(before.iter().map(|(name, bytes)| publish_at(handle, name, bytes)));
     puts.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-    let size = entries.len() as u64;
-    let name = archive
-        .names
-        .log_checkpoint(log.key, log.incarnation, size, Tag::of(checkpoint));
-    publish_at(handle, &name, checkpoint).await
+    publish_at(handle, name, checkpoint).await
 }

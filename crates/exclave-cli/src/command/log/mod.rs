@@ -49,7 +49,8 @@ pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
 
 /// An archive with all that its sites show of logs.
 struct Read {
-    edge: Edge,
+    /// Sites live as long as what drives them.
+    _edge: Edge,
     archive: Archive,
     survey: Survey,
     logs: Logs,
@@ -68,7 +69,7 @@ impl Read {
                 .note(format!("Warning: {}", format::plain(&trouble.to_string())));
         }
         Ok(Self {
-            edge,
+            _edge: edge,
             archive,
             survey,
             logs,
