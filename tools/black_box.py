@@ -230,10 +230,7 @@ class Box:
                 self.wrong(f"a log of key {key.hex()}, which no charter names")
                 continue
             log = rescue.LogView(key, life, keys[key], self.anchor, found)
-            notes = [rest for rest, _ in found if rest.startswith("checkpoint/")]
-            if len(log.states) != len(notes):
-                self.wrong(f"log {key.hex()}/{life.hex()}: {len(notes)} checkpoints, of which {len(log.states)} count")
-            for finding in log.findings:
+            for finding in log.refused + log.findings:
                 self.wrong(f"log {key.hex()}/{life.hex()}: {finding}")
             logged = [named for kind, named in map(rescue.read_log_entry, log.entries) if kind == 1]
             chain = {h.seq: h.hash for h in self.heads.values() if h.chain == (key, life)}

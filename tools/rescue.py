@@ -1559,7 +1559,7 @@ class LogView:
     """One log as all folders together show it: signed checkpoints, and the entries that lead to the largest."""
 
     def __init__(self, key: bytes, incarnation: bytes, public: bytes, anchor: bytes, objects: list[tuple[str, bytes]]):
-        self.key, self.incarnation, self.findings = key, incarnation, []
+        self.key, self.incarnation, self.findings, self.refused = key, incarnation, [], []
         self.states: dict[tuple[int, bytes], Checkpoint] = {}
         bundles: dict[int, list[list[bytes]]] = {}
         for name, data in objects:
@@ -1572,8 +1572,8 @@ class LogView:
                 elif form := re.fullmatch(r"tile/entries/((?:x\d{3}/)*\d{3})(?:\.p/([1-9]\d*))?\.[0-9a-f]{16}", name):
                     index = int(form[1].replace("x", "").replace("/", ""))
                     bundles.setdefault(index, []).append(read_bundle(data, int(form[2] or 256)))
-            except Refused:
-                pass                                          # anyone may put things there
+            except Refused as why:
+                self.refused.append(f"{name}: {why}")         # anyone may put things there
         self.entries: list[bytes] = []
         self.proven = (0, EMPTY_ROOT)
         for size, root in sorted(self.states):
