@@ -16,6 +16,7 @@ What is checked, in FORMAT.md's sections
   - every head's run and all it refers to have their envelope, ledger parts and run table pages at a quorum of the sites;
   - every stripe that a head needs has as many verified shards as the head says, and never fewer than k;
   - every shard's header, trailer, and place in the code agree with the others of its stripe (5, 6);
+  - every log leads from checkpoint to checkpoint, and names the heads of its chain in their order (21);
   - **no key twice**: one stripe key has sealed one stripe, one box key one plaintext, one HPKE encapsulation one run key,
     and no two runs share a run key. Two payloads under one name but for the attempt are different bytes under one key;
   - every stripe opens, and every head's manifest and chunks can be read (12).
@@ -36,6 +37,7 @@ NAME = re.compile(r"""charter/\d{8}\.(?P<charter>[0-9a-f]{16})
     | runs/(?P<run>[0-9a-f]{32})/(?P<what>envelope|reuse|ledger|live|close)\.(?P<record>[0-9a-f]{16})
     | shards/(?P<shard_run>[0-9a-f]{32})/(?P<folder>\d{6})/(?P<ordinal>\d{10})\.(?P<index>\d{2})\.(?P<shard>[0-9a-f]{16})(\.(?P<attempt>[1-9]\d*))?
     | grants/(?P<grant>[0-9a-f]{16})
+    | log/(?P<log>[0-9a-f]{64}/[0-9a-f]{32})/(checkpoint/\d{20}|tile/([0-7]|entries)/(x\d{3}/)*\d{3}(\.p/[1-9]\d{0,2})?)\.(?P<logged>[0-9a-f]{16})
     | kit/\d{8}/(manifest|[a-z0-9][a-z0-9._-]{0,39}\.\d{3})\.(?P<kit>[0-9a-f]{16})
     | heads/(?P<writer>[0-9a-f]{64})/(?P<incarnation>[0-9a-f]{32})/(?P<seq>\d{20})\.(?P<head>[0-9a-f]{16})""", re.VERBOSE)
 LEFTOVER = re.compile(r"~[0-9]+\.[0-9]+")     # section 2: no object's name has a ~
@@ -73,6 +75,7 @@ class Box:
         self.read_charters(fresh)
         self.read_heads(fresh)
         self.read_envelopes()
+        self.check_logs()
         self.check_chains()
         self.check_stripes()
         self.check_boxes()
@@ -123,7 +126,7 @@ class Box:
             return False
         if form["shard"]:
             return name in self.shards or self.read_shard(name, form, data)
-        tag = next(t for t in (form["charter"], form["plate"], form["record"], form["head"], form["grant"], form["kit"]) if t)
+        tag = next(t for t in (form["charter"], form["plate"], form["record"], form["head"], form["grant"], form["kit"], form["logged"]) if t)
         if tag != digest.hex()[:16]:
             self.wrong(f"{name} has a tag that isn't its bytes'")
             return False
@@ -213,6 +216,27 @@ class Box:
                     self.wrong(f"{name} belongs elsewhere")
             except Refused as why:
                 self.wrong(f"{name}: {why}")
+
+    def check_logs(self):
+        """Every checkpoint is signed, leads to the next, and what is logged as a head is one, in its place."""
+        charters = self.charters.by_number
+        keys = {key: public for charter in charters.values() for key, public in charter.everyone.items()}
+        objects = defaultdict(list)
+        for name in self.named(r"log/.*"):
+            _, key, life, rest = name.split("/", 3)
+            objects[bytes.fromhex(key), bytes.fromhex(life)].append((rest, self.records[name]))
+        for (key, life), found in objects.items():
+            if key not in keys:
+                self.wrong(f"a log of key {key.hex()}, which no charter names")
+                continue
+            log = rescue.LogView(key, life, keys[key], self.anchor, found)
+            for finding in log.refused + log.findings:
+                self.wrong(f"log {key.hex()}/{life.hex()}: {finding}")
+            logged = [named for kind, named in map(rescue.read_log_entry, log.entries) if kind == 1]
+            chain = {h.seq: h.hash for h in self.heads.values() if h.chain == (key, life)}
+            for seq, named in enumerate(logged):
+                if chain.get(seq) != named:
+                    self.wrong(f"log {key.hex()}/{life.hex()} names {named.hex()} as head {seq}, and the sites show another or none")
 
     def check_chains(self):
         for a, b in rescue.find_forks(self.heads):

@@ -82,8 +82,10 @@ class Signer:
         self.id = h(self.public)
 
     def sign(self, kind: str, body: bytes) -> list:
-        message = kind.encode() + b"\0" + body
-        return [self.id, self.ed.sign(message), self.ml.sign(message)]
+        return [self.id, *self.sign_bytes(kind.encode() + b"\0" + body)]
+
+    def sign_bytes(self, message: bytes) -> tuple[bytes, bytes]:
+        return self.ed.sign(message), self.ml.sign(message)
 
 
 def signed(kind: str, body: bytes, *signers: Signer) -> bytes:

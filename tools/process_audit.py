@@ -1,6 +1,6 @@
 """An auditor's run-book, played by process_tests.py."""
 
-import base64, json, re, shutil, subprocess
+import base64, json, re, shutil, subprocess, sys
 from pathlib import Path
 
 from blake3 import blake3
@@ -76,7 +76,10 @@ class Audits(Alone):
         """Seed and samples once more, from FORMAT.md section 20 and by another hand."""
         report = json.loads(base64.b64decode(json.loads((self.fresh / "sample.dsse").read_text())["payload"]))["predicate"]
         heads = b"".join(sorted(bytes.fromhex(head["hash"]) for head in report["heads"] if head["newest"]))
-        seed = rescue.kdf("exclave 2026 audit seed v1", self.box.anchor + blake3(heads).digest() + bytes.fromhex(report["seed"]["nonce"]))
+        logs = b"".join(log.key + log.incarnation + log.proven[0].to_bytes(8, "big") + log.proven[1] for log in self.logs())
+        self.assertEqual(report["seed"]["logs_digest"], blake3(logs).hexdigest())
+        seed = rescue.kdf("exclave 2026 audit seed v2",
+                          self.box.anchor + blake3(heads).digest() + blake3(logs).digest() + bytes.fromhex(report["seed"]["nonce"]))
         self.assertEqual(seed.hex(), report["seed"]["seed"])
         for site in report["sites"]:
             population, size = site["population"], site["sample"]
@@ -93,6 +96,65 @@ class Audits(Alone):
             numbers = b"".join(number.to_bytes(8, "big") for number in sorted(taken))
             self.assertEqual(blake3(numbers).hexdigest(), site["sample_digest"], site["name"])
             self.assertEqual(site["shards"]["ok"], size)
+
+    def logs(self) -> list:
+        """The logs as the independent decoder reads them."""
+        stores = rescue.Stores([str(path) for path in self.world.sites.values()], self.box.anchor)
+        history = rescue.read_history(list(stores.matching("charter/*", rescue.RECORD_CAP)), self.box.anchor)
+        return rescue.read_logs(stores, self.box.anchor, history.by_number)
+
+    def test_the_logs(self):
+        self.done(1)
+        self.named()
+        anchor = self.box.anchor.hex()
+        sites = [word for path in self.world.sites.values() for word in ("--site", f"file://{path}")]
+
+        def told(*words: str, code: int = 0) -> str:
+            done = self.command(*words)
+            self.assertEqual(done.returncode, code, f"{words}: {done.stdout}{done.stderr}")
+            return done.stdout
+        public = ("--archive", anchor, *sites)
+        shown = [json.loads(line) for line in told("log", "show", "--json", *public).splitlines()]
+        ours = self.logs()
+        self.assertEqual([(log["key"], log["size"]) for log in shown], [(log.key.hex(), len(log.entries)) for log in ours])
+        self.assertIn("Every checkpoint leads to the next", told("log", "verify", *public))
+        entries = [json.loads(line) for line in told("log", "show", "--entries", "", "--json", *public).splitlines()]
+        head = [entry["hash"] for entry in entries if entry["kind"] == "head"][-1]
+        told("log", "proof", head, "--out", "head.tlog-proof", *public)
+        # Offline, by the program with the charter alone, and by the independent decoder.
+        shutil.copy(self.world.folder / "charter.v2.charter", self.fresh / "charters")
+        offline = ("--charter-file", "charters", "--archive", anchor)
+        self.assertIn(head, told("log", "verify", "head.tlog-proof", *offline))
+        decoder = [sys.executable, str(Path(rescue.__file__)), "log", "--anchor", anchor, "--site", *map(str, self.world.sites.values())]
+        for more, wanted in (((), f"{len(ours[0].entries)} entries"), (("--proof", str(self.fresh / "head.tlog-proof")), head)):
+            done = subprocess.run([*decoder, *more], capture_output=True, text=True, timeout=300)
+            self.assertEqual((done.returncode, wanted in done.stdout), (0, True), done.stdout + done.stderr)
+        proof = (self.fresh / "head.tlog-proof").read_text()
+        (self.fresh / "bad.tlog-proof").write_text(proof.replace("index ", "index 1", 1))
+        told("log", "verify", "bad.tlog-proof", *offline, code=5)
+        # As other programs want it: tiles and bundles that lead to the checkpoint.
+        told("log", "export", "out", *public)
+        folder = self.fresh / "out" / ours[0].key.hex() / ours[0].incarnation.hex()
+        checkpoint = rescue.read_checkpoint((folder / "checkpoint").read_bytes())
+        bundle = rescue.read_bundle((folder / f"tile/entries/000.p/{checkpoint.size}").read_bytes(), checkpoint.size)
+        leaves = [rescue.leaf_hash(entry) for entry in bundle]
+        self.assertEqual((folder / f"tile/0/000.p/{checkpoint.size}").read_bytes(), b"".join(leaves))
+        self.assertEqual(rescue.tree_root(leaves), checkpoint.root)
+        # A report is logged by who may put.
+        self.done(4)
+        told("log", "add", "sample.dsse", "--key", "auditor.key", *public)
+        self.assertIn("report", told("log", "verify", "sample.dsse.tlog-proof", "--record", "sample.dsse", *offline))
+        self.assertEqual(len(self.logs()), 2)
+        # A site that is set back, and a head that all hide.
+        newest = sorted(next(iter(self.world.sites.values())).glob("*/log/*/*/checkpoint/*"))
+        newest = [path for path in newest if ours[0].key.hex() in str(path)][-1]
+        newest.unlink()
+        self.assertIn("log-behind", told("log", "verify", *public, code=3))
+        heads = sorted(next(iter(self.world.sites.values())).glob("*/heads/*/*/*"))[-1].name
+        for path in self.world.sites.values():
+            for hidden in path.glob(f"*/heads/*/*/{heads}"):
+                hidden.unlink()
+        self.assertIn("head-hidden", told("log", "verify", *public, code=3))
 
     def test_a_lost_shard_a_changed_one_and_a_lost_site(self):
         self.done(1)

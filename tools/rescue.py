@@ -29,7 +29,7 @@ Exit codes: 0 done, 1 failed (a disk that is full, say), 2 usage, 3 done with fi
 6 an older snapshot was taken, 130 interrupted.
 """
 
-import argparse, datetime, errno, fnmatch, getpass, hashlib, hmac, json, os, re, stat, sys, unicodedata
+import argparse, base64, binascii, datetime, errno, fnmatch, getpass, hashlib, hmac, json, os, re, stat, sys, unicodedata
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
@@ -322,6 +322,7 @@ GRANT = table({0: U64, 1: ID32, 2: U32, 3: bstr(1216), 4: array(ID32), 5: array(
                6: sint, 7: sint}, [7])
 KIT = table({0: U64, 1: ID32, 2: U32, 3: U32, 4: ID32, 5: sint, 6: text, 7: array(row(text, uint(3))),
              8: array(row(text, uint(1), U64, ID32, array(ID32)))})
+LOG_ENTRY = table({0: U64, 1: U8, 2: ID32})
 SEALED_LOGINS = table({0: U64, 1: ID32, 2: U32, 3: ID32, 4: array(row(ID32, bstr(1120), bstr(48))), 5: bstr()})
 REUSE = table({0: U64, 1: ID32, 2: ID16, 3: array(row(ID16, LIVE), 0)})
 CLOSE = table({0: U64, 1: ID32, 2: ID16, 3: ID16})
@@ -920,6 +921,13 @@ class Charter(NamedTuple):
         return {hash_of(key): key for role, key, _ in self.value.get(10, []) if role == RESTORER}
 
     @property
+    def everyone(self) -> dict[bytes, bytes]:
+        """Every signing key of this version, whatever its role."""
+        authorities = [key for _, _, keys in self.value.get(11, []) for key in keys]
+        keys = self.value[4][1] + [w[0] for w in self.value[5]] + [m[1] for m in self.value.get(10, [])] + authorities
+        return {hash_of(key): key for key in keys}
+
+    @property
     def revoked(self) -> dict[bytes, tuple[int, list]]:
         """Key id: reason, pins."""
         return {key: (reason, pins) for key, reason, pins in self.value.get(12, [])}
@@ -1357,6 +1365,248 @@ def open_logins(value: dict, identity: XWing) -> str:
     need(kdf("exclave 2026 run commitment v1", key) == value[3], "bad-commitment", "another key")
     plain = open_box(key, 3, value[5])
     return utf8(unpad(plain, 4, "the credentials"))
+
+
+# ---- Section 21: the transparency log ---------------------------------------------------------------------------------
+
+LOG_KINDS = {1: "head", 2: "charter", 3: "grant", 4: "rewrap", 5: "kit", 6: "report", 7: "repair", 8: "posture", 9: "drill",
+             10: "sweep", 11: "mark", 12: "hold"}
+NOTE_CAP, PROOF_CAP, BUNDLE_CAP, TREE_CAP = 256 * KIB, 512 * KIB, 256 * 66, 2**63 - 1
+EMPTY_ROOT = hashlib.sha256(b"").digest()
+
+
+def leaf_hash(entry: bytes) -> bytes:
+    return hashlib.sha256(b"\0" + entry).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\1" + left + right).digest()
+
+
+def tree_root(leaves: list[bytes]) -> bytes:
+    """MTH of RFC 6962 section 2.1, by merging equal subtrees from the left."""
+    peaks: list[tuple[int, bytes]] = []
+    for leaf in leaves:
+        size, top = 1, leaf
+        while peaks and peaks[-1][0] == size:
+            top, size = node_hash(peaks.pop()[1], top), 2 * size
+        peaks.append((size, top))
+    if not peaks:
+        return EMPTY_ROOT
+    root = peaks.pop()[1]
+    while peaks:
+        root = node_hash(peaks.pop()[1], root)
+    return root
+
+
+def check_inclusion(leaf: bytes, index: int, size: int, root: bytes, proof: list[bytes]):
+    """RFC 9162 section 2.1.3.2."""
+    need(0 <= index < size <= TREE_CAP, "bad-length", f"entry {index} of {size}")
+    at, last, top = index, size - 1, leaf
+    for sibling in proof:
+        need(last, "bad-length", "a proof with too many hashes")
+        if at & 1 or at == last:
+            top = node_hash(sibling, top)
+            while at and not at & 1:
+                at, last = at >> 1, last >> 1
+        else:
+            top = node_hash(top, sibling)
+        at, last = at >> 1, last >> 1
+    need(last == 0, "bad-length", "a proof with too few hashes")
+    need(top == root, "bad-hash", "the entry isn't in the tree")
+
+
+def check_consistency(old: int, old_root: bytes, new: int, new_root: bytes, proof: list[bytes]):
+    """RFC 9162 section 2.1.4.2."""
+    need(0 <= old <= new <= TREE_CAP, "bad-length", f"a tree of {new} after one of {old}")
+    if old in (0, new):
+        need(not proof, "bad-length", "a proof of nothing")
+        need(old_root == (new_root if old else EMPTY_ROOT), "bad-hash", "two roots of one size")
+        return
+    proof = ([old_root] if old & (old - 1) == 0 else []) + list(proof)
+    need(proof, "bad-length", "no proof")
+    at, last = old - 1, new - 1
+    while at & 1:
+        at, last = at >> 1, last >> 1
+    first = second = proof[0]
+    for step in proof[1:]:
+        need(last, "bad-length", "a proof with too many hashes")
+        if at & 1 or at == last:
+            first, second = node_hash(step, first), node_hash(step, second)
+            while at and not at & 1:
+                at, last = at >> 1, last >> 1
+        else:
+            second = node_hash(second, step)
+        at, last = at >> 1, last >> 1
+    need(last == 0, "bad-length", "a proof with too few hashes")
+    need((first, second) == (old_root, new_root), "bad-hash", "the later tree doesn't begin with the earlier one")
+
+
+def b64(text: str, what: str) -> bytes:
+    """Base64 in its one spelling [RFC 4648 section 4]."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        raise Refused("bad-record", f"{what} isn't base64") from None
+    need(base64.b64encode(data).decode() == text, "bad-record", f"{what} isn't base64 in its one spelling")
+    return data
+
+
+def number(text: str) -> int:
+    need(re.fullmatch(r"0|[1-9][0-9]{0,18}", text, re.ASCII), "bad-record", f"{text!r} is no number")
+    need(int(text) <= TREE_CAP, "bad-record", f"{text} is more than any tree has")
+    return int(text)
+
+
+class Checkpoint(NamedTuple):
+    """What a signed note says of a log. Nobody has looked at the signatures."""
+    text: bytes
+    origin: str
+    size: int
+    root: bytes
+    signatures: list[tuple[str, bytes, bytes]]    # name, id of the key, signature
+
+    @property
+    def log(self) -> tuple[bytes, bytes, bytes] | None:
+        """The first half of the anchor, key id and incarnation."""
+        form = re.fullmatch("exclave/([0-9a-f]{32})/([0-9a-f]{64})/([0-9a-f]{32})", self.origin)
+        return tuple(bytes.fromhex(part) for part in form.groups()) if form else None
+
+
+def read_checkpoint(data: bytes) -> Checkpoint:
+    need(len(data) <= NOTE_CAP, "too-long", f"a note of {len(data)} bytes")
+    try:
+        whole = data.decode()
+    except UnicodeDecodeError:
+        raise Refused("bad-record", "a note that isn't UTF-8") from None
+    text, parted, lines = whole.rpartition("\n\n")
+    text += "\n"
+    need(parted and lines.endswith("\n") and not any(c < " " and c != "\n" for c in text), "bad-record", "not a signed note")
+    signatures = []
+    for line in lines[:-1].split("\n"):
+        need(len(signatures) < 64, "bad-record", "more than 64 signatures")
+        begin, _, rest = line.partition(" ")
+        name, parted, signature = rest.partition(" ")
+        plain = name and len(name.encode()) <= 255 and "+" not in name and not any(c.isspace() or unicodedata.category(c) == "Cc" for c in name)
+        need(begin == "\u2014" and parted and plain, "bad-record", "not a line of signature")
+        signature = b64(signature, "a signature")
+        need(4 < len(signature) <= 8196, "bad-record", "a signature without bytes")
+        signatures.append((name, signature[:4], signature[4:]))
+    lines = text[:-1].split("\n")
+    need(len(lines) >= 3 and all(lines), "bad-record", "not a checkpoint")
+    need(len(lines[0].encode()) <= 255, "bad-record", "a long origin")
+    root = b64(lines[2], "a root")
+    need(len(root) == 32, "bad-record", "a root of another length")
+    return Checkpoint(text.encode(), lines[0], number(lines[1]), root, signatures)
+
+
+def check_checkpoint(checkpoint: Checkpoint, public: bytes):
+    """Both halves of the key signed the text, each once."""
+    found = []
+    for kind, key, size in ((b"\x01", public[:32], 64), (b"\xffexclave/ml-dsa-65/v1", public[32:], 3309)):
+        key_id = hashlib.sha256(checkpoint.origin.encode() + b"\n" + kind + key).digest()[:4]
+        ours = [s for name, one, s in checkpoint.signatures if (name, one) == (checkpoint.origin, key_id)]
+        need(len(ours) == 1 and len(ours[0]) == size, "missing-signature", "a checkpoint without both halves of its log's signature")
+        found.append(ours[0])
+    verify_pair(public, checkpoint.text, *found)
+
+
+def read_log_proof(data: bytes, anchor: bytes, keys: dict[bytes, bytes]) -> tuple[Checkpoint, bytes]:
+    """A `.tlog-proof` of one of our logs: its checkpoint, and the entry that it proves."""
+    need(len(data) <= PROOF_CAP, "too-long", f"a proof of {len(data)} bytes")
+    try:
+        head, parted, note_text = data.decode().partition("\n\n")
+    except UnicodeDecodeError:
+        raise Refused("bad-record", "a proof that isn't UTF-8") from None
+    lines = head.split("\n")
+    need(parted and lines[0] == "c2sp.org/tlog-proof@v1" and len(lines) > 1, "bad-record", "not a proof of a log")
+    lines, extra = lines[1:], None
+    if lines[0].startswith("extra "):
+        extra, lines = b64(lines[0][6:], "extra data"), lines[1:]
+    need(lines and lines[0].startswith("index "), "bad-record", "a proof without an index")
+    index, hashes = number(lines[0][6:]), [b64(line, "a hash") for line in lines[1:]]
+    need(len(hashes) <= 63 and all(len(one) == 32 for one in hashes), "bad-record", "a hash of another length")
+    checkpoint = read_checkpoint(note_text.encode())
+    log = checkpoint.log
+    need(log is not None and log[0] == anchor[:16], "wrong-archive", f"a proof of another log: {checkpoint.origin}")
+    need(extra is not None, "bad-record", "a proof without its entry")
+    read_log_entry(extra)
+    need(log[1] in keys, "unknown-signer", f"{log[1].hex()} is in no charter")
+    check_checkpoint(checkpoint, keys[log[1]])
+    check_inclusion(leaf_hash(extra), index, checkpoint.size, checkpoint.root, hashes)
+    return checkpoint, extra
+
+
+def read_log_entry(data: bytes) -> tuple[int, bytes]:
+    need(len(data) <= 64, "too-long", f"an entry of {len(data)} bytes")
+    value = record(data, LOG_ENTRY)
+    need(value[1], "bad-record", "an entry of no kind")
+    return value[1], value[2]
+
+
+def read_bundle(data: bytes, width: int) -> list[bytes]:
+    entries, at = [], 0
+    for _ in range(width):
+        size = int.from_bytes(data[at:at + 2])
+        need(at + 2 + size <= len(data), "bad-length", "a bundle that ends early")
+        entries.append(data[at + 2:at + 2 + size])
+        at += 2 + size
+    need(at == len(data), "bad-length", "bytes after a bundle")
+    return entries
+
+
+class LogView:
+    """One log as all folders together show it: signed checkpoints, and the entries that lead to the largest."""
+
+    def __init__(self, key: bytes, incarnation: bytes, public: bytes, anchor: bytes, objects: list[tuple[str, bytes]]):
+        self.key, self.incarnation, self.findings, self.refused = key, incarnation, [], []
+        self.states: dict[tuple[int, bytes], Checkpoint] = {}
+        bundles: dict[int, list[list[bytes]]] = {}
+        for name, data in objects:
+            try:
+                if name.startswith("checkpoint/"):
+                    checkpoint = read_checkpoint(data)
+                    need(checkpoint.log == (anchor[:16], key, incarnation), "wrong-archive", "a checkpoint of another log")
+                    check_checkpoint(checkpoint, public)
+                    self.states.setdefault((checkpoint.size, checkpoint.root), checkpoint)
+                elif form := re.fullmatch(r"tile/entries/((?:x\d{3}/)*\d{3})(?:\.p/([1-9]\d*))?\.[0-9a-f]{16}", name):
+                    index = int(form[1].replace("x", "").replace("/", ""))
+                    bundles.setdefault(index, []).append(read_bundle(data, int(form[2] or 256)))
+            except Refused as why:
+                self.refused.append(f"{name}: {why}")         # anyone may put things there
+        self.entries: list[bytes] = []
+        self.proven = (0, EMPTY_ROOT)
+        for size, root in sorted(self.states):
+            if size == self.proven[0] and size:
+                self.findings.append(f"FORK: two checkpoints of size {size}")
+            elif (entries := self.lead(self.entries, size, root, bundles)) is not None:
+                self.entries, self.proven = entries, (size, root)
+            elif (entries := self.lead([], size, root, bundles)) is not None:
+                self.findings.append(f"FORK: the checkpoint of size {size} doesn't come after that of size {self.proven[0]}")
+                self.entries, self.proven = entries, (size, root)
+            else:
+                self.findings.append(f"no entries lead to the checkpoint of size {size}")
+
+    def lead(self, trunk: list[bytes], size: int, root: bytes, bundles) -> list[bytes] | None:
+        """Entries that begin with `trunk` and have this root, from bundles; a few ways to choose among several are tried."""
+        ways = [trunk[:len(trunk) // 256 * 256]]
+        for index in range(len(trunk) // 256, -(-size // 256)):
+            width, begun = min(256, size - 256 * index), trunk[256 * index:]
+            fitting = {tuple(b[:width]) for b in bundles.get(index, []) if len(b) >= width and b[:len(begun)] == begun[:width]}
+            ways = [way + list(more) for way in ways for more in sorted(fitting)][:4096]
+        return next((way for way in ways if len(way) == size and tree_root([leaf_hash(e) for e in way]) == root), None)
+
+
+def read_logs(stores: "Stores", anchor: bytes, charters: dict[int, Charter]) -> list[LogView]:
+    keys = {key: public for charter in charters.values() for key, public in charter.everyone.items()}
+    objects: dict[tuple[bytes, bytes], list] = {}
+    for pattern in ("log/*/*/checkpoint/*", *("log/*/*/tile/entries" + "/*" * depth for depth in range(1, 5))):
+        for name, data in stores.matching(pattern, NOTE_CAP):
+            form = re.fullmatch("log/([0-9a-f]{64})/([0-9a-f]{32})/(.*)", name)
+            if form and name.endswith(hash_of(data).hex()[:16]):
+                objects.setdefault((bytes.fromhex(form[1]), bytes.fromhex(form[2])), []).append((form[3], data))
+    logs = [LogView(key, life, keys[key], anchor, found) for (key, life), found in sorted(objects.items()) if key in keys]
+    return [log for log in logs if log.states]
 
 
 def granted_key(grants: list[dict], run: bytes, commitment: bytes) -> list | None:
@@ -2148,6 +2398,42 @@ def command_heads(options) -> int:
     return 3 if archive.forks or archive.charter_alarms() else result
 
 
+def command_log(options) -> int:
+    """Every log at the sites, held against its signatures, itself and the heads; or a proof. No key is needed. 3 with findings."""
+    stores = Stores(options.site, options.anchor)
+    history = read_history(list(stores.matching("charter/*", RECORD_CAP)), options.anchor)
+    charters = history.by_number
+    if options.proof:
+        keys = {key: public for charter in charters.values() for key, public in charter.everyone.items()}
+        checkpoint, entry = read_log_proof(Path(options.proof).read_bytes(), options.anchor, keys)
+        kind, named = read_log_entry(entry)
+        print(f"{LOG_KINDS.get(kind, kind)} {named.hex()} is in {checkpoint.origin}, of size {checkpoint.size}")
+        return 0
+    heads = {}
+    for _, data in stores.matching("heads/*/*/*", HEAD_CAP):
+        try:
+            head = read_head(data, options.anchor, charters)
+            heads[head.hash] = head
+        except Refused:
+            pass
+    heads, _, _ = void_revoked(history.newest, heads)
+    result = 0
+    for log in read_logs(stores, options.anchor, charters):
+        entries = [read_log_entry(entry) for entry in log.entries]
+        logged = [named for kind, named in entries if kind == 1]
+        chain = {h.seq: h for h in heads.values() if h.chain == (log.key, log.incarnation)}
+        findings = list(log.findings)
+        findings += [f"head {h.hash.hex()} of seq {seq} isn't in place" for seq, h in chain.items() if seq < len(logged) and logged[seq] != h.hash]
+        findings += [f"head {h.hash.hex()} of seq {seq} isn't logged yet" for seq, h in chain.items() if seq >= len(logged)]
+        if log.key not in history.newest.revoked:
+            findings += [f"head {named.hex()} is logged and shown by no site" for named in logged if named not in heads]
+        print(f"log {log.key.hex()} {log.incarnation.hex()}: {len(entries)} entries, {len(logged)} heads, root {log.proven[1].hex()}")
+        for line in findings:
+            print(f"    {line}")
+            result = 3
+    return result
+
+
 def candidates(archive: Archive, dataset: bytes):
     """Newest heads first, then the others of the dataset by descending seq."""
     tops = newest(archive.heads, dataset)
@@ -2398,6 +2684,11 @@ def main(arguments=None) -> int:
     sub.add_argument("file", metavar="FILE")
     sub.add_argument("--archive", metavar="HEX", type=digits(32), help="the archive's anchor")
     sub.set_defaults(run_command=command_charter)
+    sub = commands.add_parser("log", help="check the transparency logs, or a proof of an entry")
+    sub.add_argument("--site", nargs="+", action="extend", required=True, metavar="DIR", help="one site's store")
+    sub.add_argument("--anchor", metavar="HEX", type=digits(32), required=True, help="the archive's anchor")
+    sub.add_argument("--proof", metavar="FILE", help="a .tlog-proof, instead of the logs")
+    sub.set_defaults(run_command=command_log)
     sub = commands.add_parser("kit", help="check a kit in a folder; write its credentials to a file")
     sub.add_argument("folder", metavar="DIR")
     opened = sub.add_mutually_exclusive_group()

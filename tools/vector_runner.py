@@ -116,6 +116,16 @@ def record(v: Vector):
     return v.body
 
 
+def logproof(v: Vector):
+    return rescue.read_log_proof(v.body, v.hex("anchor"), v.writers())[1]
+
+
+def logconsistency(v: Vector):
+    old, old_root, new, new_root, hashes = rescue.cbor(v.body)
+    rescue.check_consistency(old, old_root, new, new_root, hashes)
+    return new_root
+
+
 def signed(v: Vector):
     return rescue.open_signed(v.body, rescue.RECORD_CAP, v.text("type"), v.writers())[0]
 
@@ -260,7 +270,7 @@ def combine(v: Vector):
 LAYERS = {f.__name__: f for f in (context, stripe, directory, chunk, shard, code, record, signed, charter, charters,
                                   charterfile, obeyed, grant, kit, logins, revoked, envelope, ledger,
                                   head, chain, runs, manifest, keyfile, shareset, sharetext, wrappedshare,
-                                  combine)}
+                                  combine, logproof, logconsistency)}
 
 
 def run(path: Path) -> tuple[str, str]:

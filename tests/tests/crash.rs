@@ -12,6 +12,7 @@ use exclave_dataset::sink::{Existing, Options};
 use exclave_engine::{
     RunOutcome,
     fetch::ReadSettings,
+    log::{LogFinding, read_logs},
     restore::{Outcome, Selection, Target, restore},
     snapshot::{Depth, Snapshots, Which},
     survey::survey,
@@ -55,7 +56,18 @@ fn dies_at(step: u64, crash: Crash) -> Result<(), Whatever> {
     );
     assert_eq!(report.debt, 0, "step {step}, {crash:?}");
     assert!(world.restores_equal(&[(step % 3) as usize])?, "step {step}, {crash:?}");
+    assert_eq!(log_findings(&world)?, [], "step {step}, {crash:?}");
     Ok(())
+}
+
+/// What is wrong with the writer's log, after the run that made up for a death.
+fn log_findings(world: &World) -> Result<Vec<LogFinding>, Whatever> {
+    let archive = world.archive_without(&[])?;
+    let survey = survey(&archive, &world.surroundings)?;
+    let mut logs = world.surroundings.runtime.block_on(read_logs(&archive));
+    logs.compare(&archive, &survey);
+    assert_eq!(logs.logs.len(), 1);
+    Ok(logs.findings().map(|(_, finding)| finding.clone()).collect())
 }
 
 #[test]

@@ -101,6 +101,9 @@ pub enum Command {
     Restore(command::restore::Arguments),
     /// Check that the sites still hold what they should; needs no key
     Audit(Box<command::audit::Arguments>),
+    /// Show, verify and export the transparency logs; prove that something is in one
+    #[command(subcommand)]
+    Log(command::log::Command),
     /// Rebuild shards that are missing or wrong, and put them back; needs no key
     Repair(Box<command::repair::Arguments>),
     /// Show until when everything is locked, and extend that; needs no key

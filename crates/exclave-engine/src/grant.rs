@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use exclave_log::{EntryKind, LogEntry};
 use exclave_model::{
     Commitment, DatasetId, Grant, KeyId, RecipientKey, Record as _, RecordHash, RunId, SignedObject, Tag, Version1,
     charter::Act, limit::RECORD_BYTES_MAX,
@@ -20,6 +21,7 @@ use exclave_seal::{
 
 use crate::{
     archive::{Archive, SiteTrouble},
+    log::{LogStanding, log_session},
     publish::publish,
     snapshot::{KeyError, Snapshot, SnapshotInfo, Snapshots},
     surroundings::Surroundings,
@@ -60,6 +62,8 @@ pub struct Granted {
     pub sites: usize,
     /// What other sites said.
     pub troubles: Vec<SiteTrouble>,
+    /// Whether it is in a log of the restorer's; nobody asked for that with `dry_run`.
+    pub log: Option<LogStanding>,
 }
 
 /// Why nothing was given.
@@ -82,6 +86,9 @@ pub enum GrantError {
     /// It can't be signed.
     #[error("the grant can't be signed")]
     Sign(#[from] SignError),
+    /// It can't be written.
+    #[error(transparent)]
+    Record(#[from] exclave_model::RecordError),
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
@@ -150,6 +157,7 @@ pub fn give(
         also_open,
         sites: 0,
         troubles: Vec::new(),
+        log: None,
     };
     if dry_run {
         return Ok(granted);
@@ -163,6 +171,8 @@ pub fn give(
     }
     granted.sites = published.count();
     granted.troubles = published.troubles;
+    let entry = LogEntry::new(EntryKind::Grant, RecordHash::of(&granted.grant.to_bytes()?));
+    granted.log = Some(LogStanding::of(&log_session(archive, restorer, &[entry], surroundings)));
     Ok(granted)
 }
 

@@ -23,6 +23,7 @@ pub mod init;
 pub mod journal;
 pub mod kit;
 pub mod local;
+pub mod log;
 pub(crate) mod mend;
 pub mod plate;
 pub mod publish;
@@ -49,6 +50,7 @@ pub use self::{
     adopt::{AdoptError, Adoption, adopt, plan_adoption},
     archive::{Archive, ArchiveError, Poisoned, SiteHandle},
     init::{DEFAULT_CLASS, InitError, NewArchive, init},
+    log::LogStanding,
     plate::Plate,
     replicate::{
         IfForgotten, NamedStream, ReplicateError, ReplicateReport, ReplicateRequest, RunOutcome, Source, SourceError,

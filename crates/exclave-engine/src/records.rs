@@ -7,6 +7,7 @@
 //! - a version of the charter that the file holds;
 //! - a head that counts;
 //! - what such heads name by hash: run table pages, and the ledger parts that these name;
+//! - of each log its newest checkpoint whose entries are shown, with the bundles and tiles that these entries give;
 //! - what someone signed who could, about a run that such a page names: envelopes, claims, closes; and grants.
 //!
 //! Most other names are passed over without being read. What a run that goes on at this moment has published and no head
@@ -32,6 +33,7 @@ use crate::{
     charter::{PublishError, holders_needed},
     fetch::SiteBook,
     grant,
+    log::read_logs,
     publish::publish,
     snapshot::{keys::verify_envelope, table::TableReader},
     survey::{is_head, survey_async},
@@ -57,6 +59,8 @@ struct Needed<'a> {
     runs: BTreeSet<RunId>,
     /// Run table pages and ledger parts.
     named: BTreeSet<(&'static str, Tag)>,
+    /// What a site has of the logs, computed from entries that lead to a signed checkpoint.
+    logs: BTreeMap<ObjectName, Bytes>,
 }
 
 impl<'a> Needed<'a> {
@@ -68,7 +72,11 @@ impl<'a> Needed<'a> {
             heads: survey.found.keys().copied().collect(),
             runs: survey.found.values().map(|found| found.head.run).collect(),
             named: BTreeSet::new(),
+            logs: BTreeMap::new(),
         };
+        for log in read_logs(archive).await.logs {
+            needed.logs.extend(log.objects(archive));
+        }
         let tables = TableReader::new(archive.anchor, Arc::new(SiteBook::new(archive, HEDGE)), &survey);
         let pages = stream::iter(tables.pages()).map(|(hash, run)| {
             let tables = &tables;
@@ -101,6 +109,7 @@ impl<'a> Needed<'a> {
         match names.read_run_object(name) {
             Some((_, kind @ (RunObject::Live | RunObject::Ledger), tag)) => self.named.contains(&(kind.as_str(), tag)),
             Some((run, _, _)) => self.runs.contains(&run),
+            None if names.logs_prefix().contains(name) => self.logs.contains_key(name),
             None => !names.runs_prefix().contains(name),
         }
     }
@@ -124,6 +133,7 @@ impl<'a> Needed<'a> {
             Some((run, RunObject::Close, _)) => self
                 .signed::<Close>(bytes)
                 .is_some_and(|close| close.anchor == archive.anchor && close.run == run),
+            None if names.logs_prefix().contains(name) => self.logs.get(name) == Some(bytes),
             None if names.charter_prefix().contains(name) => self.is_version(bytes),
             None if names.heads_prefix().contains(name) => {
                 is_head(archive, name, bytes).is_some_and(|hash| self.heads.contains(&hash))
@@ -273,6 +283,7 @@ async fn listed(needed: &Needed<'_>, before: &Charter, tally: &mut RecordTally) 
         names.runs_prefix(),
         names.heads_prefix(),
         names.grants_prefix(),
+        names.logs_prefix(),
     ];
     for prefix in prefixes {
         let (listings, troubles) = archive.list_everywhere(&prefix, RECORDS_MAX).await;
@@ -282,6 +293,8 @@ async fn listed(needed: &Needed<'_>, before: &Charter, tally: &mut RecordTally) 
             for entry in listing.entries {
                 match needed.may_be(&entry.name) {
                     true => _ = lying.entry(entry.name).or_default().insert(at),
+                    // What a log has grown out of stays where it lies.
+                    false if names.read_log(&entry.name).is_some() => {}
                     false => tally.junk += 1,
                 }
             }

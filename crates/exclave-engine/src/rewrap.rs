@@ -14,14 +14,16 @@ use std::{
 };
 
 use bytes::Bytes;
+use exclave_log::{EntryKind, LogEntry};
 use exclave_model::{
     Commitment, DatasetId, Envelope, KeyId, RecipientId, RecipientKey, RunId, RunObject, Tag, Version1, charter::Act,
 };
 use exclave_seal::{EnvelopeError, SigningKey, envelope::wrap, signing::SignError};
 
 use crate::{
-    archive::SiteTrouble,
+    archive::{Archive, SiteTrouble},
     charter::{PublishError, holders_needed},
+    log::{LogStanding, log_session},
     publish::publish,
     snapshot::{KeyError, OpenedRun, Snapshots},
     surroundings::{Progress, Surroundings},
@@ -44,6 +46,8 @@ pub struct RewrapReport {
     pub left_open: BTreeMap<RecipientId, usize>,
     /// What sites said.
     pub troubles: Vec<SiteTrouble>,
+    /// Whether the new envelopes are in a log of the restorer's; absent when there are none.
+    pub log: Option<LogStanding>,
 }
 
 /// Why nothing was wrapped.
@@ -95,8 +99,11 @@ pub fn rewrap(
         runs: runs.len(),
         ..RewrapReport::default()
     };
+    let mut entries = Vec::new();
     for (at, (run, (commitment, dataset))) in runs.into_iter().enumerate() {
         if surroundings.progress.stop_asked() {
+            // What was wrapped so far counts, and is logged.
+            log(archive, restorer, &entries, surroundings);
             return Err(RewrapError::Interrupted(at));
         }
         Progress::add(&surroundings.progress.entries, 1);
@@ -136,7 +143,9 @@ pub fn rewrap(
             None => {
                 let envelope = again(&opened, run, snapshots, set, surroundings)?;
                 let mut entropy = surroundings.entropy.entropy();
-                let bytes = Bytes::from(restorer.sign(&envelope, &mut *entropy)?.to_bytes());
+                let signed = restorer.sign(&envelope, &mut *entropy)?;
+                entries.push(LogEntry::new(EntryKind::Rewrap, signed.record_hash()));
+                let bytes = Bytes::from(signed.to_bytes());
                 (
                     archive.names.run_object(run, RunObject::Envelope, Tag::of(&bytes)),
                     bytes,
@@ -149,7 +158,18 @@ pub fn rewrap(
         }
         report.troubles.extend(published.troubles);
     }
+    report.log = log(archive, restorer, &entries, surroundings);
     Ok(report)
+}
+
+fn log(
+    archive: &Archive,
+    restorer: &SigningKey,
+    entries: &[LogEntry],
+    surroundings: &Surroundings,
+) -> Option<LogStanding> {
+    let written = || LogStanding::of(&log_session(archive, restorer, entries, surroundings));
+    (!entries.is_empty()).then(written)
 }
 
 /// The envelope of an opened run for a set of the newest charter.

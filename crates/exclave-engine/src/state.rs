@@ -5,6 +5,8 @@
 //! chain                 incarnation, next seq, hash of the last head
 //! charter               version and hash of the newest charter that was seen
 //! chain.lock            held while a head is written: one chain for all datasets of this writer
+//! log                   the log of this life's chain: its entries, its newest checkpoint, what each site has of it
+//! log.lock              held while the log grows
 //! datasets/<id>         name, class, secret
 //! datasets/<id>.lock    held while the dataset is replicated
 //! datasets/<id>.runs    the run table of its newest head
@@ -366,6 +368,22 @@ impl AgentState {
             "the chain of heads",
             Patience::Wait,
         )?)
+    }
+
+    /// Holds the log while it grows; waits for another dataset's commit.
+    pub fn lock_log(&self) -> Result<Lock, StateError> {
+        Ok(Lock::take(&self.folder.join("log.lock"), "the log", Patience::Wait)?)
+    }
+
+    /// A small file of the folder; `None` when it is not there.
+    pub(crate) fn load<T: for<'b> Decode<'b, ()>>(&self, name: &str) -> Result<Option<T>, StateError> {
+        let path = self.folder.join(name);
+        local::read(&path)?.map(|bytes| decode(&path, &bytes)).transpose()
+    }
+
+    /// Replaces a small file of the folder as a whole.
+    pub(crate) fn store<T: Encode<()>>(&self, name: &str, value: &T) -> Result<(), StateError> {
+        Ok(local::replace(&self.folder.join(name), &encode(value))?)
     }
 
     /// The dataset with a name, made when it is new, and the lock on it.

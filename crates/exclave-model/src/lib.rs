@@ -54,7 +54,7 @@ pub use self::{
     ledger::{LayoutFrom, LedgerPart, StripeRecord},
     live_set::LiveSet,
     manifest::{ChunkRef, Content, Entry, EntryKind, Extent, Timestamp},
-    name::{ArchiveNames, BadObjectName, ObjectName, Prefix, RunObject, ShardName, Tag},
+    name::{ArchiveNames, BadObjectName, LogName, LogObject, ObjectName, Prefix, RunObject, ShardName, Tag},
     path::{BadPath, EntryPath},
     report::{AuditReport, Statement},
     signed::{PublicKey, Signature, SignedObject, SignedRecord},

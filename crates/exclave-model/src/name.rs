@@ -341,6 +341,50 @@ impl ArchiveNames {
         self.prefix(format_args!("grants/"))
     }
 
+    /// A checkpoint of a log: a key's in one life of its holder. Several may lie there for one size, with more signatures.
+    pub fn log_checkpoint(&self, key: KeyId, life: Incarnation, size: u64, tag: Tag) -> ObjectName {
+        let (key, life) = (key.to_hex(), life.to_hex());
+        self.name(format_args!("log/{key}/{life}/checkpoint/{size:020}.{tag}"))
+    }
+
+    /// A tile or bundle of a log, `path` being its own as C2SP has it; `None` when that is no path.
+    pub fn log_tile(&self, key: KeyId, life: Incarnation, path: &str, tag: Tag) -> Option<ObjectName> {
+        let (key, life) = (key.to_hex(), life.to_hex());
+        let name = self.name(format_args!("log/{key}/{life}/{path}.{tag}"));
+        (path.starts_with("tile/") && ObjectName::parse(name.as_str()).is_ok()).then_some(name)
+    }
+
+    /// Takes the parts from the name of something in a log; `None` when it is none in its one spelling.
+    pub fn read_log(&self, name: &ObjectName) -> Option<LogName> {
+        let below = name.as_str().strip_prefix(self.logs_prefix().as_str())?;
+        let (key, rest) = below.split_once('/')?;
+        let (life, rest) = rest.split_once('/')?;
+        let (path, _) = rest.rsplit_once('.')?;
+        let (key, life, tag) = (key.parse().ok()?, life.parse().ok()?, name.tag()?);
+        let (object, again) = match path.strip_prefix("checkpoint/") {
+            Some(size) => {
+                let size = size.parse().ok()?;
+                let again = self.log_checkpoint(key, life, size, tag);
+                (LogObject::Checkpoint { size }, again)
+            }
+            None => {
+                let again = self.log_tile(key, life, path, tag)?;
+                (LogObject::Tile { path: path.to_owned() }, again)
+            }
+        };
+        (again == *name).then_some(LogName { key, life, object, tag })
+    }
+
+    /// All of a log.
+    pub fn log_prefix(&self, key: KeyId, life: Incarnation) -> Prefix {
+        self.prefix(format_args!("log/{}/{}/", key.to_hex(), life.to_hex()))
+    }
+
+    /// All logs.
+    pub fn logs_prefix(&self) -> Prefix {
+        self.prefix(format_args!("log/"))
+    }
+
     /// All collection marks.
     pub fn marks_prefix(&self) -> Prefix {
         self.prefix(format_args!("marks/"))
@@ -402,6 +446,34 @@ impl ArchiveNames {
     pub fn chain_prefix(&self, writer: KeyId, incarnation: Incarnation) -> Prefix {
         self.prefix(format_args!("heads/{}/{}/", writer.to_hex(), incarnation.to_hex()))
     }
+}
+
+/// The parts of the name of something in a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogName {
+    /// Whose log.
+    pub key: KeyId,
+    /// Which life of the key's holder.
+    pub life: Incarnation,
+    /// What it is.
+    pub object: LogObject,
+    /// Beginning of its hash.
+    pub tag: Tag,
+}
+
+/// What lies in a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogObject {
+    /// A checkpoint.
+    Checkpoint {
+        /// Leaves of its tree.
+        size: u64,
+    },
+    /// A tile or a bundle of entries.
+    Tile {
+        /// Its path as C2SP has it.
+        path: String,
+    },
 }
 
 /// Stripes per folder of shards, so that one listing stays short.
@@ -483,6 +555,28 @@ mod tests {
                 assert_eq!(name.fits(&other), Some(false));
             }
         }
+    }
+
+    #[test]
+    fn names_in_a_log_have_one_spelling() {
+        let names = ArchiveNames::new(Anchor::from_bytes([0xab; 32]));
+        let (key, life) = (KeyId::from_bytes([1; 32]), Incarnation::from_bytes([2; 16]));
+        let checkpoint = names.log_checkpoint(key, life, 7, Tag::of(b"x"));
+        let read = names.read_log(&checkpoint).unwrap();
+        assert_eq!((read.key, read.life, read.tag), (key, life, Tag::of(b"x")));
+        assert_eq!(read.object, LogObject::Checkpoint { size: 7 });
+        for path in ["tile/0/000", "tile/entries/x001/002.p/17"] {
+            let tile = names.log_tile(key, life, path, Tag::of(b"x")).unwrap();
+            assert_eq!(ObjectName::parse(tile.as_str()).as_ref(), Ok(&tile));
+            let path = path.to_owned();
+            assert_eq!(names.read_log(&tile).unwrap().object, LogObject::Tile { path });
+            assert!(names.log_prefix(key, life).contains(&tile));
+        }
+        for bad in ["", "/tile/0/000", "checkpoint/1", "tile/../x", "tile/A"] {
+            assert!(names.log_tile(key, life, bad, Tag::of(b"x")).is_none(), "{bad}");
+        }
+        let odd = checkpoint.as_str().replace("/00000000000000000007.", "/7.");
+        assert_eq!(names.read_log(&ObjectName::parse(&odd).unwrap()), None);
     }
 
     #[test]

@@ -428,6 +428,25 @@ pub struct SeedSeen {
     pub nonce: RecordHash,
     /// The seed: 32 bytes.
     pub seed: RecordHash,
+    /// BLAKE3 over the newest states of the logs, where any were shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs_digest: Option<RecordHash>,
+}
+
+/// A log whose newest state was shown, with all entries that lead to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSeen {
+    /// Whose log.
+    pub key: KeyId,
+    /// Which life of the key's holder.
+    pub incarnation: Incarnation,
+    /// Entries in it.
+    pub size: u64,
+    /// Root of its tree: SHA-256.
+    pub root: RecordHash,
+    /// Sites of the charter that list this state.
+    pub sites: u64,
 }
 
 /// A head that was seen.
@@ -588,6 +607,9 @@ pub struct AuditReport {
     pub audit: Conduct,
     /// What samples were drawn from.
     pub seed: SeedSeen,
+    /// Logs, ascending by key and incarnation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<LogSeen>,
     /// Every head that counts.
     pub heads: Vec<HeadSeen>,
     /// How sure the newest heads are.

@@ -38,8 +38,8 @@ pub use self::{
     sealed_box::{BoxError, Purpose},
     share::{Share, ShareHeader},
     signing::{
-        SigningKey, VerifyError, charter_signers, signer_of, verify_charter, verify_next_charter, verify_one,
-        verify_one_of, verify_threshold,
+        SigningKey, VerifyError, charter_signers, signer_of, verify_charter, verify_next_charter, verify_note,
+        verify_one, verify_one_of, verify_threshold,
     },
     stripe_key::{OpenError, StripeKey},
     token::{Ed25519Signer, NoTokens, TokenKey, TokenTrouble, Tokens},

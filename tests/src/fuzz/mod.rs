@@ -17,7 +17,8 @@ use exclave_dataset::{
     page::{PageReader, Root},
     walk::{ExcludeRules, FileList, ListedDirectory},
 };
-use exclave_engine::journal;
+use exclave_engine::{journal, log::Evidence};
+use exclave_log::{LogEntry, LogId, LogProof, Note, SignedCheckpoint, TileId, TileLevel, VerifierKey};
 use exclave_model::{
     Charter, CharterFile, ChunkId, ChunkRef, Close, Codec, Directory, DsseEnvelope, EntryPath, Envelope, Grant, Head,
     Kit, LedgerPart, LiveSet, ObjectName, Prefix, Record, ReuseClaim, RunId, RunPage, SealedHead, SealedLogins,
@@ -86,6 +87,14 @@ pub const PARSERS: &[Parser] = &[
     parser("journal", journal_file),
     parser("dsse", dsse),
     parser("report", report),
+    parser("note", note),
+    parser("checkpoint", checkpoint),
+    parser("log-proof", log_proof),
+    parser("verifier-key", verifier_key),
+    parser("tile-path", tile_path),
+    parser("bundle", bundle),
+    parser("log-entry", record::<LogEntry>),
+    parser("log-evidence", log_evidence),
     parser("s3-answers", |bytes| answers::read(Kind::S3, bytes)),
     parser("azure-answers", |bytes| answers::read(Kind::Azure, bytes)),
     parser("gcs-answers", |bytes| answers::read(Kind::Gcs, bytes)),
@@ -123,6 +132,74 @@ fn dsse(bytes: &[u8]) -> bool {
             .ok()
             .map(|written| DsseEnvelope::from_bytes(&written).ok());
         assert_eq!(again.flatten().as_ref(), Some(&envelope));
+        true
+    })
+}
+
+fn note(bytes: &[u8]) -> bool {
+    Note::parse(bytes).is_ok_and(|note| {
+        assert_eq!(note.to_bytes(), bytes);
+        true
+    })
+}
+
+fn checkpoint(bytes: &[u8]) -> bool {
+    SignedCheckpoint::parse(bytes).is_ok_and(|signed| {
+        assert_eq!(signed.to_bytes(), bytes);
+        assert_eq!(signed.checkpoint.text(), signed.note.text());
+        let _ = LogId::parse(&signed.checkpoint.origin);
+        true
+    })
+}
+
+fn log_proof(bytes: &[u8]) -> bool {
+    LogProof::parse(bytes).is_ok_and(|proof| {
+        assert_eq!(proof.to_bytes(), bytes);
+        let _ = proof.verify(proof.extra.as_deref().unwrap_or_default());
+        true
+    })
+}
+
+fn verifier_key(bytes: &[u8]) -> bool {
+    let key = std::str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| text.parse::<VerifierKey>().ok());
+    key.is_some_and(|key| {
+        assert_eq!(key.to_string().as_bytes(), bytes);
+        true
+    })
+}
+
+fn tile_path(bytes: &[u8]) -> bool {
+    let tile = std::str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| TileId::parse(text).ok());
+    tile.is_some_and(|tile| {
+        assert_eq!(tile.path().as_bytes(), bytes);
+        true
+    })
+}
+
+/// A bundle and a tile of hashes, of the width that the first byte says.
+fn bundle(bytes: &[u8]) -> bool {
+    let Some((width, rest)) = bytes.split_first() else {
+        return false;
+    };
+    let width = u16::from(*width) + 1;
+    let tile = |level| TileId::new(level, 0, width);
+    let hashes = tile(TileLevel::Hashes(0)).is_some_and(|tile| tile.read_hashes(rest).is_ok());
+    let entries = tile(TileLevel::Entries).is_some_and(|tile| {
+        tile.read_entries(rest).is_ok_and(|entries| {
+            assert!(exclave_log::tile::bundle(entries).is_ok_and(|written| written == rest));
+            true
+        })
+    });
+    hashes || entries
+}
+
+fn log_evidence(bytes: &[u8]) -> bool {
+    Evidence::from_bytes(bytes).is_ok_and(|evidence| {
+        let _ = evidence.log();
         true
     })
 }

@@ -61,6 +61,7 @@ fn layers(parser: &str) -> (&'static [&'static str], bool) {
         "chunk" => (&["chunk"], false),
         "key-file" => (&["keyfile"], false),
         "share-set" => (&["shareset"], false),
+        "log-proof" => (&["logproof"], false),
         "share-text" => (&["sharetext"], false),
         "wrapped-share" => (&["wrappedshare"], false),
         _ => (&[], false),
@@ -104,6 +105,14 @@ fn run_pages(vectors: &[Vector]) -> Vec<Vec<u8>> {
         .map(Vec::from)
         .collect()
 }
+
+/// A checkpoint as others write it (the example of C2SP tlog-cosignature).
+const CHECKPOINT: &str = "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n\
+    \u{2014} example.com/behind-the-sofa Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n";
+
+/// Evidence whose notes say nothing.
+const EVIDENCE: &str =
+    r#"{"format":"exclave log evidence v1","first":"a","second":"b","prefix_root":"c","proof":["d"]}"#;
 
 /// A report with one of each thing, in the form that is signed.
 const REPORT: &[u8] = include_bytes!("report.json");
@@ -227,6 +236,11 @@ pub fn seeds(parser: &str, vectors: &[Vector]) -> Vec<Vec<u8>> {
         ],
         "file-list" => &["./a\0b/c/\0.\0", "registers\0"],
         "site-settings" => &[SETTINGS, "[credentials]\nbearer = { token = \"t\" }", ""],
+        "note" | "checkpoint" => &[CHECKPOINT, "text\n\nmore\n\n\u{2014} a/b AAAAAAA=\n"],
+        "verifier-key" => &["example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"],
+        "tile-path" => &["tile/0/x001/x234/067", "tile/entries/000.p/5", "tile/7/000"],
+        "bundle" => &["\u{1}\0\u{3}abc\0\0", "\0\0\0", "\0aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"],
+        "log-evidence" => &[EVIDENCE],
         "exclude-rules" => &["*.tmp\n!keep.tmp\n/cache/\n# why\n[a-z]?/**/x\\ "],
         _ => &[],
     };
@@ -238,6 +252,8 @@ pub fn seeds(parser: &str, vectors: &[Vector]) -> Vec<Vec<u8>> {
         "logins" => seeds.extend(behind(vectors, parser)),
         "live-set" => seeds.push([1u64, 2, 3, 4].iter().flat_map(|number| number.to_be_bytes()).collect()),
         "journal" => seeds.push(a_journal()),
+        // Version, kind 1 (a head), a hash.
+        "log-entry" => seeds.push([b"\xa3\x00\x01\x01\x01\x02\x58\x20".as_slice(), &[7; 32]].concat()),
         "report" => seeds.push(REPORT.to_vec()),
         "dsse" => seeds.push(an_envelope()),
         "s3-answers" | "azure-answers" | "gcs-answers" | "webdav-answers" => {

@@ -1,6 +1,8 @@
 //! What the crates' errors are called in the vectors: the one place that translates.
 
 use exclave_dataset::{pack, page::ReadError};
+use exclave_engine::log::BadLogProof;
+use exclave_log::{BadProof, BadProofFile};
 use exclave_model::{RecordError, Rule};
 use exclave_seal::{
     BoxError, EnvelopeError, KeyFileError, KitError, LoginsError, OpenError, VerifyError,
@@ -69,6 +71,20 @@ kinds! {
         LoginsError::Key(error) => Self::from(error).0,
         LoginsError::Box(error) => Self::from(error).0,
         LoginsError::Entropy(_) => writing(),
+    };
+    BadProof: error => match error {
+        BadProof::Range | BadProof::Length { .. } => "bad-length",
+        BadProof::Root => "bad-hash",
+    };
+    BadLogProof: error => match error {
+        BadLogProof::File(BadProofFile::TooLong(_)) => "too-long",
+        BadLogProof::File(_) | BadLogProof::NoEntry => "bad-record",
+        BadLogProof::Log(_) => "wrong-archive",
+        BadLogProof::Entry(error) => Self::from(error).0,
+        BadLogProof::Stranger => "unknown-signer",
+        BadLogProof::Unsigned(_) => "missing-signature",
+        BadLogProof::Signature(error) => Self::from(error).0,
+        BadLogProof::Inclusion(error) => Self::from(error).0,
     };
     OpenError: error => match error {
         OpenError::Commitment => "bad-commitment",

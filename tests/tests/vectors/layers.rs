@@ -2,6 +2,7 @@
 
 mod blocks; // contexts, stripes, chunks, shards, the code
 mod charters; // charters that follow each other, and what obeys them
+mod logs; // proofs of the transparency log
 mod pages; // the manifest
 mod records; // everything that is CBOR, and key files
 mod shares; // split recovery keys
@@ -45,6 +46,8 @@ pub fn evaluate(vector: &Vector) -> Result<Option<Vec<u8>>, Refused> {
         "chain" => records::chain(vector),
         "runs" => records::runs(vector),
         "manifest" => pages::manifest(vector),
+        "logproof" => logs::proof(vector),
+        "logconsistency" => logs::consistency(vector),
         "shareset" => shares::set(vector),
         other => panic!("layer {other} is unknown"),
     }

@@ -224,6 +224,15 @@ impl PublicArguments {
         Duration::from_secs(self.deadline)
     }
 
+    /// The archive's anchor.
+    pub fn anchor(&self, world: &World) -> Result<Anchor, Trouble> {
+        let known = self.archive.or(world.config()?.archive);
+        known.ok_or_else(|| {
+            Trouble::usage("nothing says which archive it is")
+                .hint("give --archive HEX: `init` printed it, and custodians' cards carry it")
+        })
+    }
+
     /// The archive, with no other secret than what the stores ask for.
     pub fn open(&self, world: &World) -> Result<(Edge, Archive, Vec<SiteTrouble>), Trouble> {
         let (edge, archive, troubles, ()) = self.open_with(world, |_| ())?;
@@ -237,10 +246,7 @@ impl PublicArguments {
         powers: impl FnOnce(&[OpenSite]) -> T,
     ) -> Result<(Edge, Archive, Vec<SiteTrouble>, T), Trouble> {
         let config = world.config()?;
-        let anchor = self.archive.or(config.archive).ok_or_else(|| {
-            Trouble::usage("nothing says which archive it is")
-                .hint("give --archive HEX: `init` printed it, and custodians' cards carry it")
-        })?;
+        let anchor = self.anchor(world)?;
         let chosen = sites::choose(&self.sites.wanted(), &config)?;
         let open = sites::open_all(chosen, &world.environment)?;
         let powers = powers(&open);

@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::{
     World,
     charter::{Public, open_public},
+    log::Logged,
 };
 use crate::{
     agent::refuse_disputed,
@@ -136,9 +137,11 @@ fn not_given(error: GrantError) -> Trouble {
         GrantError::NotARestorer { .. } => Trouble::new(Exit::Refused, what)
             .hint("name the key in the charter as [[member]] with the role restorer, and publish that"),
         GrantError::Key(_) => Trouble::new(Exit::Refused, what),
-        GrantError::Sites(_) | GrantError::Wrap(_) | GrantError::Sign(_) | GrantError::Entropy(_) => {
-            Trouble::failed(what)
-        }
+        GrantError::Sites(_)
+        | GrantError::Wrap(_)
+        | GrantError::Sign(_)
+        | GrantError::Record(_)
+        | GrantError::Entropy(_) => Trouble::failed(what),
     }
     .source(error)
 }
@@ -156,6 +159,7 @@ struct Given {
     also_open: Vec<Also>,
     sites: usize,
     file: Option<String>,
+    log: Option<Logged>,
     warnings: Vec<String>,
 }
 
@@ -198,6 +202,7 @@ impl Given {
             also_open: granted.also_open.iter().map(also).collect(),
             sites: granted.sites,
             file: arguments.out.as_ref().filter(|_| !arguments.dry_run).map(written),
+            log: granted.log.as_ref().map(Logged::of),
             warnings: granted.troubles.iter().map(ToString::to_string).collect(),
         }
     }
@@ -244,6 +249,9 @@ impl Report for Given {
         }
         for warning in &self.warnings {
             writeln!(out, "Warning: {}", format::plain(warning))?;
+        }
+        if let Some(why) = self.log.as_ref().and_then(|log| log.not_yet.as_ref()) {
+            writeln!(out, "Warning: it is in no log: {}", format::plain(why))?;
         }
         if let Some(grant) = &self.grant {
             writeln!(out, "Grant {grant} is at {}", format::count(self.sites as u64, "site"))?;

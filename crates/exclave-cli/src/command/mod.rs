@@ -11,6 +11,7 @@ pub mod init;
 pub mod key;
 pub mod kit;
 pub mod lock;
+pub mod log;
 pub mod man;
 pub mod plan;
 pub mod readiness;
@@ -83,6 +84,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Find(arguments) => browse::find(&arguments, world),
         Command::Diff(arguments) => browse::diff(&arguments, world),
         Command::Restore(arguments) => restore::run(&arguments, world),
+        Command::Log(command) => log::run(&command, world),
         Command::Audit(arguments) => audit::run(&arguments, world),
         Command::Repair(arguments) => repair::run(&arguments, world),
         Command::Lock(command) => lock::run(&command, world),

@@ -19,7 +19,7 @@ use exclave_plan::Trip;
 use serde::Serialize;
 
 use self::scan::Scan;
-use super::World;
+use super::{World, log::Logged};
 use crate::{
     agent::{Agent, catalog_hint},
     clock,
@@ -382,6 +382,7 @@ struct Done {
     tripwires: Vec<Tripped>,
     site_troubles: Vec<SiteTrouble>,
     alarms: Vec<String>,
+    log: Logged,
     #[serde(skip)]
     run_outcome: RunOutcome,
 }
@@ -466,6 +467,7 @@ impl Done {
             tripwires: report.trips.iter().map(Tripped::of).collect(),
             site_troubles: troubles.map(|(site, error)| SiteTrouble { site, error }).collect(),
             alarms: report.alarms,
+            log: Logged::of(&report.log),
             run_outcome: report.outcome,
         }
     }
@@ -480,6 +482,7 @@ impl Done {
             && self.site_troubles.is_empty()
             && self.alarms.is_empty()
             && !self.new_incarnation
+            && self.log.not_yet.is_none()
             && self.debt_shards == 0
             && self.debts_unpaid.is_empty();
         outcome.and(if clean { Exit::Done } else { Exit::Findings })
@@ -549,6 +552,18 @@ impl Report for Done {
         }
         if self.findings_total > FINDINGS_SHOWN as u64 {
             writeln!(out, "  .. and {} more", self.findings_total - FINDINGS_SHOWN as u64)?;
+        }
+        if let Some(why) = self
+            .log
+            .not_yet
+            .as_ref()
+            .filter(|_| self.run_outcome != RunOutcome::BelowQuorum)
+        {
+            writeln!(
+                out,
+                "Committed, not logged: {}; the next run makes up for it",
+                format::plain(why)
+            )?;
         }
         for Tripped { wire, why, .. } in &self.tripwires {
             writeln!(out, "TRIPWIRE {wire}: {why}")?;

@@ -9,7 +9,7 @@ use exclave_engine::{
 };
 use serde::Serialize;
 
-use super::World;
+use super::{World, log::Logged};
 use crate::{
     agent::refuse_disputed,
     arguments::RestorerArguments,
@@ -81,6 +81,7 @@ struct Rewrapped {
     /// Identities outside of the sets that earlier envelopes open for.
     left_open: Vec<LeftOpen>,
     snapshots_passed_over: usize,
+    log: Option<Logged>,
     warnings: Vec<String>,
 }
 
@@ -111,6 +112,7 @@ impl Rewrapped {
                 })
                 .collect(),
             snapshots_passed_over,
+            log: report.log.as_ref().map(Logged::of),
             warnings,
         }
     }
@@ -139,6 +141,9 @@ impl Report for Rewrapped {
                 out,
                 "Warning: the new envelope of run {run} lies at too few sites; run it again when more answer"
             )?;
+        }
+        if let Some(why) = self.log.as_ref().and_then(|log| log.not_yet.as_ref()) {
+            writeln!(out, "Warning: the new envelopes are in no log: {}", format::plain(why))?;
         }
         if self.snapshots_passed_over > 0 {
             let passed = format::count(self.snapshots_passed_over as u64, "snapshot");

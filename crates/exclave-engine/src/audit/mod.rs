@@ -3,6 +3,7 @@
 //! Brought along are the anchor and the stores. What should be there follows from the charter and the heads, by way of run
 //! tables and ledgers, each checked by signature or hash ([`scope`]). What is there is asked:
 //!
+//! * [`logs`]: the transparency logs, against themselves and against the heads;
 //! * [`records`]: the small records, at every site, against the quorums of their class;
 //! * [`sample`]: groups of 64 KiB that a public seed chose, at all sites in one short window ([`exclave_plan::audit`]);
 //! * [`shards`]: every shard whole; or also coded again, so that shards that don't belong together are found;
@@ -15,6 +16,7 @@
 
 mod desk;
 pub mod locks;
+mod logs;
 mod records;
 pub mod report;
 mod sample;
@@ -30,11 +32,11 @@ use std::{
 
 use exclave_model::{
     DatasetId, Incarnation, KeyId, RecordHash, RunId, SiteId,
-    report::{Facts, Outcome, OutcomeCounts, Verdict},
+    report::{Facts, LogSeen, Outcome, OutcomeCounts, Verdict},
 };
 use exclave_plan::audit::{Detection, Nonce, Placement, Seed, Survivors};
 
-use self::{desk::Desk, records::Records, scope::Scope, stripes::Census};
+use self::{desk::Desk, logs::LogAudit, records::Records, scope::Scope, stripes::Census};
 pub use self::{
     desk::Latency,
     records::{RecordKind, RecordTally},
@@ -214,6 +216,8 @@ pub struct Audit {
     pub heads_digest: RecordHash,
     /// What samples were drawn from.
     pub seed: Seed,
+    /// Newest states of the logs; they are in the seed, too.
+    pub logs: Vec<LogSeen>,
     /// Every head that counts.
     pub heads: Vec<AuditedHead>,
     /// How sure the newest heads are.
@@ -322,7 +326,13 @@ impl<'a> Auditor<'a> {
         self.chains();
         let scope = Scope::read(&mut self).await;
         let newest: BTreeSet<RecordHash> = scope.newest(self.survey).collect();
-        let seed = Seed::derive(self.desk.archive.anchor, newest.iter().copied(), &self.request.nonce);
+        let logs = logs::look(&mut self).await;
+        let seed = Seed::derive(
+            self.desk.archive.anchor,
+            newest.iter().copied(),
+            logs.digest(),
+            &self.request.nonce,
+        );
         let mut records = Records::default();
         if !self.request.forecast_only {
             records.look(&mut self, &scope).await;
@@ -348,7 +358,7 @@ impl<'a> Auditor<'a> {
         self.poisoned();
         let damages = std::mem::take(&mut self.damages);
         Inspection {
-            audit: self.finish(&scope, &newest, seed, records, census),
+            audit: self.finish(&scope, &newest, (seed, logs), records, census),
             runs: scope.runs,
             damages,
         }
@@ -474,7 +484,7 @@ impl<'a> Auditor<'a> {
         mut self,
         scope: &Scope,
         newest: &BTreeSet<RecordHash>,
-        seed: Seed,
+        (seed, logs): (Seed, LogAudit),
         records: Records,
         census: Census,
     ) -> Audit {
@@ -506,6 +516,7 @@ impl<'a> Auditor<'a> {
             nonce: self.request.nonce,
             heads_digest: Seed::heads_digest(newest),
             seed,
+            logs: logs.seen,
             heads,
             freshness,
             sites: self.desk.sites(&charter, &records, &census),

@@ -239,7 +239,9 @@ fn unpaged(audit: &Audit, archive: Anchor, charter: CharterSeen, version: &str) 
             heads_digest: audit.heads_digest,
             nonce: RecordHash::from_bytes(*audit.nonce.as_bytes()),
             seed: RecordHash::from_bytes(*audit.seed.as_bytes()),
+            logs_digest: super::logs::digest_of(&audit.logs),
         },
+        logs: audit.logs.clone(),
         heads: heads_of(audit),
         freshness: audit
             .freshness

@@ -19,6 +19,7 @@ use super::{ReplicateError, look, pack::Packed, recover::chain_behind_journals, 
 use crate::{
     archive::Archive,
     journal::{Journal, JournalEntry, JournalledHead},
+    log::write::CommittedHead,
     publish::publish,
     state::{AgentState, Dataset, RunNote},
     surroundings::Surroundings,
@@ -59,6 +60,8 @@ pub(super) struct Finished {
     pub(super) sites: usize,
     /// Sites that don't lock what was just put, though they did when they were checked.
     pub(super) unlocked: Vec<String>,
+    /// What the log wants to know.
+    pub(super) logged: CommittedHead,
 }
 
 impl Finish<'_> {
@@ -368,6 +371,13 @@ impl Finish<'_> {
             hash,
             sites: published.count(),
             unlocked: self.surroundings.runtime.block_on(unlocked),
+            logged: CommittedHead {
+                incarnation: head.incarnation,
+                seq: head.seq,
+                hash,
+                previous: head.previous,
+                charter_version: head.charter_version,
+            },
         })
     }
 }

@@ -69,6 +69,7 @@ use crate::{
     debt::{Paid, pay_debts},
     journal::{Begun, Journal, JournalEntry},
     local,
+    log::{LogStanding, write::log_head},
     publish::publish,
     state::{AgentState, Dataset, RunNote, StreamLengths},
     surroundings::Surroundings,
@@ -462,6 +463,7 @@ impl Job<'_> {
             self.state.save_stream_lengths(self.dataset.id, &streams)?;
             judged.remember(self.state, self.dataset.id)?;
         }
+        let log = self.log(outcome, finished.logged);
         let mut site_troubles = std::mem::take(&mut self.preflight.troubles);
         site_troubles.extend(
             standing
@@ -497,7 +499,23 @@ impl Job<'_> {
             trips: judged.trips,
             site_troubles,
             alarms: [std::mem::take(&mut self.preflight.alarms), standing.alarms(), poisoned].concat(),
+            log,
         })
+    }
+
+    /// After the commit, which no longer depends on anything: the head goes into this writer's log.
+    fn log(&self, outcome: RunOutcome, head: crate::log::write::CommittedHead) -> LogStanding {
+        if outcome == RunOutcome::BelowQuorum {
+            return LogStanding::NotYet("the head is not committed".to_owned());
+        }
+        LogStanding::of(&log_head(
+            self.archive,
+            self.state,
+            &self.key,
+            head,
+            &self.preflight.bare,
+            self.surroundings,
+        ))
     }
 
     /// After the commit: what the next run will want to know, and last words for the runs that are over.

@@ -4,7 +4,7 @@ use exclave_dataset::walk::Finding;
 use exclave_model::{Counts, DatasetId, RecordHash, RunId};
 use exclave_plan::tripwire::Trip;
 
-use crate::debt::UnpaidDebts;
+use crate::{debt::UnpaidDebts, log::LogStanding};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,4 +62,6 @@ pub struct ReplicateReport {
     pub site_troubles: Vec<(String, String)>,
     /// Things that must not happen at an honest site.
     pub alarms: Vec<String>,
+    /// Whether the head is in the writer's log.
+    pub log: LogStanding,
 }

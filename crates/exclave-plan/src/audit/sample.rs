@@ -17,13 +17,16 @@
 
 use std::collections::BTreeSet;
 
-use exclave_model::{Anchor, RecordHash, SiteId, hex, unhex};
+use exclave_model::{Anchor, Incarnation, KeyId, RecordHash, SiteId, hex, unhex};
 
 /// Parts of a million: whole numbers, so that they are written and compared exactly.
 const MILLION: u32 = 1_000_000;
 
 /// The seed's purpose, for BLAKE3's `derive_key`.
 const SEED_CONTEXT: &str = "exclave 2026 audit seed v1";
+
+/// The same, where logs were shown: their newest states go into the material.
+const SEED_CONTEXT_LOGS: &str = "exclave 2026 audit seed v2";
 /// In front of what a site's sample is drawn from.
 const SAMPLE_TYPE: &[u8] = b"exclave audit sample v1\0";
 
@@ -189,19 +192,51 @@ impl std::str::FromStr for Nonce {
     }
 }
 
+/// A log's state: its owner, which life of it, size and root.
+pub type LogState = (KeyId, Incarnation, u64, [u8; 32]);
+
 /// What a sample is drawn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seed([u8; 32]);
 
 impl Seed {
     /// The seed of an audit: of this archive, of these heads (in any order, each once), with this nonce.
-    pub fn derive(anchor: Anchor, heads: impl IntoIterator<Item = RecordHash>, nonce: &Nonce) -> Self {
+    ///
+    /// `logs` is the digest of the newest states of the logs that were shown, when any were.
+    pub fn derive(
+        anchor: Anchor,
+        heads: impl IntoIterator<Item = RecordHash>,
+        logs: Option<RecordHash>,
+        nonce: &Nonce,
+    ) -> Self {
         let heads: BTreeSet<RecordHash> = heads.into_iter().collect();
-        let mut hasher = blake3::Hasher::new_derive_key(SEED_CONTEXT);
+        let context = if logs.is_some() {
+            SEED_CONTEXT_LOGS
+        } else {
+            SEED_CONTEXT
+        };
+        let mut hasher = blake3::Hasher::new_derive_key(context);
         hasher.update(anchor.as_bytes());
         hasher.update(Self::heads_digest(&heads).as_bytes());
+        if let Some(logs) = logs {
+            hasher.update(logs.as_bytes());
+        }
         hasher.update(nonce.as_bytes());
         Self(*hasher.finalize().as_bytes())
+    }
+
+    /// The BLAKE3 of the logs' newest states, ascending by owner and life: key id, incarnation, size (8 bytes) and root of
+    /// each; `None` without logs.
+    pub fn logs_digest(states: impl IntoIterator<Item = LogState>) -> Option<RecordHash> {
+        let states: BTreeSet<LogState> = states.into_iter().collect();
+        let mut hasher = blake3::Hasher::new();
+        for (key, life, size, root) in &states {
+            hasher.update(key.as_bytes());
+            hasher.update(life.as_bytes());
+            hasher.update(&size.to_be_bytes());
+            hasher.update(root);
+        }
+        (!states.is_empty()).then(|| RecordHash::from_bytes(*hasher.finalize().as_bytes()))
     }
 
     /// The BLAKE3 of the heads' hashes, ascending.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use exclave_model::{
     Charters, RecordHash, SiteId,
-    report::{AuditMode, AuditReport, OutcomeCounts, PlacementSeen, SiteSeen, Verdict},
+    report::{AuditMode, AuditReport, LogSeen, OutcomeCounts, PlacementSeen, SiteSeen, Verdict},
 };
 use exclave_plan::audit::{
     Confidence, DamageFraction, Detection, Nonce, Seed, choose,
@@ -12,7 +12,7 @@ use exclave_plan::audit::{
 };
 
 use super::{newest_of, page::page};
-use crate::audit::FINDINGS_KEPT_MAX;
+use crate::audit::{FINDINGS_KEPT_MAX, logs::digest_of};
 
 /// What is wrong, in words; nothing when the arithmetic is right.
 pub(super) fn contradictions(report: &AuditReport, charters: &Charters) -> Vec<String> {
@@ -45,10 +45,24 @@ fn seed(report: &AuditReport, wrong: &mut Vec<String>) {
     if Seed::heads_digest(&newest) != report.seed.heads_digest {
         wrong.push("the digest of heads is not that of the newest heads that it lists".to_owned());
     }
-    let seed = Seed::derive(report.archive, newest, &nonce);
+    let logs = logs(report, wrong);
+    let seed = Seed::derive(report.archive, newest, logs, &nonce);
     if RecordHash::from_bytes(*seed.as_bytes()) != report.seed.seed {
-        wrong.push("the seed does not follow from archive, heads and nonce".to_owned());
+        wrong.push("the seed does not follow from archive, heads, logs and nonce".to_owned());
     }
+}
+
+/// The digest of the logs that it lists, each once and in order.
+fn logs(report: &AuditReport, wrong: &mut Vec<String>) -> Option<RecordHash> {
+    let ascend = |two: &[LogSeen]| (two[0].key, two[0].incarnation) < (two[1].key, two[1].incarnation);
+    if !report.logs.windows(2).all(ascend) {
+        wrong.push("its logs are not each once and in order".to_owned());
+    }
+    let digest = digest_of(&report.logs);
+    if digest != report.seed.logs_digest {
+        wrong.push("the digest of logs is not that of the logs that it lists".to_owned());
+    }
+    digest
 }
 
 fn detection(report: &AuditReport, wrong: &mut Vec<String>) -> Option<Detection> {
@@ -125,7 +139,7 @@ fn sample(report: &AuditReport, site: &SiteSeen, detection: Detection, wrong: &m
         wrong.push(format!("site {}: its groups do not add up", site.name));
     }
     let nonce = Nonce::from_bytes(*report.seed.nonce.as_bytes());
-    let seed = Seed::derive(report.archive, newest_of(report), &nonce);
+    let seed = Seed::derive(report.archive, newest_of(report), digest_of(&report.logs), &nonce);
     let digest = sample_digest(&choose(&seed, site.id, site.population, size));
     // A site that holds nothing was not asked; one that was interrupted before it was drawn has none.
     let unasked = site.population == 0 || report.audit.interrupted;

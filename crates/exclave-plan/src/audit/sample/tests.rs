@@ -15,6 +15,7 @@ fn seed(number: u64) -> Seed {
     Seed::derive(
         Anchor::from_bytes([1; 32]),
         [RecordHash::from_bytes([2; 32])],
+        None,
         &Nonce(nonce),
     )
 }
@@ -105,14 +106,30 @@ fn seeds_depend_on_all_that_goes_in() {
         Anchor::from_bytes([1; 32]),
         [3, 2].map(|head| RecordHash::from_bytes([head; 32])),
     );
-    let base = Seed::derive(anchor, heads, &Nonce([0; 32]));
+    let base = Seed::derive(anchor, heads, None, &Nonce([0; 32]));
     assert_eq!(
         base,
-        Seed::derive(anchor, [heads[1], heads[0], heads[1]], &Nonce([0; 32]))
+        Seed::derive(anchor, [heads[1], heads[0], heads[1]], None, &Nonce([0; 32]))
     );
-    assert_ne!(base, Seed::derive(Anchor::from_bytes([2; 32]), heads, &Nonce([0; 32])));
-    assert_ne!(base, Seed::derive(anchor, [heads[0]], &Nonce([0; 32])));
-    assert_ne!(base, Seed::derive(anchor, heads, &Nonce([1; 32])));
+    assert_ne!(
+        base,
+        Seed::derive(Anchor::from_bytes([2; 32]), heads, None, &Nonce([0; 32]))
+    );
+    assert_ne!(base, Seed::derive(anchor, [heads[0]], None, &Nonce([0; 32])));
+    assert_ne!(base, Seed::derive(anchor, heads, None, &Nonce([1; 32])));
+    let state = |number: u8| {
+        (
+            KeyId::from_bytes([number; 32]),
+            Incarnation::from_bytes([1; 16]),
+            7,
+            [number; 32],
+        )
+    };
+    let logs = Seed::logs_digest([state(1), state(2)]);
+    assert_eq!(logs, Seed::logs_digest([state(2), state(1), state(1)]));
+    assert_ne!(logs, Seed::logs_digest([state(1)]));
+    assert_eq!(Seed::logs_digest([]), None);
+    assert_ne!(base, Seed::derive(anchor, heads, logs, &Nonce([0; 32])));
     let site = SiteId::from_bytes([1; 16]);
     assert_eq!(choose(&base, site, 1_000, 20), choose(&base, site, 1_000, 20));
     assert_ne!(
@@ -127,6 +144,7 @@ fn the_draw_is_the_one_in_the_specification() {
     let seed = Seed::derive(
         Anchor::from_bytes([0x11; 32]),
         [RecordHash::from_bytes([0x22; 32])],
+        None,
         &Nonce([0x33; 32]),
     );
     let chosen = choose(&seed, SiteId::from_bytes([0x44; 16]), 1_000, 5);
