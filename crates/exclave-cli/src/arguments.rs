@@ -103,6 +103,9 @@ pub enum Command {
     Audit(Box<command::audit::Arguments>),
     /// Rebuild shards that are missing or wrong, and put them back; needs no key
     Repair(Box<command::repair::Arguments>),
+    /// Show what a collection of old snapshots would let go
+    #[command(subcommand)]
+    Collect(command::collect::Command),
     /// Verify, show and compare audits' reports
     #[command(subcommand)]
     Report(command::report::Command),

@@ -7,7 +7,8 @@
 //! - a version of the charter that the file holds;
 //! - a head that counts;
 //! - what such heads name by hash: run table pages, and the ledger parts that these name;
-//! - what someone signed who could, about a run that such a page names: envelopes, claims, closes; and grants.
+//! - what someone signed who could, about a run that such a page names: envelopes, claims, closes; grants; and marks, which a
+//!   writer must find at a quorum.
 //!
 //! Most other names are passed over without being read. What a run that goes on at this moment has published and no head
 //! names yet is left to that run.
@@ -30,6 +31,7 @@ use futures::stream::{self, StreamExt};
 use crate::{
     archive::{Archive, SiteHandle, SiteTrouble},
     charter::{PublishError, holders_needed},
+    collect::verify_mark,
     fetch::SiteBook,
     grant,
     publish::publish,
@@ -128,6 +130,7 @@ impl<'a> Needed<'a> {
             None if names.heads_prefix().contains(name) => {
                 is_head(archive, name, bytes).is_some_and(|hash| self.heads.contains(&hash))
             }
+            None if names.marks_prefix().contains(name) => verify_mark(archive, name, bytes).is_some(),
             None => grant::verify(archive, bytes).is_some() && names.grant(Tag::of(bytes)) == *name,
         }
     }
@@ -273,6 +276,7 @@ async fn listed(needed: &Needed<'_>, before: &Charter, tally: &mut RecordTally) 
         names.runs_prefix(),
         names.heads_prefix(),
         names.grants_prefix(),
+        names.marks_prefix(),
     ];
     for prefix in prefixes {
         let (listings, troubles) = archive.list_everywhere(&prefix, RECORDS_MAX).await;

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod browse;
 pub mod catalog;
 pub mod charter;
+pub mod collect;
 pub mod completions;
 pub mod demo;
 pub mod grant;
@@ -84,6 +85,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Restore(arguments) => restore::run(&arguments, world),
         Command::Audit(arguments) => audit::run(&arguments, world),
         Command::Repair(arguments) => repair::run(&arguments, world),
+        Command::Collect(command) => collect::run(&command, world),
         Command::Report(command) => report::run(&command, world),
         Command::Readiness(arguments) => readiness::run(&arguments, world),
         Command::Catalog(command) => catalog::run(&command, world),
