@@ -106,6 +106,9 @@ pub enum Command {
     /// Show what a collection of old snapshots would let go
     #[command(subcommand)]
     Collect(command::collect::Command),
+    /// Keep snapshots whatever the rules say
+    #[command(subcommand)]
+    Hold(command::hold::Command),
     /// Verify, show and compare audits' reports
     #[command(subcommand)]
     Report(command::report::Command),

@@ -14,13 +14,13 @@ use exclave_engine::{
     collect::{self, CollectPlan, DatasetPlan, Memory, PlannedSnapshot},
 };
 use exclave_model::{
-    Anchor, HoldScope, LiveSet, RecordHash,
+    Anchor, LiveSet, RecordHash,
     report::{AuditMode, REPORT_BYTES_MAX, Verdict},
 };
 use exclave_plan::collect::retain::Reason;
 use serde::{Deserialize, Serialize};
 
-use super::{World, audit::PublicArguments};
+use super::{World, audit::PublicArguments, hold::Held};
 use crate::{
     error::{Context as _, Trouble},
     exit::Exit,
@@ -169,13 +169,6 @@ struct Told {
 }
 
 #[derive(Serialize)]
-struct Held {
-    hold: String,
-    covers: String,
-    reason: String,
-}
-
-#[derive(Serialize)]
 struct Dataset {
     dataset: String,
     class: Option<u32>,
@@ -206,15 +199,7 @@ impl Told {
             holds: plan
                 .holds
                 .iter()
-                .map(|(hash, hold)| Held {
-                    hold: hash.to_hex(),
-                    covers: match hold.scope {
-                        HoldScope::Snapshot(head) => format!("snapshot {head}"),
-                        HoldScope::Dataset(dataset) => format!("dataset {dataset}"),
-                        HoldScope::Archive => format!("archive {}", archive.anchor),
-                    },
-                    reason: format::plain(&hold.reason),
-                })
+                .map(|(hash, hold)| Held::of(*hash, hold, archive))
                 .collect(),
             stays: all().count() - goes,
             goes,
@@ -287,9 +272,7 @@ impl Report for Told {
                 )?;
             }
         }
-        for hold in &self.holds {
-            writeln!(out, "Hold {} on {}: {}", short(&hold.hold), hold.covers, hold.reason)?;
-        }
+        self.holds.iter().try_for_each(|held| held.line(out))?;
         for obstacle in &self.obstacles {
             writeln!(out, "Nothing may be collected now: {obstacle}.")?;
         }

@@ -8,6 +8,7 @@ pub mod collect;
 pub mod completions;
 pub mod demo;
 pub mod grant;
+pub mod hold;
 pub mod init;
 pub mod key;
 pub mod kit;
@@ -86,6 +87,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Audit(arguments) => audit::run(&arguments, world),
         Command::Repair(arguments) => repair::run(&arguments, world),
         Command::Collect(command) => collect::run(&command, world),
+        Command::Hold(command) => hold::run(&command, world),
         Command::Report(command) => report::run(&command, world),
         Command::Readiness(arguments) => readiness::run(&arguments, world),
         Command::Catalog(command) => catalog::run(&command, world),

@@ -67,3 +67,68 @@ fn a_plan_names_what_stays_and_changes_nothing() {
         .concat(),
     );
 }
+
+#[test]
+fn a_hold_is_placed_by_one_root_and_read_by_everyone() {
+    let desk = Desk::new();
+    desk.found();
+    desk.tree();
+    desk.expect(0, &["replicate", "land-register"]);
+    let shown = desk.json(0, &["charter", "show"]);
+    let anchor = shown["archive"].as_str().unwrap();
+    let [a, b, c] = &["a", "b", "c"].map(|name| desk.site(name));
+    let public = [
+        "--config",
+        "/dev/null",
+        "--archive",
+        anchor,
+        "--site",
+        a,
+        "--site",
+        b,
+        "--site",
+        c,
+    ];
+    let hold = |code: i32, words: &[&str]| desk.json(code, &[&["hold"][..], words, &public].concat());
+    assert_eq!(hold(0, &["list"]), serde_json::json!([]));
+    let reason = ["--reason", "Case 12/2027"];
+    let root = ["--key", "exclave-root.key"];
+    let placed = hold(0, &[&["place", "--everything"][..], &reason, &root].concat());
+    assert_eq!(placed["sites"], 3);
+    let id = placed["hold"].as_str().unwrap();
+    let listed = hold(0, &["list"]);
+    assert_eq!(
+        (&listed[0]["hold"], &listed[0]["reason"]),
+        (&placed["hold"], &"Case 12/2027".into())
+    );
+    let plan = desk.json(0, &[&["collect", "plan"][..], &public].concat());
+    assert_eq!(plan["holds"].as_array().map(Vec::len), Some(1));
+    let kept = &plan["datasets"][0]["snapshots"][0]["kept_by"];
+    assert!(kept.as_array().unwrap().contains(&"held".into()), "{kept}");
+
+    // One thing at a time; a reason is a line; and who can't sign can't hold.
+    let both = ["place", "--everything", "--snapshot", "00"];
+    desk.expect(2, &[&["hold"][..], &both, &reason, &root, &public].concat());
+    desk.expect(
+        2,
+        &[
+            &["hold", "place", "--everything", "--reason", "a\nb"][..],
+            &root,
+            &public,
+        ]
+        .concat(),
+    );
+    let recovery = ["--key", "recovery.key"];
+    desk.expect(
+        2,
+        &[&["hold", "place", "--everything"][..], &reason, &recovery, &public].concat(),
+    );
+
+    let ended = hold(0, &[&["release", &id[..8]][..], &reason, &root].concat());
+    assert_eq!(ended["ends"], placed["hold"]);
+    assert_eq!(hold(0, &["list"]), serde_json::json!([]));
+    desk.expect(
+        2,
+        &[&["hold", "release", &id[..8]][..], &reason, &root, &public].concat(),
+    );
+}

@@ -10,8 +10,8 @@ use std::{
 };
 
 use exclave_model::{
-    Class, DatasetId, Hold, HoldScope, KeyId, LiveSet, ObjectName, RecordHash, Retention, RunId, SignedObject, Tag,
-    limit::{ENVELOPE_BYTES_MAX, RECORD_BYTES_MAX},
+    Class, DatasetId, Hold, HoldScope, KeyId, LiveSet, ObjectName, RecordHash, Retention, RunId,
+    limit::ENVELOPE_BYTES_MAX,
 };
 use exclave_plan::{
     collect::{
@@ -20,11 +20,10 @@ use exclave_plan::{
     },
     heads::{Finding, pinned},
 };
-use exclave_seal::verify_hold;
 
-use super::Marks;
+use super::{Marks, hold::in_force};
 use crate::{
-    archive::{Archive, SMALL_LISTING_MAX},
+    archive::Archive,
     fetch::SiteBook,
     snapshot::{TableReader, keys::verify_envelope},
     surroundings::Surroundings,
@@ -127,7 +126,7 @@ impl Planning<'_> {
     async fn run(self) -> Result<CollectPlan, SurveyError> {
         let survey = survey_async(self.archive).await?;
         let marks = Marks::read(self.archive).await;
-        let holds = holds(self.archive).await;
+        let holds: Vec<(RecordHash, Hold)> = in_force(self.archive).await.into_iter().collect();
         let receipts = self.receipts(&survey, &marks);
         let mut obstacles = self.obstacles(&survey, &receipts);
         let tables = TableReader::new(
@@ -356,30 +355,6 @@ async fn envelope_classes(archive: &Archive, run: RunId) -> BTreeSet<u32> {
         classes.extend(fetched.await.0);
     }
     classes
-}
-
-/// The holds that are in force: placed, and not ended.
-async fn holds(archive: &Archive) -> Vec<(RecordHash, Hold)> {
-    let (listings, _) = archive
-        .list_everywhere(&archive.names.holds_prefix(), SMALL_LISTING_MAX)
-        .await;
-    let names: BTreeSet<ObjectName> = listings
-        .into_values()
-        .flat_map(|listing| listing.entries)
-        .map(|entry| entry.name)
-        .collect();
-    let mut found = BTreeMap::new();
-    for name in names {
-        let fetched = archive.fetch(&name, RECORD_BYTES_MAX, |bytes| {
-            let object = SignedObject::from_bytes(bytes, RECORD_BYTES_MAX).ok()?;
-            let hold = verify_hold(&object, &archive.charters).ok()?;
-            (archive.names.hold(Tag::of(bytes)) == name).then(|| (object.record_hash(), hold))
-        });
-        found.extend(fetched.await.0);
-    }
-    let ended: BTreeSet<RecordHash> = found.values().filter_map(|hold| hold.releases).collect();
-    found.retain(|hash, hold| hold.releases.is_none() && !ended.contains(hash));
-    found.into_iter().collect()
 }
 
 #[cfg(test)]

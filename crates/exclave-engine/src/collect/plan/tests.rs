@@ -5,7 +5,8 @@ use exclave_site::{Fault, When};
 use super::*;
 use crate::{
     charter::{Publishing, publish_charter},
-    testing::{Forged, ROOT, World, file, noise, signing_key},
+    collect::{HoldError, holds, place_hold},
+    testing::{AUDITOR, Forged, RESTORER, ROOT, WRITER, World, file, noise, signing_key},
 };
 
 /// The world's clock stands at 1,000 s: what was received so long ago is far in its past.
@@ -128,4 +129,36 @@ fn a_fork_keeps_its_chain() {
     world.reopen();
     let plan = planned(&world, &remembering(&world));
     assert_eq!(dropped(&plan), BTreeSet::new());
+}
+
+#[test]
+fn holds_are_placed_by_people_with_standing_and_ended_by_roots() {
+    let (world, forged) = world(4);
+    let signed = |number: u8, releases| {
+        let hold = Hold {
+            format: Version1,
+            anchor: world.archive.anchor,
+            charter_version: 2,
+            scope: HoldScope::Snapshot(forged[0].head),
+            created: 0,
+            reason: "a case".to_owned(),
+            releases,
+        };
+        signing_key(number).sign(&hold, &mut SeededEntropy::new(6)).unwrap()
+    };
+    let put = |number, releases| place_hold(&world.archive, &signed(number, releases), &world.surroundings);
+    for number in [WRITER, RESTORER, AUDITOR, 99] {
+        assert!(
+            matches!(put(number, None), Err(HoldError::Unbelievable(_))),
+            "key {number}"
+        );
+    }
+    let unknown = RecordHash::from_bytes([8; 32]);
+    assert!(matches!(put(ROOT, Some(unknown)), Err(HoldError::NotThere(hash)) if hash == unknown));
+    let placed = put(ROOT, None).unwrap();
+    assert_eq!(placed.sites, 3);
+    let in_force = || holds(&world.archive, &world.surroundings);
+    assert_eq!(in_force().into_keys().collect::<Vec<_>>(), [placed.hash]);
+    assert!(put(ROOT, Some(placed.hash)).is_ok());
+    assert!(in_force().is_empty());
 }
