@@ -238,6 +238,7 @@ impl Planning<'_> {
         let newest: BTreeSet<RecordHash> = survey.heads.newest(dataset).into_iter().map(|head| head.hash).collect();
         let doubtful = doubtful_chains(survey);
         let pinned = self.pinned(survey);
+        let before_alarm = before_alarm(heads);
         let received: Vec<Received> = heads
             .iter()
             .map(|found| {
@@ -249,6 +250,7 @@ impl Planning<'_> {
                     at: receipts.get(&found.hash).copied().unwrap_or(self.now),
                     verified: self.memory.verified.contains(&found.hash),
                     newest: newest.contains(&found.hash) || doubtful.contains(&chain),
+                    before_alarm: before_alarm.contains(&found.hash),
                     held: holds.iter().any(|(_, hold)| covers(&hold.scope, found)),
                     pinned: pinned.contains(&found.hash),
                 }
@@ -310,6 +312,20 @@ fn doubtful_chains(survey: &Survey) -> BTreeSet<(KeyId, exclave_model::Incarnati
         Finding::Gap { .. } | Finding::ForeignPrevious { .. } | Finding::MissingTip { .. } => None,
     });
     forks.collect()
+}
+
+/// Heads of a dataset whose successor in the same chain tripped wires (FORMAT.md section 11).
+fn before_alarm(heads: &[&FoundHead]) -> BTreeSet<RecordHash> {
+    let tripped = heads.iter().filter(|found| !found.head.tripwires().is_empty());
+    let before = tripped.flat_map(|alarm| {
+        let chain = (alarm.head.writer, alarm.head.incarnation);
+        let same = heads
+            .iter()
+            .filter(move |found| (found.head.writer, found.head.incarnation) == chain);
+        let earlier = same.filter(move |found| found.head.seq < alarm.head.seq);
+        earlier.max_by_key(|found| found.head.seq)
+    });
+    before.map(|found| found.hash).collect()
 }
 
 fn covers(scope: &HoldScope, found: &FoundHead) -> bool {

@@ -31,6 +31,8 @@ pub struct Received {
     pub newest: bool,
     /// Whether a hold lies on it, or on its dataset or class.
     pub held: bool,
+    /// Whether the next one of its chain tripped wires: this one is what the source was before something rewrote it.
+    pub before_alarm: bool,
     /// Whether a revocation pins it: it is what the owner accepted of a writer that is gone.
     pub pinned: bool,
 }
@@ -44,6 +46,8 @@ pub enum Reason {
     Pinned,
     /// It is a newest one.
     Newest,
+    /// The one after it tripped wires.
+    BeforeAlarm,
     /// It was received too short a time ago.
     Young,
     /// Among the last of its chain.
@@ -73,6 +77,7 @@ impl Reason {
             Self::Held => "held",
             Self::Pinned => "pinned",
             Self::Newest => "newest",
+            Self::BeforeAlarm => "before-alarm",
             Self::Young => "young",
             Self::Last => "last",
             Self::Verified => "verified",
@@ -99,6 +104,7 @@ pub fn retain(rules: Option<&Retention>, heads: &[Received], now: i64) -> BTreeM
             (head.held, Reason::Held),
             (head.pinned, Reason::Pinned),
             (head.newest, Reason::Newest),
+            (head.before_alarm, Reason::BeforeAlarm),
             (rules.is_none(), Reason::NoRules),
             // A receipt that is still to come means that our clock went back: nothing is known about its age.
             (

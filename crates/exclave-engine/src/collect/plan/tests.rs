@@ -162,3 +162,18 @@ fn holds_are_placed_by_people_with_standing_and_ended_by_roots() {
     assert!(put(ROOT, Some(placed.hash)).is_ok());
     assert!(in_force().is_empty());
 }
+
+#[test]
+fn what_was_there_before_an_alarm_stays() {
+    let (world, forged) = world(5);
+    let survey = world.survey();
+    let mut heads: Vec<FoundHead> = survey.found.into_values().collect();
+    for found in &mut heads {
+        // The fourth of its chain, and the first, which has nothing before it.
+        if [forged[0].head, forged[3].head].contains(&found.hash) {
+            found.head.tripwires = Some(vec![exclave_model::Tripwire::ALL[0]]);
+        }
+    }
+    let heads: Vec<&FoundHead> = heads.iter().collect();
+    assert_eq!(before_alarm(&heads), BTreeSet::from([forged[2].head]));
+}

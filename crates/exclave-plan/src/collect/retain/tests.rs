@@ -31,6 +31,7 @@ fn head(chain: u8, number: u64, days_ago: i64) -> Received {
         at: NOW - days_ago * DAY_SECONDS,
         verified: false,
         newest: false,
+        before_alarm: false,
         held: false,
         pinned: false,
     }
@@ -92,11 +93,12 @@ fn a_class_without_rules_keeps_everything() {
 }
 
 #[test]
-fn holds_pins_and_newest_ones_stay_for_ever() {
+fn holds_pins_newest_ones_and_those_before_an_alarm_stay_for_ever() {
     let mut heads = daily(1, 400, 5000);
     heads[0].held = true;
     heads[1].pinned = true;
     heads[2].newest = true;
+    heads[3].before_alarm = true;
     let why = retain(
         Some(&Retention {
             yearly: 0,
@@ -110,8 +112,14 @@ fn holds_pins_and_newest_ones_stay_for_ever() {
     );
     let reason = |at: usize| why[&heads[at].head].first().copied();
     assert_eq!(
-        [0, 1, 2, 3].map(reason),
-        [Some(Reason::Held), Some(Reason::Pinned), Some(Reason::Newest), None]
+        [0, 1, 2, 3, 4].map(reason),
+        [
+            Some(Reason::Held),
+            Some(Reason::Pinned),
+            Some(Reason::Newest),
+            Some(Reason::BeforeAlarm),
+            None
+        ]
     );
 }
 
