@@ -15,6 +15,7 @@ import zstandard
 from blake3 import blake3
 
 import charter_vectors
+import collection_vectors
 import forge
 import kit_vectors
 import log_vectors
@@ -830,6 +831,7 @@ def main(names: list[str]) -> int:
     charter_vectors.vectors(sys.modules[__name__])
     kit_vectors.vectors(sys.modules[__name__])
     log_vectors.vectors(sys.modules[__name__])
+    collection_vectors.vectors(sys.modules[__name__])
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, source in VECTORS.items():
         path = FOLDER / f"{name}.vec"

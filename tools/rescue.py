@@ -69,6 +69,7 @@ KINDS = {
     "wrong-charter": "refers to a charter version, recipient set or epoch that isn't there",
     "broken-chain": "a charter that names another charter as the version before it",
     "bad-succession": "a charter that changes what its predecessor doesn't let it change",
+    "bad-retention": "a class that keeps less than the floors, or a number above its cap",
     "bad-stanzas": "an envelope's stanzas aren't exactly the recipients of its set, in order",
     "not-a-recipient": "no stanza of the envelope is for this identity",
     "bad-commitment": "the key, or the label, isn't the one that was committed to",
@@ -314,7 +315,8 @@ CLASS = row(U32, U8, U8, U8, U8, U8, U32, uint(1), U32)
 CHARTER = table({0: U64, 1: U32, 2: ID32, 3: sint, 4: row(U32, array(KEY)), 5: array(row(KEY, array(U32))),
                  6: array(row(U32, U32, array(bstr(1216)))), 7: array(SITE), 8: array(CLASS), 9: ID16,
                  10: array(row(uint(6), KEY, array(U32, 0))), 11: array(row(uint(1), U32, array(KEY))),
-                 12: array(row(ID32, uint(1), array(row(ID16, U64, ID32), 0))), 13: array(lambda v: SHARE_SET(v))}, [2, 10, 11, 12, 13])
+                 12: array(row(ID32, uint(1), array(row(ID16, U64, ID32), 0))), 13: array(lambda v: SHARE_SET(v)),
+                 15: array(row(*[U32] * 10))}, [2, 10, 11, 12, 13, 15])
 PLATE = table({0: U64, 1: ID32, 2: ID16})
 ENVELOPE = table({0: U64, 1: ID32, 2: ID16, 3: ID16, 4: U32, 5: U32, 6: U32, 7: U32, 8: ID32, 9: bstr(),
                   10: array(row(ID32, bstr(1120), bstr(48))), 11: ID16})
@@ -324,6 +326,10 @@ KIT = table({0: U64, 1: ID32, 2: U32, 3: U32, 4: ID32, 5: sint, 6: text, 7: arra
              8: array(row(text, uint(1), U64, ID32, array(ID32)))})
 LOG_ENTRY = table({0: U64, 1: U8, 2: ID32})
 SEALED_LOGINS = table({0: U64, 1: ID32, 2: U32, 3: ID32, 4: array(row(ID32, bstr(1120), bstr(48))), 5: bstr()})
+STRIPES = row(ID16, LIVE)
+MARK = table({0: U64, 1: ID32, 2: U32, 3: sint, 4: array(STRIPES, 0), 5: array(ID32, 0), 6: array(row(ID32, sint), 0)})
+SWEEP = table({0: U64, 1: ID32, 2: U32, 3: ID32, 4: sint, 5: sint, 6: array(STRIPES), 7: array(ID32, 0)})
+HOLD = table({0: U64, 1: ID32, 2: U32, 3: lambda v: SCOPE(v), 4: sint, 5: text, 6: ID32}, [6])
 REUSE = table({0: U64, 1: ID32, 2: ID16, 3: array(row(ID16, LIVE), 0)})
 CLOSE = table({0: U64, 1: ID32, 2: ID16, 3: ID16})
 LEDGER = table({0: U64, 1: ID32, 2: ID16, 3: U32, 4: array(row(U32, array(ID16))),
@@ -972,6 +978,11 @@ def charter_of(body: bytes) -> Charter:
         need(any(share_set[3] in ids for ids in sets.values()), "bad-record", "a share set of a key that is no recipient's")
     for field, what in ((1, "a share set"), (3, "the split of a recovery key")):
         need(len({share_set[field] for share_set in share_sets}) == len(share_sets), "bad-record", f"{what} stands twice")
+    ascending((rules[0] for rules in value.get(15, [])), "classes with retention")
+    for rules in value.get(15, []):
+        cls, last, verified, age = rules[:4]
+        need(last >= 3 and verified >= 1 and age >= 7 and max(rules[1:]) <= 1_000_000, "bad-retention", f"retention of class {cls}")
+        need(cls in {c[0] for c in value[8]}, "bad-record", f"retention of class {cls}, which isn't there")
     return Charter(hash_of(body), {hash_of(w[0]): w[0] for w in value[5]}, sets, value)
 
 
@@ -1323,6 +1334,69 @@ def check_kit(value: dict):
         need(count > 1 or pieces == [digest], "bad-hash", f"the only piece of {name} has another hash than the whole")
     ascending((name.encode() for name, _ in value[7]), "sites of a kit")
     ascending((line[0].encode() for line in value[8]), "files of a kit")
+
+
+def SCOPE(value):
+    """What a hold covers: a head, a dataset, or everything."""
+    shapes = {0: row(uint(0), ID32), 1: row(uint(1), ID16), 2: row(uint(2))}
+    need(type(value) is list and value and value[0] in shapes, "bad-record", "a hold of nothing known")
+    shapes[value[0]](value)
+
+
+REAPER, COLLECTION = 5, 0
+
+
+def keys_of(charter: Charter, what: str) -> dict[bytes, bytes]:
+    """Who may sign a mark, release one, or place a hold."""
+    reapers = {hash_of(key): key for role, key, _ in charter.value.get(10, []) if role == REAPER}
+    administrators = {hash_of(key): key for role, key, _ in charter.value.get(10, []) if role == ADMINISTRATOR}
+    authorities = {hash_of(key): key for purpose, _, keys in charter.value.get(11, []) if purpose == COLLECTION for key in keys}
+    return {"mark": reapers, "sweep": authorities, "hold": charter.roots | authorities | administrators}[what]
+
+
+def read_collection(what: str, data: bytes, anchor: bytes, charters: "Charters") -> tuple[dict, bytes]:
+    """A mark, a sweep or a hold [section 23], and the hash of its record."""
+    body, signatures = split_signed(data, RECORD_CAP)
+    signers = [s[0] for s in signatures]
+    if what == "mark":
+        need(len(signers) == 1, "bad-record", f"{len(signers)} signatures where one belongs")
+    verify_signatures(f"exclave {what} v1", body, signatures,
+                      {key: public for charter in charters.versions for key, public in keys_of(charter, what).items()})
+    need(signers, "missing-signature", "nobody signed")
+    need(what != "hold" or len(body) <= 4096, "too-long", f"{len(body)} bytes of a hold")
+    value = record(body, {"mark": MARK, "sweep": SWEEP, "hold": HOLD}[what])
+    need(value[2], "wrong-charter", "charter versions begin with 1")
+    if what == "hold":
+        good = 1 <= len(value[5].encode()) <= 400 and not any(unicodedata.category(c) == "Cc" for c in value[5])
+        need(good, "bad-record", "the reason of a hold")
+    else:
+        stripes, dropped = (value[4], value[5]) if what == "mark" else (value[6], value[7])
+        for _, live in stripes:
+            LiveSet(live)
+        need(len(stripes) <= 4096, "too-long", f"{len(stripes)} runs")
+        ascending((run for run, _ in stripes), "runs")
+        need(all(live for _, live in stripes), "bad-record", "a run without stripes")
+        ascending(dropped, "dropped heads")
+    if what == "mark":
+        need(len(value[6]) <= 300_000, "too-long", f"{len(value[6])} receipts")
+        ascending((seen for seen, _ in value[6]), "receipts")
+    if what == "sweep":
+        need(value[5] - value[4] >= 259_200, "bad-record", "a sweep before the end of its cool-off")
+    need(value[1] == anchor, "wrong-archive", f"a {what} of another archive")
+    charter = charters.by_number.get(value[2])
+    need(charter, "wrong-charter", f"it obeys charter version {value[2]}, which no site shows")
+    stolen = {key for key, (reason, _) in charters.newest.revoked.items() if reason == COMPROMISED}
+    allowed, threshold = keys_of(charter, what), 0
+    if what == "sweep":
+        threshold = next((t for purpose, t, _ in charter.value.get(11, []) if purpose == COLLECTION), 1)
+    if what == "hold" and 6 in value:
+        allowed, threshold = charter.roots, charter.value[4][0]
+    elif what == "hold":
+        need(len(signers) == 1, "bad-record", f"{len(signers)} signatures where one belongs")
+    need(all(key in allowed for key in signers), "unknown-signer", f"signed by someone without the role in charter version {value[2]}")
+    signed = len(set(signers) - stolen)
+    need(signed >= threshold, "missing-signature", f"{signed} of {threshold} signatures that count")
+    return value, hash_of(body)
 
 
 def read_kit(data: bytes, anchor: bytes, charters: "Charters") -> tuple[dict, bytes]:

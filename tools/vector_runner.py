@@ -177,6 +177,12 @@ def grant(v: Vector):
     return run_key
 
 
+def collection(v: Vector):
+    objects, data = rescue.cbor(v.body)
+    anchor = v.hex("anchor")
+    return rescue.read_collection(v.text("layer"), data, anchor, history(objects, anchor))[1]
+
+
 def kit(v: Vector):
     objects, data = rescue.cbor(v.body)
     return rescue.read_kit(data, v.hex("anchor"), history(objects, v.hex("anchor")))[1]
@@ -271,6 +277,7 @@ LAYERS = {f.__name__: f for f in (context, stripe, directory, chunk, shard, code
                                   charterfile, obeyed, grant, kit, logins, revoked, envelope, ledger,
                                   head, chain, runs, manifest, keyfile, shareset, sharetext, wrappedshare,
                                   combine, logproof, logconsistency)}
+LAYERS |= dict.fromkeys(("mark", "sweep", "hold"), collection)
 
 
 def run(path: Path) -> tuple[str, str]:

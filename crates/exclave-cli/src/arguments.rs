@@ -109,6 +109,12 @@ pub enum Command {
     /// Show until when everything is locked, and extend that; needs no key
     #[command(subcommand)]
     Lock(command::lock::Command),
+    /// Show what a collection of old snapshots would let go
+    #[command(subcommand)]
+    Collect(command::collect::Command),
+    /// Keep snapshots whatever the rules say
+    #[command(subcommand)]
+    Hold(command::hold::Command),
     /// Verify, show and compare audits' reports
     #[command(subcommand)]
     Report(command::report::Command),

@@ -15,6 +15,7 @@ pub mod archive;
 pub mod audit;
 pub mod browse;
 pub mod charter;
+pub mod collect;
 pub mod debt;
 pub(crate) mod directory_tail;
 pub mod fetch;

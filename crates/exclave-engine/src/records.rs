@@ -8,7 +8,8 @@
 //! - a head that counts;
 //! - what such heads name by hash: run table pages, and the ledger parts that these name;
 //! - of each log its newest checkpoint whose entries are shown, with the bundles and tiles that these entries give;
-//! - what someone signed who could, about a run that such a page names: envelopes, claims, closes; and grants.
+//! - what someone signed who could, about a run that such a page names: envelopes, claims, closes; grants; holds; and marks, which
+//!   a writer must find at a quorum.
 //!
 //! Most other names are passed over without being read. What a run that goes on at this moment has published and no head
 //! names yet is left to that run.
@@ -31,6 +32,7 @@ use futures::stream::{self, StreamExt};
 use crate::{
     archive::{Archive, SiteHandle, SiteTrouble},
     charter::{PublishError, holders_needed},
+    collect::{read_hold, verify_mark},
     fetch::SiteBook,
     grant,
     log::read_logs,
@@ -138,6 +140,8 @@ impl<'a> Needed<'a> {
             None if names.heads_prefix().contains(name) => {
                 is_head(archive, name, bytes).is_some_and(|hash| self.heads.contains(&hash))
             }
+            None if names.marks_prefix().contains(name) => verify_mark(archive, name, bytes).is_some(),
+            None if names.holds_prefix().contains(name) => read_hold(archive, name, bytes).is_some(),
             None => grant::verify(archive, bytes).is_some() && names.grant(Tag::of(bytes)) == *name,
         }
     }
@@ -284,6 +288,8 @@ async fn listed(needed: &Needed<'_>, before: &Charter, tally: &mut RecordTally) 
         names.heads_prefix(),
         names.grants_prefix(),
         names.logs_prefix(),
+        names.marks_prefix(),
+        names.holds_prefix(),
     ];
     for prefix in prefixes {
         let (listings, troubles) = archive.list_everywhere(&prefix, RECORDS_MAX).await;

@@ -10,6 +10,7 @@
 pub mod buffer;
 pub mod cbor;
 pub mod charter;
+pub mod collection;
 pub mod context;
 pub mod custody;
 pub mod directory;
@@ -36,8 +37,10 @@ pub use self::{
     cbor::NotCanonical,
     charter::{
         Act, Authority, Charter, CharterFile, Charters, Class, ClassPolicy, Hosting, Member, MemberRole, Pace, Pin,
-        Purpose, ReadBack, RecipientKey, RecipientSet, Revocation, Role, Roots, SitePlate, SiteRecord, Writer,
+        Purpose, ReadBack, RecipientKey, RecipientSet, Retention, Revocation, Role, Roots, SitePlate, SiteRecord,
+        Writer,
     },
+    collection::{FirstSeen, Hold, HoldScope, Mark, Sweep},
     context::{PayloadLength, ShardHeader, StripeContext},
     custody::{Body, Custodian, CustodianGroup, Place, ShareSet},
     directory::{ChunkKind, Codec, Directory},

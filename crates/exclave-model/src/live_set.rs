@@ -74,6 +74,33 @@ impl LiveSet {
         self.ranges = ranges;
     }
 
+    /// Takes all stripes of another set away.
+    pub fn subtract(&mut self, other: &Self) {
+        let mut left = Vec::with_capacity(self.ranges.len() + other.ranges.len());
+        for (mut start, end) in self.ranges.drain(..) {
+            let from = other.ranges.partition_point(|(_, gone)| *gone <= start);
+            for (gone, back) in other.ranges.iter().skip(from).take_while(|(gone, _)| *gone < end) {
+                if start < *gone {
+                    left.push((start, *gone));
+                }
+                start = *back;
+            }
+            if start < end {
+                left.push((start, end));
+            }
+        }
+        self.ranges = left;
+    }
+
+    /// The stripes that both sets hold.
+    pub fn common(&self, other: &Self) -> Self {
+        let mut rest = self.clone();
+        rest.subtract(other);
+        let mut common = self.clone();
+        common.subtract(&rest);
+        common
+    }
+
     /// The stripes in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.ranges
@@ -154,6 +181,27 @@ mod tests {
             let mut merged: LiveSet = left.iter().copied().collect();
             merged.merge(&right.iter().copied().collect());
             assert_eq!(merged, left.iter().chain(right).copied().collect());
+        }
+    }
+
+    #[test]
+    fn sets_are_taken_away_as_if_one_by_one() {
+        for (left, right) in [
+            (&[][..], &[1][..]),
+            (&[1, 2], &[]),
+            (&[0, 1, 2, 3, 4, 5], &[0, 2, 3, 5]),
+            (&[0, 1, 5, 9, 10], &[1, 2, 3, 4, 5, 6, 10, 11]),
+            (&[4, 5, 6], &[3, 4, 5, 6, 7]),
+            (&[u32::MAX - 1, u32::MAX], &[u32::MAX]),
+        ] {
+            let (from, gone): (LiveSet, LiveSet) = (left.iter().copied().collect(), right.iter().copied().collect());
+            let mut rest = from.clone();
+            rest.subtract(&gone);
+            assert_eq!(rest, from.iter().filter(|at| !gone.contains(*at)).collect());
+            assert_eq!(
+                from.common(&gone),
+                from.iter().filter(|at| gone.contains(*at)).collect()
+            );
         }
     }
 

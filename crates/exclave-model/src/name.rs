@@ -390,6 +390,31 @@ impl ArchiveNames {
         self.prefix(format_args!("marks/"))
     }
 
+    /// A collection mark.
+    pub fn mark(&self, tag: Tag) -> ObjectName {
+        self.name(format_args!("marks/{tag}"))
+    }
+
+    /// What collection authorities released.
+    pub fn sweep(&self, tag: Tag) -> ObjectName {
+        self.name(format_args!("sweeps/{tag}"))
+    }
+
+    /// All releases.
+    pub fn sweeps_prefix(&self) -> Prefix {
+        self.prefix(format_args!("sweeps/"))
+    }
+
+    /// A hold, or its end.
+    pub fn hold(&self, tag: Tag) -> ObjectName {
+        self.name(format_args!("holds/{tag}"))
+    }
+
+    /// All holds.
+    pub fn holds_prefix(&self) -> Prefix {
+        self.prefix(format_args!("holds/"))
+    }
+
     /// A shard.
     pub fn shard(&self, shard: &ShardName) -> ObjectName {
         let ShardName {

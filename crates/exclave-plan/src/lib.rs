@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+pub mod collect;
 pub mod commit;
 pub mod heads;
 pub mod health;

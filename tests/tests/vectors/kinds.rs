@@ -5,7 +5,7 @@ use exclave_engine::log::BadLogProof;
 use exclave_log::{BadProof, BadProofFile};
 use exclave_model::{RecordError, Rule};
 use exclave_seal::{
-    BoxError, EnvelopeError, KeyFileError, KitError, LoginsError, OpenError, VerifyError,
+    BoxError, CollectionError, EnvelopeError, KeyFileError, KitError, LoginsError, OpenError, VerifyError,
     share::{BadShare, CombineError, Flaw, TextError, WireError},
 };
 use exclave_stripe::{AloneError, DecodeError, ShardError};
@@ -53,6 +53,10 @@ kinds! {
         EnvelopeError::Commitment => "bad-commitment",
         EnvelopeError::Recipients => "bad-stanzas",
         EnvelopeError::BadRecipient(_) | EnvelopeError::Entropy(_) => writing(),
+    };
+    CollectionError: error => match error {
+        CollectionError::Verify(error) => Self::from(error).0,
+        CollectionError::Rule(rule) => rule.kind,
     };
     BoxError: error => match error {
         BoxError::Length(_) | BoxError::PlainLength(_) => "bad-length",

@@ -39,6 +39,7 @@ pub fn evaluate(vector: &Vector) -> Result<Option<Vec<u8>>, Refused> {
         "charters" => charters::charters(vector),
         "charterfile" => charters::file(vector),
         "revoked" => charters::revoked(vector),
+        "mark" | "sweep" | "hold" => charters::collection(vector),
         "kit" => charters::kit(vector),
         "logins" => charters::logins(vector),
         "ledger" => records::ledger(vector),

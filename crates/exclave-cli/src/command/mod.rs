@@ -4,9 +4,11 @@ pub mod audit;
 pub mod browse;
 pub mod catalog;
 pub mod charter;
+pub mod collect;
 pub mod completions;
 pub mod demo;
 pub mod grant;
+pub mod hold;
 pub mod init;
 pub mod key;
 pub mod kit;
@@ -88,6 +90,8 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Audit(arguments) => audit::run(&arguments, world),
         Command::Repair(arguments) => repair::run(&arguments, world),
         Command::Lock(command) => lock::run(&command, world),
+        Command::Collect(command) => collect::run(&command, world),
+        Command::Hold(command) => hold::run(&command, world),
         Command::Report(command) => report::run(&command, world),
         Command::Readiness(arguments) => readiness::run(&arguments, world),
         Command::Catalog(command) => catalog::run(&command, world),

@@ -291,6 +291,10 @@ fn failed(name: &str, error: ReplicateError, archive: &Archive) -> Trouble {
             Exit::Failed,
             Some("replicate again: what it holds is sent anew; was the state directory restored from a copy?"),
         ),
+        ReplicateError::Marked { .. } => (
+            Exit::Failed,
+            Some("replicate again: those are sent anew, and everything else that was stored is taken over"),
+        ),
         ReplicateError::Catalog(CatalogError::Full { .. }) => (Exit::Failed, Some(FULL_HINT)),
         ReplicateError::Catalog(error) => (Exit::Failed, catalog_hint(error)),
         ReplicateError::State(StateError::OtherClass { .. }) => (Exit::Refused, None),

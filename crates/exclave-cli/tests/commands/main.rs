@@ -15,6 +15,7 @@ use self::desk::{Desk, mode, same_trees};
 
 mod adopts;
 mod charters;
+mod collects;
 mod desk;
 mod kits;
 mod provisional;

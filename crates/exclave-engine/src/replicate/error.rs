@@ -93,6 +93,16 @@ pub enum ReplicateError {
         /// The stripe.
         ordinal: u32,
     },
+    /// A reaper marked what the snapshot would refer to, while the run went on. Marks are never withdrawn.
+    #[error(
+        "{stripes} stripes that the snapshot would reuse were marked for collection meanwhile, the first of run {run}"
+    )]
+    Marked {
+        /// The first run.
+        run: RunId,
+        /// Marked stripes of all runs.
+        stripes: u64,
+    },
     /// More runs than a head may refer to.
     #[error("the snapshot would refer to {0} runs, at most {max} are allowed", max = exclave_model::limit::RUNS_PER_HEAD_MAX)]
     TooManyRuns(usize),

@@ -18,6 +18,7 @@ use exclave_seal::{RunKey, SigningKey, sealed_box::seal_head};
 use super::{ReplicateError, look, pack::Packed, recover::chain_behind_journals, ship::publish_record};
 use crate::{
     archive::Archive,
+    collect::Marks,
     journal::{Journal, JournalEntry, JournalledHead},
     log::write::CommittedHead,
     publish::publish,
@@ -50,6 +51,26 @@ pub(super) struct Finish<'a> {
     pub(super) reachable: &'a BTreeSet<SiteId>,
     /// Sites whose bucket locks by itself what is put, and for how many days.
     pub(super) locks: &'a BTreeMap<SiteId, u32>,
+}
+
+/// Tells the catalog what reapers marked, so that no look-up finds it any more. A mark may name four billion stripes of a
+/// run; those that the catalog knows are all that could be reused.
+pub(super) fn note_marks(catalog: &Catalog, surroundings: &Surroundings, marks: &Marks) -> Result<(), ReplicateError> {
+    surroundings.runtime.block_on(async {
+        for (run, stripes) in &marks.stripes {
+            if catalog.run(*run).await?.is_none() {
+                continue;
+            }
+            let known = catalog.stripe_health(*run, 0..u32::MAX, 0).await?;
+            let known = known
+                .iter()
+                .filter(|stripe| !stripe.marked)
+                .map(|stripe| stripe.ordinal);
+            let newly: LiveSet = known.filter(|ordinal| stripes.contains(*ordinal)).collect();
+            catalog.mark_stripes(*run, &newly).await?;
+        }
+        Ok(())
+    })
 }
 
 /// What became of the head.
@@ -114,7 +135,7 @@ impl Finish<'_> {
         {
             commit.handle(RunEvent::ReuseClaimAt(site))?;
         }
-        self.read_marks(commit)?;
+        self.obey_marks(commit, &claim)?;
         for stripes in &claim.stripes {
             self.count_reused(commit, stripes)?;
         }
@@ -123,19 +144,19 @@ impl Finish<'_> {
 
     /// Looks for collection marks after the claim lies at its quorum: of a collector and us, one sees the other.
     ///
-    /// This charter names no collection authority, so no mark can be valid and none is obeyed; the prefix is read all the
-    /// same, since a site that can't be read must not count.
-    fn read_marks(&self, commit: &mut RunCommit) -> Result<(), ReplicateError> {
-        let prefix = self.archive.names.marks_prefix();
-        let (listings, _) = self
-            .surroundings
-            .runtime
-            .block_on(self.archive.list_everywhere(&prefix, LISTED_MAX));
-        for (at, listing) in listings {
-            match self.archive.sites.get(at).and_then(|handle| handle.id) {
-                Some(site) if listing.complete => commit.handle(RunEvent::MarksReadFrom(site))?,
-                Some(_) | None => {}
-            }
+    /// What was marked before the run began is not among what it reuses. What was marked since is never referred to: the
+    /// next run sends it anew, under fresh names, and takes over everything else.
+    fn obey_marks(&self, commit: &mut RunCommit, claim: &ReuseClaim) -> Result<(), ReplicateError> {
+        let runtime = &self.surroundings.runtime;
+        let marks = runtime.block_on(Marks::read(self.archive));
+        let marked = claim.stripes.iter().map(|stripes| (stripes.run, marks.among(stripes)));
+        if let Some((run, _)) = marked.clone().find(|(_, stripes)| !stripes.is_empty()) {
+            note_marks(self.catalog, self.surroundings, &marks)?;
+            let stripes = marked.map(|(_, stripes)| stripes.len()).sum();
+            return Err(ReplicateError::Marked { run, stripes });
+        }
+        for site in marks.read_from {
+            commit.handle(RunEvent::MarksReadFrom(site))?;
         }
         Ok(())
     }

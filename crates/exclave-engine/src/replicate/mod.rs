@@ -66,6 +66,7 @@ pub use self::{
 };
 use crate::{
     archive::Archive,
+    collect::Marks,
     debt::{Paid, pay_debts},
     journal::{Begun, Journal, JournalEntry},
     local,
@@ -142,6 +143,11 @@ pub fn replicate(
         .map(|note| (note.run, note))
         .collect();
     notes.extend(recovered.dead.iter().map(|dead| (dead.note.run, dead.note.clone())));
+    finish::note_marks(
+        catalog,
+        surroundings,
+        &surroundings.runtime.block_on(Marks::read(archive)),
+    )?;
     let debts = pay_debts(archive, catalog, &notes, surroundings)?;
     notes.retain(|_, note| terms.can_be_met(note, archive));
     let run = begin(

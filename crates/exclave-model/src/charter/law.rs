@@ -33,7 +33,8 @@ pub(super) fn check(charter: &Charter) -> Result<(), Rule> {
     one_key_has_one_role(charter)?;
     members_have_the_classes_of_their_role(charter)?;
     revoked_keys_are_gone(charter)?;
-    share_sets_are_of_recipients(charter)
+    share_sets_are_of_recipients(charter)?;
+    retention_is_of_classes(charter)
 }
 
 fn broken(text: impl Into<String>) -> Result<(), Rule> {
@@ -79,7 +80,8 @@ fn no_list_is_empty(charter: &Charter) -> Result<(), Rule> {
         || charter.members.as_ref().is_some_and(Vec::is_empty)
         || charter.authorities.as_ref().is_some_and(Vec::is_empty)
         || charter.revocations.as_ref().is_some_and(Vec::is_empty)
-        || charter.share_sets.as_ref().is_some_and(Vec::is_empty);
+        || charter.share_sets.as_ref().is_some_and(Vec::is_empty)
+        || charter.retention.as_ref().is_some_and(Vec::is_empty);
     match empty {
         true => broken("a list of the charter is empty"),
         false => Ok(()),
@@ -179,6 +181,21 @@ fn share_sets_are_of_recipients(charter: &Charter) -> Result<(), Rule> {
         true => broken("two splits of one recovery key"),
         false => Ok(()),
     }
+}
+
+/// Rules for a class that isn't there would protect nothing, and be taken for protection.
+fn retention_is_of_classes(charter: &Charter) -> Result<(), Rule> {
+    let rules = charter.retention.as_deref().unwrap_or_default();
+    if !strictly_ascending(&rules.iter().map(|rules| rules.class).collect::<Vec<_>>()) {
+        return Err(Rule::new("bad-order", "retention is unsorted, or a class stands twice"));
+    }
+    for rules in rules {
+        rules.law()?;
+        if charter.class(rules.class).is_none() {
+            return broken(format!("retention of class {}, which is not there", rules.class));
+        }
+    }
+    Ok(())
 }
 
 fn doubled<T: Ord>(ids: impl Iterator<Item = T>) -> bool {

@@ -10,6 +10,7 @@ mod history;
 mod law;
 mod numbered;
 mod people;
+mod retention;
 mod site;
 mod succession;
 
@@ -24,6 +25,7 @@ pub use self::{
         Act, Authority, Member, MemberRole, Pin, Purpose, RECIPIENT_KEY_BYTES, Reason, RecipientKey, RecipientSet,
         Revocation, Role, Roots, Writer,
     },
+    retention::{AGE_DAYS_DEFAULT, AGE_DAYS_MIN, COUNT_MAX as RETENTION_COUNT_MAX, LAST_MIN, Retention},
     site::{Hosting, Pace, SitePlate, SiteRecord, site_name},
 };
 use crate::{
@@ -80,6 +82,9 @@ pub struct Charter {
     /// Who holds recovery keys in parts: the newest split of each.
     #[n(13)]
     pub share_sets: Option<Vec<ShareSet>>,
+    /// How long snapshots are kept, ascending by class. A class that isn't there keeps everything.
+    #[n(15)]
+    pub retention: Option<Vec<Retention>>,
 }
 
 impl Charter {
@@ -121,6 +126,16 @@ impl Charter {
     /// The newest split of each recovery key that is split.
     pub fn share_sets(&self) -> &[ShareSet] {
         self.share_sets.as_deref().unwrap_or_default()
+    }
+
+    /// How long snapshots of a class are kept; for ever, when nothing is said.
+    pub fn retention(&self, class: u32) -> Option<&Retention> {
+        self.retention.as_deref()?.iter().find(|rules| rules.class == class)
+    }
+
+    /// The keys that decide something together, and how many must agree.
+    pub fn authority(&self, purpose: Purpose) -> Option<&Authority> {
+        self.authorities().iter().find(|authority| authority.purpose == purpose)
     }
 
     /// Why and how a key was revoked, when it was.

@@ -58,6 +58,7 @@ pub(crate) fn charter() -> Charter {
         authorities: None,
         revocations: None,
         share_sets: None,
+        retention: None,
     }
 }
 
@@ -379,6 +380,34 @@ fn a_retired_key_that_turns_out_stolen_ends_the_epoch_then() {
     assert_eq!(charters.check_next(&third).unwrap_err().kind, "bad-succession");
     third.recipient_sets[1].crypto_epoch = 1;
     charters.check_next(&third).unwrap();
+}
+
+#[test]
+fn retention_is_of_classes_and_keeps_its_floors() {
+    let class = charter().classes[0].id;
+    let other = charter().classes[1].id;
+    let rules = Retention::proposed;
+    let mut both = vec![rules(class), rules(other)];
+    both.sort_by_key(|rules| rules.class);
+    let mut good = charter();
+    good.retention = Some(both.clone());
+    assert_eq!(Charter::from_bytes(&good.to_bytes().unwrap()).unwrap(), good);
+    assert_eq!(good.retention(class), Some(&rules(class)));
+    let kind = |rules| kind_of(|charter| charter.retention = Some(rules));
+    assert_eq!(kind(vec![]), "bad-record");
+    both.reverse();
+    assert_eq!(kind(both), "bad-order");
+    assert_eq!(kind(vec![rules(class); 2]), "bad-order");
+    assert_eq!(kind(vec![rules(4_000_000_000)]), "bad-record");
+    let changed = |change: fn(&mut Retention)| {
+        let mut rules = rules(class);
+        change(&mut rules);
+        kind(vec![rules])
+    };
+    assert_eq!(changed(|rules| rules.last = LAST_MIN - 1), "bad-retention");
+    assert_eq!(changed(|rules| rules.verified = 0), "bad-retention");
+    assert_eq!(changed(|rules| rules.age_days_min = AGE_DAYS_MIN - 1), "bad-retention");
+    assert_eq!(changed(|rules| rules.yearly = u32::MAX), "bad-retention");
 }
 
 #[test]

@@ -11,8 +11,8 @@ use exclave_model::{
 };
 use exclave_plan::heads::{HeadFact, pinned};
 use exclave_seal::{
-    RecoveryIdentity, sealed_box::open_label, secret::Secret, verify_charter, verify_kit, verify_next_charter,
-    verify_one_of,
+    RecoveryIdentity, sealed_box::open_label, secret::Secret, verify_charter, verify_hold, verify_kit, verify_mark,
+    verify_next_charter, verify_one_of, verify_sweep,
 };
 use exclave_tests::vector::Vector;
 use minicbor::bytes::ByteVec;
@@ -85,6 +85,18 @@ pub fn grant(vector: &Vector) -> Result<(), Refused> {
     let granted = grant.run(RunId::from_bytes(vector.array("run").unwrap()));
     identity.unwrap_granted(&anchor, granted.ok_or(Refused("not-found"))?)?;
     Ok(())
+}
+
+pub fn collection(vector: &Vector) -> Outcome {
+    let (objects, bytes): (Vec<ByteVec>, ByteVec) = minicbor::decode(&vector.body).unwrap();
+    let charters = read_history(&objects, anchor(vector))?;
+    let object = SignedObject::from_bytes(&bytes, RECORD_BYTES_MAX)?;
+    match vector.text("layer").unwrap() {
+        "mark" => verify_mark(&object, &charters).map(drop)?,
+        "sweep" => verify_sweep(&object, &charters).map(drop)?,
+        _ => verify_hold(&object, &charters).map(drop)?,
+    }
+    Ok(object.record_hash().as_bytes().to_vec())
 }
 
 pub fn kit(vector: &Vector) -> Outcome {

@@ -13,6 +13,7 @@ use exclave_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::retention::DraftRetention;
 use crate::{
     error::{Context as _, Trouble},
     format, keys, shares,
@@ -44,6 +45,13 @@ const HEADER: &str = "\
 # A recovery key that was split (`exclave key split`) has its public share set here, so that a ceremony needs shares alone:
 #   [[shares]]
 #   set = \"shares.set\"
+# Without rules a class keeps every snapshot for ever. With them, what no rule keeps may be collected:
+#   [[retention]]
+#   class = 0
+#   last = 3                          # of each chain, at least 3
+#   verified = 3                      # last ones that an audit found whole, at least 1
+#   age_days_min = 90                 # nothing younger goes, at least 7
+#   daily = 14                        # first and last of so many days; also within_days, hourly, weekly, monthly, yearly
 # When a recipient goes, or a writer's key was stolen, crypto_epoch of its set rises by one.
 ";
 
@@ -70,6 +78,8 @@ pub struct Draft {
     revoked: Vec<DraftRevocation>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     shares: Vec<DraftShares>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    retention: Vec<DraftRetention>,
 }
 
 /// A share set: the beginning of its id when the version before has it, else the path of the file that `key split` wrote.
@@ -230,6 +240,7 @@ impl Draft {
                     set: short(set.id.as_bytes()),
                 })
                 .collect(),
+            retention: charter.retention.iter().flatten().map(DraftRetention::of).collect(),
         }
     }
 
@@ -362,6 +373,7 @@ impl Draft {
                     .map(|shares| names.share_set(&shares.set))
                     .collect::<Result<_, Trouble>>()?,
             ),
+            retention: present(self.retention.iter().map(DraftRetention::rules).collect()),
         })
     }
 

@@ -8,6 +8,7 @@ mod begin;
 mod draft;
 mod look;
 mod publish;
+mod retention;
 mod sign;
 mod words;
 

@@ -11,7 +11,7 @@ use exclave_model::{
 use exclave_plan::quorum::Quorums;
 use serde::Serialize;
 
-use super::draft::short;
+use super::{draft::short, retention};
 use crate::{format, output::Report};
 
 /// One page about one version.
@@ -74,7 +74,11 @@ impl Page {
             changes,
             people: people(charter),
             places: charter.sites.iter().map(place).collect(),
-            promises: charter.classes.iter().map(|class| promise(charter, class)).collect(),
+            promises: charter
+                .classes
+                .iter()
+                .flat_map(|class| [promise(charter, class), retention::sentence(charter, class.id)])
+                .collect(),
             warnings,
         }
     }
@@ -303,6 +307,7 @@ pub fn changes(before: &Charter, next: &Charter) -> Vec<String> {
             ));
         }
     }
+    retention::changes(before, next, &mut lines);
     for revocation in next.revocations() {
         if before.revocation(revocation.key) != Some(revocation) {
             lines.push(revoked(revocation));
