@@ -7,7 +7,8 @@
 //! - a version of the charter that the file holds;
 //! - a head that counts;
 //! - what such heads name by hash: run table pages, and the ledger parts that these name;
-//! - what someone signed who could, about a run that such a page names: envelopes, claims, closes; and grants.
+//! - what someone signed who could, about a run that such a page names: envelopes, claims, closes; grants; records of
+//!   datasets; and the directory of names.
 //!
 //! Most other names are passed over without being read. What a run that goes on at this moment has published and no head
 //! names yet is left to that run.
@@ -30,9 +31,11 @@ use futures::stream::{self, StreamExt};
 use crate::{
     archive::{Archive, SiteHandle, SiteTrouble},
     charter::{PublishError, holders_needed},
+    companion,
     fetch::SiteBook,
     grant,
     publish::publish,
+    registry,
     snapshot::{keys::verify_envelope, table::TableReader},
     survey::{is_head, survey_async},
 };
@@ -128,6 +131,8 @@ impl<'a> Needed<'a> {
             None if names.heads_prefix().contains(name) => {
                 is_head(archive, name, bytes).is_some_and(|hash| self.heads.contains(&hash))
             }
+            None if names.registrations_prefix().contains(name) => registry::verify_named(archive, name, bytes).is_ok(),
+            None if names.companions_prefix().contains(name) => companion::verify_named(archive, name, bytes).is_ok(),
             None => grant::verify(archive, bytes).is_some() && names.grant(Tag::of(bytes)) == *name,
         }
     }
@@ -273,6 +278,8 @@ async fn listed(needed: &Needed<'_>, before: &Charter, tally: &mut RecordTally) 
         names.runs_prefix(),
         names.heads_prefix(),
         names.grants_prefix(),
+        names.registrations_prefix(),
+        names.companions_prefix(),
     ];
     for prefix in prefixes {
         let (listings, troubles) = archive.list_everywhere(&prefix, RECORDS_MAX).await;

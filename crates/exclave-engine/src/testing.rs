@@ -618,6 +618,9 @@ fn charter(
         authorities: None,
         revocations: None,
         share_sets: None,
+        registered_classes: None,
+        trust_groups: None,
+        format_versions: None,
     }
 }
 

@@ -10,6 +10,7 @@
 pub mod buffer;
 pub mod cbor;
 pub mod charter;
+pub mod companion;
 pub mod context;
 pub mod custody;
 pub mod directory;
@@ -17,6 +18,7 @@ pub mod dsse;
 pub mod envelope;
 pub mod geometry;
 pub mod grant;
+pub mod handover;
 pub mod head;
 pub mod id;
 pub mod kit;
@@ -26,6 +28,7 @@ pub mod live_set;
 pub mod manifest;
 pub mod name;
 pub mod path;
+pub mod registration;
 pub mod report;
 pub mod signed;
 pub mod tripwire;
@@ -38,6 +41,7 @@ pub use self::{
         Act, Authority, Charter, CharterFile, Charters, Class, ClassPolicy, Hosting, Member, MemberRole, Pace, Pin,
         Purpose, ReadBack, RecipientKey, RecipientSet, Revocation, Role, Roots, SitePlate, SiteRecord, Writer,
     },
+    companion::Companion,
     context::{PayloadLength, ShardHeader, StripeContext},
     custody::{Body, Custodian, CustodianGroup, Place, ShareSet},
     directory::{ChunkKind, Codec, Directory},
@@ -45,6 +49,7 @@ pub use self::{
     envelope::{Close, Envelope, ReuseClaim, RunStripes, Stanza},
     geometry::{BadGeometry, Code, Geometry},
     grant::{Grant, GrantedRun},
+    handover::{LooseSignature, UnsignedCharter},
     head::{Counts, Head, ManifestRoot, RunEntry, RunPage, SealedHead, SnapshotState, SourceKind},
     id::{
         Anchor, BadId, ChunkId, Commitment, DatasetId, FileHash, Incarnation, KeyId, LabelTag, PayloadHash,
@@ -56,6 +61,7 @@ pub use self::{
     manifest::{ChunkRef, Content, Entry, EntryKind, Extent, Timestamp},
     name::{ArchiveNames, BadObjectName, ObjectName, Prefix, RunObject, ShardName, Tag},
     path::{BadPath, EntryPath},
+    registration::{Registration, Terms},
     report::{AuditReport, Statement},
     signed::{PublicKey, Signature, SignedObject, SignedRecord},
     tripwire::Tripwire,
