@@ -18,6 +18,7 @@ import charter_vectors
 import forge
 import kit_vectors
 import share_vectors
+import tenant_vectors
 import vector_runner
 from forge import Raw, cbor, h, kdf, signed
 
@@ -828,6 +829,7 @@ def main(names: list[str]) -> int:
     share_vectors.share_sets(v, f)
     charter_vectors.vectors(sys.modules[__name__])
     kit_vectors.vectors(sys.modules[__name__])
+    tenant_vectors.vectors(sys.modules[__name__])
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, source in VECTORS.items():
         path = FOLDER / f"{name}.vec"

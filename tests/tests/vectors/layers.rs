@@ -5,6 +5,7 @@ mod charters; // charters that follow each other, and what obeys them
 mod pages; // the manifest
 mod records; // everything that is CBOR, and key files
 mod shares; // split recovery keys
+mod tenants; // records of datasets, and the directory of names
 
 use exclave_model::PublicKey;
 use exclave_tests::vector::{Vector, unhex};
@@ -40,6 +41,8 @@ pub fn evaluate(vector: &Vector) -> Result<Option<Vec<u8>>, Refused> {
         "revoked" => charters::revoked(vector),
         "kit" => charters::kit(vector),
         "logins" => charters::logins(vector),
+        "dataset" => tenants::dataset(vector),
+        "names" => tenants::names(vector),
         "ledger" => records::ledger(vector),
         "head" => records::head(vector),
         "chain" => records::chain(vector),
