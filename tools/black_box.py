@@ -38,6 +38,7 @@ NAME = re.compile(r"""charter/\d{8}\.(?P<charter>[0-9a-f]{16})
     | shards/(?P<shard_run>[0-9a-f]{32})/(?P<folder>\d{6})/(?P<ordinal>\d{10})\.(?P<index>\d{2})\.(?P<shard>[0-9a-f]{16})(\.(?P<attempt>[1-9]\d*))?
     | grants/(?P<grant>[0-9a-f]{16})
     | log/(?P<log>[0-9a-f]{64}/[0-9a-f]{32})/(checkpoint/\d{20}|tile/([0-7]|entries)/(x\d{3}/)*\d{3}(\.p/[1-9]\d{0,2})?)\.(?P<logged>[0-9a-f]{16})
+    | (datasets/[0-9a-f]{32}|names)/\d{8}\.(?P<said>[0-9a-f]{16})
     | kit/\d{8}/(manifest|[a-z0-9][a-z0-9._-]{0,39}\.\d{3})\.(?P<kit>[0-9a-f]{16})
     | heads/(?P<writer>[0-9a-f]{64})/(?P<incarnation>[0-9a-f]{32})/(?P<seq>\d{20})\.(?P<head>[0-9a-f]{16})""", re.VERBOSE)
 LEFTOVER = re.compile(r"~[0-9]+\.[0-9]+")     # section 2: no object's name has a ~
@@ -126,7 +127,7 @@ class Box:
             return False
         if form["shard"]:
             return name in self.shards or self.read_shard(name, form, data)
-        tag = next(t for t in (form["charter"], form["plate"], form["record"], form["head"], form["grant"], form["kit"], form["logged"]) if t)
+        tag = next(t for t in (form["charter"], form["plate"], form["record"], form["head"], form["grant"], form["said"], form["kit"], form["logged"]) if t)
         if tag != digest.hex()[:16]:
             self.wrong(f"{name} has a tag that isn't its bytes'")
             return False
@@ -203,6 +204,18 @@ class Box:
         for name in self.named("grants/.*"):
             try:
                 rescue.read_grant(self.records[name], self.anchor, charters)
+            except Refused as why:
+                self.wrong(f"{name}: {why}")
+        for name in self.named("(datasets|names)/.*"):
+            try:
+                if name.startswith("names/"):
+                    value, _ = rescue.read_companion(self.records[name], self.anchor, self.charters)
+                    place = f"names/{value[2]:08}."
+                else:
+                    value, _, _ = rescue.read_registration(self.records[name], self.anchor, self.charters)
+                    place = f"datasets/{value[2].hex()}/{value[3]:08}."
+                if not name.startswith(place):
+                    self.wrong(f"{name} isn't the place of what it holds")
             except Refused as why:
                 self.wrong(f"{name}: {why}")
         if len(set(self.run_keys.values())) != len(self.run_keys):

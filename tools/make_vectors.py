@@ -20,6 +20,7 @@ import forge
 import kit_vectors
 import log_vectors
 import share_vectors
+import tenant_vectors
 import vector_runner
 from forge import Raw, cbor, h, kdf, signed
 
@@ -832,6 +833,7 @@ def main(names: list[str]) -> int:
     kit_vectors.vectors(sys.modules[__name__])
     log_vectors.vectors(sys.modules[__name__])
     collection_vectors.vectors(sys.modules[__name__])
+    tenant_vectors.vectors(sys.modules[__name__])
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, source in VECTORS.items():
         path = FOLDER / f"{name}.vec"

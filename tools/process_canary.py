@@ -322,12 +322,26 @@ class Canary(Case):
         self.run_it("charter", "sign", "charter.toml", "--root", "exclave-root.key", *self.open)
         self.run_it("charter", "explain", "charter.v2.charter")
         self.run_it("charter", "publish", "charter.v2.charter")
+        self.directory(identity)
         restorer = ("--restorer", "restorer.key", "--restorer-passphrase-file", "passphrase")
         self.run_it("key", "rewrap", *identity, *restorer)
         self.run_it("grant", "give", head, "--to", "other.pub", *identity, *restorer)
         self.run_it("key", "request", "--key", "ceremony.key", "--out", "request.key", *self.open)
         self.know("ceremony.key", "key ceremony")
         self.run_it("key", "wrap-share", "--share", files[0], "--to", "request.key", "--out", "wrapped", "--passphrase-file", "passphrase-1")
+
+    def directory(self, identity: tuple[str, ...]):
+        """Names and contacts, sealed."""
+        self.run_it("directory", "new")
+        draft, entry = self.home / "directory.toml", ""
+        for what in ("owner", "contact", "notes"):
+            word = canary(what)
+            self.needles.add(f"name in the directory: {what}", word.encode())
+            entry += f'{what} = "{word}"\n'
+        draft.write_text(draft.read_text().replace("tier = 3\n", f"{entry}tier = 1\n", 1))
+        self.run_it("directory", "sign", "directory.toml", "--root", "exclave-root.key", *self.open)
+        self.run_it("directory", "publish", "directory.v1.directory")
+        self.run_it("directory", "show", *identity)
 
     def errors(self, identity: tuple[str, ...]):
         """Whatever goes wrong says what and where, and no more."""

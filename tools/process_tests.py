@@ -17,12 +17,14 @@ from kit_tests import Kit
 from process_audit import Audits
 from process_canary import Canary
 from process_case import Case
+from process_parts import AirGap
 from process_repair import Repairs
+from process_tenants import Tenants
 from process_token import Token
 from process_tripwire import Tripwires
 from process_world import CUSTODIANS, HALF_A_MINUTE, Alone, Card, Typing, decoder
 
-__all__ = ["Audits", "Canary", "Kit", "Repairs", "Token", "Tripwires"]     # run beside what stands here
+__all__ = ["AirGap", "Audits", "Canary", "Kit", "Repairs", "Tenants", "Token", "Tripwires"]     # run beside what stands here
 
 
 class Interrupts(Alone):

@@ -70,6 +70,7 @@ KINDS = {
     "broken-chain": "a charter that names another charter as the version before it",
     "bad-succession": "a charter that changes what its predecessor doesn't let it change",
     "bad-retention": "a class that keeps less than the floors, or a number above its cap",
+    "loosens": "less is demanded for a dataset than its class, or the record before, demands; or it left its class",
     "bad-stanzas": "an envelope's stanzas aren't exactly the recipients of its set, in order",
     "not-a-recipient": "no stanza of the envelope is for this identity",
     "bad-commitment": "the key, or the label, isn't the one that was committed to",
@@ -316,7 +317,9 @@ CHARTER = table({0: U64, 1: U32, 2: ID32, 3: sint, 4: row(U32, array(KEY)), 5: a
                  6: array(row(U32, U32, array(bstr(1216)))), 7: array(SITE), 8: array(CLASS), 9: ID16,
                  10: array(row(uint(6), KEY, array(U32, 0))), 11: array(row(uint(1), U32, array(KEY))),
                  12: array(row(ID32, uint(1), array(row(ID16, U64, ID32), 0))), 13: array(lambda v: SHARE_SET(v)),
-                 15: array(row(*[U32] * 10))}, [2, 10, 11, 12, 13, 15])
+                 15: array(row(*[U32] * 10)),
+                 16: array(U32), 17: array(array(ID32)), 18: array(U32)},
+                [2, 10, 11, 12, 13, 15, 16, 17, 18])
 PLATE = table({0: U64, 1: ID32, 2: ID16})
 ENVELOPE = table({0: U64, 1: ID32, 2: ID16, 3: ID16, 4: U32, 5: U32, 6: U32, 7: U32, 8: ID32, 9: bstr(),
                   10: array(row(ID32, bstr(1120), bstr(48))), 11: ID16})
@@ -330,6 +333,8 @@ STRIPES = row(ID16, LIVE)
 MARK = table({0: U64, 1: ID32, 2: U32, 3: sint, 4: array(STRIPES, 0), 5: array(ID32, 0), 6: array(row(ID32, sint), 0)})
 SWEEP = table({0: U64, 1: ID32, 2: U32, 3: ID32, 4: sint, 5: sint, 6: array(STRIPES), 7: array(ID32, 0)})
 HOLD = table({0: U64, 1: ID32, 2: U32, 3: lambda v: SCOPE(v), 4: sint, 5: text, 6: ID32}, [6])
+REGISTRATION = table({0: U64, 1: ID32, 2: ID16, 3: U32, 4: ID32, 5: U32, 6: U32, 7: sint, 8: U8, 9: U8, 10: uint(1)}, [4, 8, 9, 10])
+COMPANION = table({0: U64, 1: ID32, 2: U32, 3: ID32, 4: U32, 5: ID32, 6: sint, 7: ID32, 8: array(row(ID32, bstr(1120), bstr(48))), 9: bstr()}, [3])
 REUSE = table({0: U64, 1: ID32, 2: ID16, 3: array(row(ID16, LIVE), 0)})
 CLOSE = table({0: U64, 1: ID32, 2: ID16, 3: ID16})
 LEDGER = table({0: U64, 1: ID32, 2: ID16, 3: U32, 4: array(row(U32, array(ID16))),
@@ -934,6 +939,15 @@ class Charter(NamedTuple):
         return {hash_of(key): key for key in keys}
 
     @property
+    def administrators(self) -> dict[bytes, tuple[bytes, list[int]]]:
+        """Key id: public key, classes."""
+        return {hash_of(key): (key, classes) for role, key, classes in self.value.get(10, []) if role == ADMINISTRATOR}
+
+    @property
+    def classes(self) -> dict[int, list]:
+        return {line[0]: line for line in self.value[8]}
+
+    @property
     def revoked(self) -> dict[bytes, tuple[int, list]]:
         """Key id: reason, pins."""
         return {key: (reason, pins) for key, reason, pins in self.value.get(12, [])}
@@ -983,6 +997,12 @@ def charter_of(body: bytes) -> Charter:
         cls, last, verified, age = rules[:4]
         need(last >= 3 and verified >= 1 and age >= 7 and max(rules[1:]) <= 1_000_000, "bad-retention", f"retention of class {cls}")
         need(cls in {c[0] for c in value[8]}, "bad-record", f"retention of class {cls}, which isn't there")
+    ascending(value.get(16, []), "classes that demand registration")
+    ascending(value.get(18, []), "versions of the format")
+    need({c[0] for c in value[8]} >= set(value.get(16, [])), "bad-record", "a class that isn't there demands registration")
+    need(0 not in value.get(18, []), "bad-record", "version 0 of the format")
+    trusted = [key for group in value.get(17, []) for key in group]
+    need(len(set(trusted)) == len(trusted), "bad-record", "a key stands twice in the trust groups")
     return Charter(hash_of(body), {hash_of(w[0]): w[0] for w in value[5]}, sets, value)
 
 
@@ -1402,19 +1422,29 @@ def read_collection(what: str, data: bytes, anchor: bytes, charters: "Charters")
 def read_kit(data: bytes, anchor: bytes, charters: "Charters") -> tuple[dict, bytes]:
     """A manifest that enough roots signed, and the hash of its record."""
     body, signatures = split_signed(data, KIT_CAP)
+
+
+def read_of_roots(data: bytes, cap: int, kind: str, shape, check, at: int, anchor: bytes, charters: "Charters") -> tuple[dict, bytes]:
+    """A record that roots sign, as many as a charter takes, and its hash. Field `at` names that charter's version, the next one its hash."""
+    body, signatures = split_signed(data, cap)
     roots = {key_id: key for charter in charters.versions for key_id, key in charter.roots.items()}
-    verify_signatures("exclave kit v1", body, signatures, roots)
-    value = record(body, KIT)
-    check_kit(value)
-    need(value[1] == anchor, "wrong-archive", "a kit of another archive")
-    charter = charters.by_number.get(value[3])
-    need(charter, "wrong-charter", f"it was made under charter version {value[3]}, which nobody shows")
-    need(charter.hash == value[4], "wrong-charter", f"it was made under another charter of version {value[3]}")
+    verify_signatures(kind, body, signatures, roots)
+    value = record(body, shape)
+    check(value)
+    need(value[1] == anchor, "wrong-archive", "it is another archive's")
+    charter = charters.by_number.get(value[at])
+    need(charter, "wrong-charter", f"it was made under charter version {value[at]}, which nobody shows")
+    need(charter.hash == value[at + 1], "wrong-charter", f"it was made under another charter of version {value[at]}")
     signers = [s[0] for s in signatures]
-    need(all(key in charter.roots for key in signers), "unknown-signer", f"signed by no root of version {value[3]}")
+    need(all(key in charter.roots for key in signers), "unknown-signer", f"signed by no root of version {value[at]}")
     stolen = {key for key, (reason, _) in charters.newest.revoked.items() if reason == COMPROMISED}
     enough_roots(charter, [key for key in signers if key not in stolen])
     return value, hash_of(body)
+
+
+def read_kit(data: bytes, anchor: bytes, charters: "Charters") -> tuple[dict, bytes]:
+    """A manifest that enough roots signed, and the hash of its record."""
+    return read_of_roots(data, KIT_CAP, "exclave kit v1", KIT, check_kit, 3, anchor, charters)
 
 
 def read_sealed_logins(data: bytes, anchor: bytes, kit: int, charter: "Charter") -> dict:
@@ -1432,13 +1462,103 @@ def read_sealed_logins(data: bytes, anchor: bytes, kit: int, charter: "Charter")
 
 
 def open_logins(value: dict, identity: XWing) -> str:
-    ours = next((stanza for stanza in value[4] if stanza[0] == identity.id), None)
-    need(ours, "not-a-recipient", "the credentials aren't sealed to this identity")
-    parts = (b"exclave kit v1", value[1], value[2].to_bytes(4), identity.id, value[3])
+    return unwrapped_text(value[4], b"exclave kit v1", value[1], value[2], value[3], 3, value[5], identity, "the credentials")
+
+
+# ---- Section 25: datasets and the directory --------------------------------------------------------------------------
+
+FIGURES = ((8, 4), (9, 5), (10, 7))              # losses, liars, read-back: fields of a record of a dataset, places in a class
+REGISTRATION_CAP, COMPANION_CAP = 8 * KIB, (1 << 20) + 768 * KIB
+
+
+def check_place(version: int, previous: bool, what: str):
+    need(version, "bad-version", f"{what} begin with 1")
+    need(version > 1 or not previous, "bad-record", f"the first of {what} has no predecessor")
+    need(version == 1 or previous, "bad-version", f"number {version} of {what} doesn't name the one before")
+
+
+def figures(value: dict, line: list) -> list[int]:
+    """f, b and read-back that a record demands, where it is silent those of its class."""
+    return [value.get(field, line[at]) for field, at in FIGURES]
+
+
+def read_registration(data: bytes, anchor: bytes, charters: "Charters") -> tuple[dict, bytes, bool]:
+    """A record of a dataset, its hash, and whether its signer was revoked since."""
+    known = {key_id: key for charter in charters.versions for key_id, (key, _) in charter.administrators.items()}
+    body, signer = open_signed(data, REGISTRATION_CAP, "exclave dataset v1", known)
+    need(len(body) <= KIB, "too-long", f"a record of {len(body)} bytes")
+    value = record(body, REGISTRATION)
+    need(value[5], "wrong-charter", "charter versions begin with 1")
+    check_place(value[3], 4 in value, "a dataset's records")
+    need(value[1] == anchor, "wrong-archive", "a record of another archive")
+    charter = charters.by_number.get(value[5])
+    need(charter, "wrong-charter", f"it obeys charter version {value[5]}, which nobody shows")
+    _, classes = charter.administrators.get(signer, (b"", []))
+    need(value[6] in classes, "unknown-signer", f"its signer is no administrator of class {value[6]} in charter version {value[5]}")
+    need(value[6] in charter.classes, "wrong-charter", f"the charter has no class {value[6]}")
+    line = charter.classes[value[6]]
+    demanded = figures(value, line)
+    need(all(new >= line[at] for new, (_, at) in zip(demanded, FIGURES)), "loosens", "it demands less than its class")
+    need(bearable(line, demanded), "bad-geometry", f"{line[2]}+{line[3]} can't meet it")
+    return value, hash_of(body), signer in charters.newest.revoked
+
+
+def bearable(line: list, demanded: list[int]) -> bool:
+    return line[2] + demanded[0] + demanded[1] <= line[2] + line[3] and demanded[1] < line[2]
+
+
+def registered(records: list[tuple[dict, bytes, bool]], charters: "Charters") -> tuple[int, list[int]] | None:
+    """The class of a dataset and the figures that hold for it, by all of its records; None when none of them counts."""
+    known = {digest: (value, void) for value, digest, void in records}
+    counting = {}
+    for value, digest, void in records:
+        if void:
+            continue
+        before = known.get(value.get(4))
+        need(value[3] == 1 or before, "not-found", f"the record before number {value[3]} isn't there")
+        if before and not before[1]:
+            was, line = before[0], charters.by_number[value[5]].classes[value[6]]
+            need(value[6] == was[6], "loosens", "a dataset never leaves its class")
+            need(value[3] == was[3] + 1, "bad-version", f"number {value[3]} doesn't follow {was[3]}")
+            need(all(new >= was.get(field, 0) for new, (field, _) in zip(figures(value, line), FIGURES)), "loosens", "it demands less than the record before")
+        counting[digest] = value
+    places = [value[3] for value in counting.values()]
+    need(len(set(places)) == len(places), "fork", "two records in one place")
+    if not counting:
+        return None
+    classes = {value[6] for value in counting.values()}
+    need(len(classes) == 1, "fork", "its records name several classes")
+    line = charters.newest.classes[classes.pop()]
+    held = [max(line[at], *(value.get(field, 0) for value in counting.values())) for field, at in FIGURES]
+    need(bearable(line, held), "bad-geometry", f"{line[2]}+{line[3]} can't meet it")
+    return line[0], held
+
+
+def check_companion(value: dict):
+    need(value[4], "wrong-charter", "charter versions begin with 1")
+    check_place(value[2], 3 in value, "directories")
+    need(len(value[8]) <= 128, "too-long", f"{len(value[8])} recipients")
+    ascending((stanza[0] for stanza in value[8]), "recipients of the directory")
+    size = len(value[9])
+    need(16 * KIB <= size <= 1 << 20 and size & size - 1 == 0, "bad-length", f"a sealed part of {size} bytes")
+
+
+def read_companion(data: bytes, anchor: bytes, charters: "Charters") -> tuple[dict, bytes]:
+    """A directory that enough roots signed, and the hash of its record."""
+    return read_of_roots(data, COMPANION_CAP, "exclave names v1", COMPANION, check_companion, 4, anchor, charters)
+
+
+def open_companion(value: dict, identity: XWing) -> str:
+    return unwrapped_text(value[8], b"exclave names v1", value[1], value[2], value[7], 4, value[9], identity, "the directory")
+
+
+def unwrapped_text(stanzas: list, kind: bytes, anchor: bytes, version: int, commitment: bytes, purpose: int, sealed: bytes, identity: XWing, what: str) -> str:
+    ours = next((stanza for stanza in stanzas if stanza[0] == identity.id), None)
+    need(ours, "not-a-recipient", f"{what}: not sealed to this identity")
+    parts = (kind, anchor, version.to_bytes(4), identity.id, commitment)
     key = identity.unseal(ours[1], ours[2], b"".join(len(x).to_bytes(2) + x for x in parts))
-    need(kdf("exclave 2026 run commitment v1", key) == value[3], "bad-commitment", "another key")
-    plain = open_box(key, 3, value[5])
-    return utf8(unpad(plain, 4, "the credentials"))
+    need(kdf("exclave 2026 run commitment v1", key) == commitment, "bad-commitment", "another key")
+    return utf8(unpad(open_box(key, purpose, sealed), 4, what))
 
 
 # ---- Section 21: the transparency log ---------------------------------------------------------------------------------
@@ -2506,6 +2626,39 @@ def command_log(options) -> int:
             print(f"    {line}")
             result = 3
     return result
+def command_names(options) -> int:
+    """The newest directory, and what administrators have said of datasets."""
+    archive, ignored, directories = open_archive(options), [], {}
+    for name, data in archive.stores.matching("names/*", COMPANION_CAP):
+        try:
+            value, digest = read_companion(data, archive.anchor, archive.charters)
+            directories.setdefault(value[2], {})[digest] = value
+        except Refused as why:
+            ignored.append(f"{name}: {why}")
+    records: dict[bytes, dict] = {}
+    for name, data in archive.stores.matching("datasets/*/*", REGISTRATION_CAP):
+        try:
+            found = read_registration(data, archive.anchor, archive.charters)
+            records.setdefault(found[0][2], {})[found[1]] = found
+        except Refused as why:
+            ignored.append(f"{name}: {why}")
+    if directories:
+        newest_ones = directories[max(directories)]
+        need(len(newest_ones) == 1, "fork", f"{len(newest_ones)} directories of version {max(directories)}")
+        value = next(iter(newest_ones.values()))
+        print(f"# directory {value[2]}, {when(value[6])}, sealed to {len(value[8])} recipients")
+        print(open_companion(value, archive.identity))
+    else:
+        print("# no directory")
+    for dataset, found in sorted(records.items()):
+        try:
+            held = registered(list(found.values()), archive.charters)
+            print(f"# dataset {dataset.hex()}: " + ("its records are void" if held is None else f"class {held[0]}, losses, liars, read-back {held[1]}"))
+        except Refused as why:
+            ignored.append(f"dataset {dataset.hex()}: {why}")
+    for line in ignored:
+        print(f"rescue: ignored {line}", file=sys.stderr)
+    return 3 if ignored else 0
 
 
 def candidates(archive: Archive, dataset: bytes):
@@ -2745,6 +2898,7 @@ def main(arguments=None) -> int:
     keyed.add_argument("--anchor", metavar="HEX", type=digits(32), help="the archive's anchor, when the key file doesn't hold it")
     keyed.add_argument("--passphrase-file", metavar="FILE")
     commands.add_parser("heads", parents=[keyed], help="list snapshots").set_defaults(run_command=command_heads)
+    commands.add_parser("names", parents=[keyed], help="print the directory of names, and datasets' records").set_defaults(run_command=command_names)
     sub = commands.add_parser("restore", parents=[keyed], help="restore a snapshot")
     sub.add_argument("--dataset", metavar="NAME|ID")
     sub.add_argument("--head", metavar="HASH", type=digits(32))

@@ -188,6 +188,19 @@ def kit(v: Vector):
     return rescue.read_kit(data, v.hex("anchor"), history(objects, v.hex("anchor")))[1]
 
 
+def dataset(v: Vector):
+    objects, records = rescue.cbor(v.body)
+    charters = history(objects, v.hex("anchor"))
+    number, held = rescue.registered([rescue.read_registration(data, v.hex("anchor"), charters) for data in records], charters)
+    return number.to_bytes(4) + bytes(held)
+
+
+def names(v: Vector):
+    objects, data = rescue.cbor(v.body)
+    value, _ = rescue.read_companion(data, v.hex("anchor"), history(objects, v.hex("anchor")))
+    return rescue.open_companion(value, rescue.XWing(v.hex("identity"))).encode()
+
+
 def logins(v: Vector):
     objects, data = rescue.cbor(v.body)
     newest = history(objects, v.hex("anchor")).newest
@@ -274,7 +287,7 @@ def combine(v: Vector):
 
 
 LAYERS = {f.__name__: f for f in (context, stripe, directory, chunk, shard, code, record, signed, charter, charters,
-                                  charterfile, obeyed, grant, kit, logins, revoked, envelope, ledger,
+                                  charterfile, obeyed, grant, kit, logins, dataset, names, revoked, envelope, ledger,
                                   head, chain, runs, manifest, keyfile, shareset, sharetext, wrappedshare,
                                   combine, logproof, logconsistency)}
 LAYERS |= dict.fromkeys(("mark", "sweep", "hold"), collection)

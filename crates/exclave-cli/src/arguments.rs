@@ -76,6 +76,12 @@ pub enum Command {
     /// Change who may do what, and where: the archive's charter
     #[command(subcommand)]
     Charter(command::charter::Command),
+    /// Add datasets to their classes, and demand more for single ones: administrators' records
+    #[command(subcommand)]
+    Dataset(command::dataset::Command),
+    /// Keep names and contacts: the sealed directory
+    #[command(subcommand)]
+    Directory(command::directory::Command),
     /// Give run keys of named snapshots to someone
     #[command(subcommand)]
     Grant(command::grant::Command),

@@ -22,7 +22,10 @@ use crate::{
     agent::open_archive_bringing,
     arguments::{IdentityArguments, PassphraseArguments, SiteArguments},
     clock,
-    command::World,
+    command::{
+        World,
+        directory::{self, Directory},
+    },
     config::SiteConfig,
     credentials::CredentialSource,
     error::{Context as _, Trouble},
@@ -187,6 +190,13 @@ impl Reader {
             _ if self.survey.found.is_empty() => Err(self.nothing_there()),
             _ => Ok(snapshots),
         }
+    }
+
+    /// The directory of names, when there is one and the identity is among its recipients. It only orders and explains.
+    pub fn directory(&self) -> Option<Directory> {
+        directory::open_at_sites(&self.archive, &self.identity, &self.edge)
+            .ok()
+            .flatten()
     }
 
     /// True when neither chains of heads nor charters give anything away that must not be.

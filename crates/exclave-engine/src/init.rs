@@ -90,6 +90,9 @@ pub fn init(new: NewArchive<'_>, surroundings: &Surroundings) -> Result<Archive,
         revocations: None,
         share_sets: None,
         retention: None,
+        registered_classes: None,
+        trust_groups: None,
+        format_versions: None,
     };
     let signed = new.root.sign(&charter, &mut *entropy)?;
     let anchor = Anchor::from_bytes(*signed.record_hash().as_bytes());

@@ -8,8 +8,8 @@
 //! - a head that counts;
 //! - what such heads name by hash: run table pages, and the ledger parts that these name;
 //! - of each log its newest checkpoint whose entries are shown, with the bundles and tiles that these entries give;
-//! - what someone signed who could, about a run that such a page names: envelopes, claims, closes; grants; holds; and marks, which
-//!   a writer must find at a quorum.
+//! - what someone signed who could, about a run that such a page names: envelopes, claims, closes; grants; holds; records of
+//!   datasets; the directory of names; and marks, which a writer must find at a quorum.
 //!
 //! Most other names are passed over without being read. What a run that goes on at this moment has published and no head
 //! names yet is left to that run.
@@ -33,10 +33,12 @@ use crate::{
     archive::{Archive, SiteHandle, SiteTrouble},
     charter::{PublishError, holders_needed},
     collect::{read_hold, verify_mark},
+    companion,
     fetch::SiteBook,
     grant,
     log::read_logs,
     publish::publish,
+    registry,
     snapshot::{keys::verify_envelope, table::TableReader},
     survey::{is_head, survey_async},
 };
@@ -142,6 +144,8 @@ impl<'a> Needed<'a> {
             }
             None if names.marks_prefix().contains(name) => verify_mark(archive, name, bytes).is_some(),
             None if names.holds_prefix().contains(name) => read_hold(archive, name, bytes).is_some(),
+            None if names.registrations_prefix().contains(name) => registry::verify_named(archive, name, bytes).is_ok(),
+            None if names.companions_prefix().contains(name) => companion::verify_named(archive, name, bytes).is_ok(),
             None => grant::verify(archive, bytes).is_some() && names.grant(Tag::of(bytes)) == *name,
         }
     }
@@ -290,6 +294,8 @@ async fn listed(needed: &Needed<'_>, before: &Charter, tally: &mut RecordTally) 
         names.logs_prefix(),
         names.marks_prefix(),
         names.holds_prefix(),
+        names.registrations_prefix(),
+        names.companions_prefix(),
     ];
     for prefix in prefixes {
         let (listings, troubles) = archive.list_everywhere(&prefix, RECORDS_MAX).await;

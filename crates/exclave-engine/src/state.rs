@@ -10,6 +10,7 @@
 //! datasets/<id>         name, class, secret
 //! datasets/<id>.lock    held while the dataset is replicated
 //! datasets/<id>.runs    the run table of its newest head
+//! datasets/<id>.records administrators' records of it that counted: sites that hide one can't loosen it
 //! datasets/<id>.streams lengths of its newest head's streams: a dump that shrinks is held against them
 //! journal/<run>         what a run has done so far
 //! catalog.sqlite        rebuildable
@@ -24,7 +25,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use exclave_model::{Charters, Commitment, DatasetId, Incarnation, LayoutFrom, PublicKey, RecordHash, RunId, SiteId};
+use exclave_model::{
+    Charters, Commitment, DatasetId, Incarnation, KeyId, LayoutFrom, PublicKey, RecordHash, Registration, RunId, SiteId,
+};
 use exclave_seal::{
     DatasetSecret, Entropy, KeyFile, KeyFileError, KeyKind, NoEntropy, SigningKey, Tokens, entropy::draw,
 };
@@ -146,6 +149,21 @@ pub struct Dataset {
     pub class: u32,
     /// Derives chunk ids, cuts and page boundaries.
     pub secret: DatasetSecret,
+}
+
+/// An administrator's record of a dataset, as it was verified once.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct SeenRecord {
+    /// Its hash.
+    #[n(0)]
+    pub hash: RecordHash,
+    /// Who signed it.
+    #[n(1)]
+    pub signer: KeyId,
+    /// The record.
+    #[n(2)]
+    pub record: Registration,
 }
 
 /// Streams of a snapshot and their lengths in bytes.
@@ -479,6 +497,20 @@ impl AgentState {
     /// Notes the runs that the dataset's newest head refers to.
     pub fn save_run_notes(&self, id: DatasetId, runs: &Vec<RunNote>) -> Result<(), StateError> {
         Ok(local::replace(&self.dataset_path(id, "runs"), &encode(runs))?)
+    }
+
+    /// Administrators' records of the dataset that counted when they were seen.
+    pub fn seen_records(&self, id: DatasetId) -> Result<Vec<SeenRecord>, StateError> {
+        let path = self.dataset_path(id, "records");
+        match local::read(&path)? {
+            Some(bytes) => decode(&path, &bytes),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Remembers them.
+    pub fn save_seen_records(&self, id: DatasetId, records: &Vec<SeenRecord>) -> Result<(), StateError> {
+        Ok(local::replace(&self.dataset_path(id, "records"), &encode(records))?)
     }
 
     /// The streams of the dataset's newest snapshot and their lengths in bytes; empty when nothing is known here.

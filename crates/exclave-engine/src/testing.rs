@@ -619,6 +619,9 @@ fn charter(
         revocations: None,
         share_sets: None,
         retention: None,
+        registered_classes: None,
+        trust_groups: None,
+        format_versions: None,
     }
 }
 

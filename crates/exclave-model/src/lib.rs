@@ -11,6 +11,7 @@ pub mod buffer;
 pub mod cbor;
 pub mod charter;
 pub mod collection;
+pub mod companion;
 pub mod context;
 pub mod custody;
 pub mod directory;
@@ -18,6 +19,7 @@ pub mod dsse;
 pub mod envelope;
 pub mod geometry;
 pub mod grant;
+pub mod handover;
 pub mod head;
 pub mod id;
 pub mod kit;
@@ -27,6 +29,7 @@ pub mod live_set;
 pub mod manifest;
 pub mod name;
 pub mod path;
+pub mod registration;
 pub mod report;
 pub mod signed;
 pub mod tripwire;
@@ -41,6 +44,7 @@ pub use self::{
         Writer,
     },
     collection::{FirstSeen, Hold, HoldScope, Mark, Sweep},
+    companion::Companion,
     context::{PayloadLength, ShardHeader, StripeContext},
     custody::{Body, Custodian, CustodianGroup, Place, ShareSet},
     directory::{ChunkKind, Codec, Directory},
@@ -48,6 +52,7 @@ pub use self::{
     envelope::{Close, Envelope, ReuseClaim, RunStripes, Stanza},
     geometry::{BadGeometry, Code, Geometry},
     grant::{Grant, GrantedRun},
+    handover::{LooseSignature, UnsignedCharter},
     head::{Counts, Head, ManifestRoot, RunEntry, RunPage, SealedHead, SnapshotState, SourceKind},
     id::{
         Anchor, BadId, ChunkId, Commitment, DatasetId, FileHash, Incarnation, KeyId, LabelTag, PayloadHash,
@@ -59,6 +64,7 @@ pub use self::{
     manifest::{ChunkRef, Content, Entry, EntryKind, Extent, Timestamp},
     name::{ArchiveNames, BadObjectName, LogName, LogObject, ObjectName, Prefix, RunObject, ShardName, Tag},
     path::{BadPath, EntryPath},
+    registration::{Registration, Terms},
     report::{AuditReport, Statement},
     signed::{PublicKey, Signature, SignedObject, SignedRecord},
     tripwire::Tripwire,

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use crate::context::{CHAINING_VALUE_BYTES, HEADER_BYTES};
-use crate::id::{Anchor, Incarnation, KeyId, RunId, SiteId, hex, unhex};
+use crate::id::{Anchor, DatasetId, Incarnation, KeyId, RunId, SiteId, hex, unhex};
 use crate::limit::SEGMENT_BYTES;
 
 /// Longest object name. S3 allows 1,024 bytes, file systems 255 a component; our longest is below 160.
@@ -329,6 +329,26 @@ impl ArchiveNames {
     /// All kits.
     pub fn kits_prefix(&self) -> Prefix {
         self.prefix(format_args!("kit/"))
+    }
+
+    /// A record of a dataset.
+    pub fn registration(&self, dataset: DatasetId, version: u32, tag: Tag) -> ObjectName {
+        self.name(format_args!("datasets/{}/{version:08}.{tag}", dataset.to_hex()))
+    }
+
+    /// All records of datasets.
+    pub fn registrations_prefix(&self) -> Prefix {
+        self.prefix(format_args!("datasets/"))
+    }
+
+    /// A version of the directory of names and contacts.
+    pub fn companion(&self, version: u32, tag: Tag) -> ObjectName {
+        self.name(format_args!("names/{version:08}.{tag}"))
+    }
+
+    /// All versions of the directory.
+    pub fn companions_prefix(&self) -> Prefix {
+        self.prefix(format_args!("names/"))
     }
 
     /// A grant.

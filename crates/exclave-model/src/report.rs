@@ -257,6 +257,8 @@ pub struct Facts {
     pub records_not_ok: u64,
     /// Gaps in chains, hidden charters, pins without a head, stores that are no site, and the like.
     pub alarms: u64,
+    /// Datasets that nobody added to their class, though it takes no others.
+    pub datasets_unregistered: u64,
 }
 
 /// What an audit concludes, in one word: the gravest that holds.
@@ -297,6 +299,7 @@ impl Verdict {
             facts.shards_not_ok,
             facts.records_not_ok,
             facts.alarms,
+            facts.datasets_unregistered,
         ];
         let rules = [
             (facts.forks > 0, Self::Disputed),
@@ -483,6 +486,22 @@ pub struct FreshnessSeen {
     pub needed: u64,
 }
 
+/// A dataset, by its opaque id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetSeen {
+    /// Its id.
+    pub dataset: DatasetId,
+    /// Its class; null when nothing that was shown tells it.
+    pub class: Option<u32>,
+    /// The version of its newest record that counts; null when no administrator added it.
+    pub registered: Option<u32>,
+    /// True when its class takes only datasets that were added.
+    pub demanded: bool,
+    /// True when a head of it counts.
+    pub has_snapshots: bool,
+}
+
 /// Small records of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -618,6 +637,8 @@ pub struct AuditReport {
     pub records: Vec<RecordsSeen>,
     /// The sites.
     pub sites: Vec<SiteSeen>,
+    /// Datasets against their classes.
+    pub datasets: Vec<DatasetSeen>,
     /// Stripes that should be there.
     pub stripes: u64,
     /// What is left of them.
@@ -640,7 +661,7 @@ mod tests {
     #[test]
     fn the_gravest_fact_decides() {
         type Change = fn(&mut Facts);
-        let table: [(Change, Verdict); 10] = [
+        let table: [(Change, Verdict); 11] = [
             (|facts| facts.forks = 1, Verdict::Disputed),
             (|facts| facts.stripes_unrecoverable = 1, Verdict::Unrecoverable),
             (|facts| facts.records_lost = 1, Verdict::Unrecoverable),
@@ -651,6 +672,7 @@ mod tests {
             (|facts| facts.shards_not_ok = 1, Verdict::Findings),
             (|facts| facts.records_not_ok = 1, Verdict::Findings),
             (|facts| facts.alarms = 1, Verdict::Findings),
+            (|facts| facts.datasets_unregistered = 1, Verdict::Findings),
         ];
         assert_eq!(Verdict::on(&Facts::default()), Verdict::Whole);
         for (at, (change, expected)) in table.iter().enumerate() {

@@ -168,7 +168,7 @@ fn decode_object(decoder: &mut Decoder<'_>) -> Result<SignedObject, decode::Erro
     })
 }
 
-fn decode_signature(decoder: &mut Decoder<'_>) -> Result<Signature, decode::Error> {
+pub(crate) fn decode_signature(decoder: &mut Decoder<'_>) -> Result<Signature, decode::Error> {
     let count = decoder.array()?.unwrap_or(0);
     let mut parts: [&[u8]; 3] = [&[]; 3];
     let mut any_empty = false;
@@ -213,10 +213,10 @@ struct WireSigned(
 
 #[derive(Encode)]
 #[cbor(array)]
-struct WireSignature(
-    #[n(0)] KeyId,
-    #[cbor(n(1), with = "minicbor::bytes")] Vec<u8>,
-    #[cbor(n(2), with = "minicbor::bytes")] Vec<u8>,
+pub(crate) struct WireSignature(
+    #[n(0)] pub(crate) KeyId,
+    #[cbor(n(1), with = "minicbor::bytes")] pub(crate) Vec<u8>,
+    #[cbor(n(2), with = "minicbor::bytes")] pub(crate) Vec<u8>,
 );
 
 #[cfg(test)]

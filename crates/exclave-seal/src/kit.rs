@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use exclave_model::{
-    Anchor, Charters, KeyId, Kit, PublicKey, RecipientId, RecipientKey, Rule, SealedLogins, SignedObject, Stanza,
-    Version1, charter::Reason,
+    Anchor, Charters, KeyId, Kit, PublicKey, RecipientId, RecipientKey, RecordHash, Rule, SealedLogins, SignedObject,
+    SignedRecord, Stanza, Version1, charter::Reason,
 };
 use zeroize::Zeroizing;
 
@@ -22,7 +22,7 @@ use crate::{
 /// First part of the `info`.
 const INFO: &[u8] = b"exclave kit v1";
 
-/// Why a kit is not believed.
+/// Why a kit, or a directory, is not believed.
 #[derive(Debug, thiserror::Error)]
 pub enum KitError {
     /// A signature, or the record itself.
@@ -47,21 +47,48 @@ pub enum LoginsError {
     Entropy(#[from] NoEntropy),
 }
 
-/// A kit's manifest, and whose signatures on it count: those of roots of the charter that it was made under, whose keys
-/// nobody stole since. Perhaps too few.
+/// A record that roots sign, as many as a charter takes, under the charter that it names.
+pub trait OfRoots: SignedRecord {
+    /// The archive, and the version and hash of that charter.
+    fn place(&self) -> (Anchor, u32, RecordHash);
+}
+
+impl OfRoots for Kit {
+    fn place(&self) -> (Anchor, u32, RecordHash) {
+        (self.anchor, self.charter_version, self.charter)
+    }
+}
+
+/// A kit's manifest, and whose signatures on it count; perhaps too few.
 pub fn kit_signers(object: &SignedObject, charters: &Charters) -> Result<(Kit, BTreeSet<KeyId>), KitError> {
+    root_signers(object, charters)
+}
+
+/// A kit that as many roots signed as a charter takes.
+pub fn verify_kit(object: &SignedObject, charters: &Charters) -> Result<Kit, KitError> {
+    verify_of_roots(object, charters)
+}
+
+/// A record of roots, and whose signatures on it count: those of roots of the charter that it was made under, whose keys
+/// nobody stole since. Perhaps too few.
+pub(crate) fn root_signers<R: OfRoots>(
+    object: &SignedObject,
+    charters: &Charters,
+) -> Result<(R, BTreeSet<KeyId>), KitError> {
     let roots: Vec<PublicKey> = charters
         .iter()
         .flat_map(|charter| charter.roots.keys.iter().cloned())
         .collect();
-    let kit: Kit = verify_threshold(object, &roots, 1)?;
-    let refuse = |kind, text: &str| Err(KitError::Rule(Rule::new(kind, text)));
-    if kit.anchor != charters.anchor() {
-        return refuse("wrong-archive", "the kit is another archive's");
+    let record: R = verify_threshold(object, &roots, 1)?;
+    let refuse = |kind, text: String| Err(KitError::Rule(Rule::new(kind, text)));
+    let (anchor, version, hash) = record.place();
+    if anchor != charters.anchor() {
+        return refuse("wrong-archive", format!("the {} is another archive's", R::KIND));
     }
-    let charter = charters.obeyed(kit.charter_version).map_err(KitError::Rule)?;
-    if charters.hash(kit.charter_version) != Some(kit.charter) {
-        return refuse("wrong-charter", "the kit was made under another charter of that number");
+    let charter = charters.obeyed(version).map_err(KitError::Rule)?;
+    if charters.hash(version) != Some(hash) {
+        let text = format!("the {} was made under another charter of that number", R::KIND);
+        return refuse("wrong-charter", text);
     }
     let signers: BTreeSet<KeyId> = object.signatures().iter().map(|signature| signature.key).collect();
     let is_root = |key: &&KeyId| charter.roots.keys.iter().any(|root| root.id() == **key);
@@ -72,17 +99,16 @@ pub fn kit_signers(object: &SignedObject, charters: &Charters) -> Result<(Kit, B
         let revocation = charters.newest().revocation(*key);
         revocation.is_some_and(|revocation| revocation.reason == Reason::Compromised)
     };
-    Ok((kit, signers.into_iter().filter(|key| !stolen(key)).collect()))
+    Ok((record, signers.into_iter().filter(|key| !stolen(key)).collect()))
 }
 
-/// A kit that as many roots signed as a charter takes.
-pub fn verify_kit(object: &SignedObject, charters: &Charters) -> Result<Kit, KitError> {
-    let (kit, signers) = kit_signers(object, charters)?;
-    let charter = charters.obeyed(kit.charter_version).map_err(KitError::Rule)?;
+pub(crate) fn verify_of_roots<R: OfRoots>(object: &SignedObject, charters: &Charters) -> Result<R, KitError> {
+    let (record, signers) = root_signers::<R>(object, charters)?;
+    let charter = charters.obeyed(record.place().1).map_err(KitError::Rule)?;
     let (valid, needed) = (signers.len(), charter.roots.threshold as usize);
     match valid < needed {
         true => Err(VerifyError::Missing { valid, needed }.into()),
-        false => Ok(kit),
+        false => Ok(record),
     }
 }
 

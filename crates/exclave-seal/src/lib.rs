@@ -3,7 +3,7 @@
 //! In the order a run uses it: [`entropy`] is drawn, a [`RunKey`] is made and wrapped for the recipients
 //! ([`envelope`]), each stripe gets a [`StripeKey`] of its own ([`stripe_key`]) that seals its segments ([`aead`]), small
 //! secrets travel in boxes ([`sealed_box`]), and records are signed ([`signing`]), one half perhaps in a [`token`]; a [`kit`] is signed
-//! by roots, its credentials sealed to recipients. [`dataset_keys`] hands out what the
+//! by roots, its credentials sealed to recipients, and so is the directory of names ([`companion`]). [`dataset_keys`] hands out what the
 //! cutter and the packer need without showing the dataset secret. [`key_file`] keeps long-lived keys, and
 //! [`share`] divides a recovery identity among custodians.
 //!
@@ -14,6 +14,7 @@
 
 pub mod aead;
 pub mod collection;
+pub mod companion;
 pub mod dataset_keys;
 pub mod entropy;
 pub mod envelope;
@@ -31,6 +32,7 @@ pub mod token;
 pub use self::{
     aead::Cipher,
     collection::{CollectionError, verify_hold, verify_mark, verify_sweep},
+    companion::{companion_signers, seal_companion, verify_companion},
     dataset_keys::{ChunkHasher, DatasetSecret, GearBytes, PageBoundaryKey},
     entropy::{Entropy, NoEntropy, SeededEntropy},
     envelope::{EnvelopeError, RecoveryIdentity},

@@ -6,7 +6,12 @@
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use exclave_model::{Record, RecordError, SealedHead, head::SEALED_STEP_BYTES, limit::TAG_BYTES};
+use exclave_model::{
+    Record, RecordError, SealedHead,
+    companion::{COMPANION_BOX_BYTES_MAX, COMPANION_BOX_BYTES_MIN},
+    head::SEALED_STEP_BYTES,
+    limit::TAG_BYTES,
+};
 
 use crate::{
     aead::Cipher,
@@ -30,6 +35,8 @@ pub enum Purpose {
     Head,
     /// A kit's credentials.
     Logins,
+    /// The directory of names and contacts.
+    Names,
 }
 
 /// Why a box does not open or close.
@@ -50,7 +57,7 @@ pub enum BoxError {
     /// What fills it up is not zeros.
     #[error("a sealed part is not filled up with zeros")]
     Padding,
-    /// A label, or credentials, that are not UTF-8.
+    /// A label, credentials or names that are not UTF-8.
     #[error("a sealed text is not UTF-8")]
     NotText,
     /// What was in it is not the record it should be.
@@ -90,23 +97,43 @@ pub fn open_label(run_key: &RunKey, sealed: &[u8]) -> Result<String, BoxError> {
 /// Seals a head's secret part, padded so that the whole box is a multiple of 1,024 bytes.
 pub fn seal_head(run_key: &RunKey, head: &SealedHead, entropy: &mut dyn Entropy) -> Result<Vec<u8>, BoxError> {
     let record = Zeroizing::new(head.to_bytes()?);
-    seal_in_steps(run_key, Purpose::Head, &record, entropy)
+    seal_padded(run_key, Purpose::Head, &record, in_kibibytes, entropy)
 }
 
 /// Seals a kit's credentials, padded in the same way: how long a password is shows no more than where the steps are.
 pub(crate) fn seal_logins(key: &RunKey, text: &str, entropy: &mut dyn Entropy) -> Result<Vec<u8>, BoxError> {
-    seal_in_steps(key, Purpose::Logins, text.as_bytes(), entropy)
+    seal_padded(key, Purpose::Logins, text.as_bytes(), in_kibibytes, entropy)
 }
 
-/// A length of four bytes, what is sealed, and zeros up to a step.
-fn seal_in_steps(
+/// Seals a directory, padded to a power of two: how many datasets there are shows only where it doubles.
+pub(crate) fn seal_names(key: &RunKey, text: &str, entropy: &mut dyn Entropy) -> Result<Vec<u8>, BoxError> {
+    let doubled = |bytes: usize| bytes.next_power_of_two().max(COMPANION_BOX_BYTES_MIN);
+    let sealed = seal_padded(key, Purpose::Names, text.as_bytes(), doubled, entropy)?;
+    match sealed.len() > COMPANION_BOX_BYTES_MAX {
+        true => Err(BoxError::PlainLength(text.len())),
+        false => Ok(sealed),
+    }
+}
+
+/// Opens a directory.
+pub(crate) fn open_names(key: &RunKey, sealed: &[u8]) -> Result<Zeroizing<String>, BoxError> {
+    open_text(key, Purpose::Names, sealed)
+}
+
+fn in_kibibytes(bytes: usize) -> usize {
+    bytes.next_multiple_of(SEALED_STEP_BYTES)
+}
+
+/// A length of four bytes, what is sealed, and zeros up to the length that the whole box is to have.
+fn seal_padded(
     key: &RunKey,
     purpose: Purpose,
     content: &[u8],
+    boxed: impl Fn(usize) -> usize,
     entropy: &mut dyn Entropy,
 ) -> Result<Vec<u8>, BoxError> {
     let length = u32::try_from(content.len()).map_err(|_| BoxError::PlainLength(content.len()))?;
-    let boxed = (content.len() + 4 + OVERHEAD_BYTES).next_multiple_of(SEALED_STEP_BYTES);
+    let boxed = boxed(content.len() + 4 + OVERHEAD_BYTES);
     let mut plain = Zeroizing::new(vec![0; boxed - OVERHEAD_BYTES]);
     plain[..4].copy_from_slice(&length.to_be_bytes());
     plain[4..4 + content.len()].copy_from_slice(content);
@@ -116,18 +143,22 @@ fn seal_in_steps(
 /// Opens a head's secret part.
 pub fn open_head(run_key: &RunKey, sealed: &[u8]) -> Result<SealedHead, BoxError> {
     let plain = open(run_key, Purpose::Head, sealed)?;
-    Ok(SealedHead::from_bytes(in_steps(&plain)?)?)
+    Ok(SealedHead::from_bytes(content(&plain)?)?)
 }
 
 /// Opens a kit's credentials.
 pub(crate) fn open_logins(key: &RunKey, sealed: &[u8]) -> Result<Zeroizing<String>, BoxError> {
-    let plain = open(key, Purpose::Logins, sealed)?;
-    let text = std::str::from_utf8(in_steps(&plain)?).map_err(|_| BoxError::NotText)?;
+    open_text(key, Purpose::Logins, sealed)
+}
+
+fn open_text(key: &RunKey, purpose: Purpose, sealed: &[u8]) -> Result<Zeroizing<String>, BoxError> {
+    let plain = open(key, purpose, sealed)?;
+    let text = std::str::from_utf8(content(&plain)?).map_err(|_| BoxError::NotText)?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// What [`seal_in_steps`] put in.
-fn in_steps(plain: &[u8]) -> Result<&[u8], BoxError> {
+/// What [`seal_padded`] put in.
+fn content(plain: &[u8]) -> Result<&[u8], BoxError> {
     let (length, rest) = plain
         .split_first_chunk::<4>()
         .ok_or(BoxError::PlainLength(plain.len()))?;
@@ -181,6 +212,7 @@ fn keys(run_key: &RunKey, purpose: Purpose, salt: &[u8; 32]) -> (Secret<32>, [u8
         Purpose::Label => 1,
         Purpose::Head => 2,
         Purpose::Logins => 3,
+        Purpose::Names => 4,
     };
     let both = derive::<64>("exclave 2026 box v1", &[run_key.expose(), &[number], salt]);
     let (mut key, mut commitment) = (Zeroizing::new([0; 32]), [0; 32]);

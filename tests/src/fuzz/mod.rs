@@ -20,9 +20,10 @@ use exclave_dataset::{
 use exclave_engine::{journal, log::Evidence};
 use exclave_log::{LogEntry, LogId, LogProof, Note, SignedCheckpoint, TileId, TileLevel, VerifierKey};
 use exclave_model::{
-    Charter, CharterFile, ChunkId, ChunkRef, Close, Codec, Directory, DsseEnvelope, EntryPath, Envelope, Grant, Head,
-    Kit, LedgerPart, LiveSet, ObjectName, Prefix, Record, ReuseClaim, RunId, RunPage, SealedHead, SealedLogins,
-    ShardHeader, ShareSet, SignedObject, SitePlate, Statement, StripeContext, cbor,
+    Charter, CharterFile, ChunkId, ChunkRef, Close, Codec, Companion, Directory, DsseEnvelope, EntryPath, Envelope,
+    Grant, Head, Kit, LedgerPart, LiveSet, LooseSignature, ObjectName, Prefix, Record, Registration, ReuseClaim, RunId,
+    RunPage, SealedHead, SealedLogins, ShardHeader, ShareSet, SignedObject, SitePlate, Statement, StripeContext,
+    UnsignedCharter, cbor,
     head::check_run_table,
     limit::{CHUNK_BYTES_MAX, RECORD_BYTES_MAX},
     manifest::Page,
@@ -61,6 +62,10 @@ pub const PARSERS: &[Parser] = &[
     parser("grant", record::<Grant>),
     parser("kit", record::<Kit>),
     parser("logins", record::<SealedLogins>),
+    parser("dataset", record::<Registration>),
+    parser("names", record::<Companion>),
+    parser("unsigned-charter", unsigned_charter),
+    parser("loose-signature", loose_signature),
     parser("plate", record::<SitePlate>),
     parser("envelope", record::<Envelope>),
     parser("close", record::<Close>),
@@ -353,6 +358,20 @@ fn key_file(bytes: &[u8]) -> bool {
 fn charter_file(bytes: &[u8]) -> bool {
     CharterFile::from_bytes(bytes).is_ok_and(|file| {
         assert_eq!(file.to_bytes(), bytes, "a charter file has one spelling");
+        true
+    })
+}
+
+fn unsigned_charter(bytes: &[u8]) -> bool {
+    UnsignedCharter::from_bytes(bytes).is_ok_and(|charter| {
+        assert_eq!(charter.to_bytes(), bytes, "an unsigned charter has one spelling");
+        true
+    })
+}
+
+fn loose_signature(bytes: &[u8]) -> bool {
+    LooseSignature::from_bytes(bytes).is_ok_and(|signature| {
+        assert_eq!(signature.to_bytes(), bytes, "a signature alone has one spelling");
         true
     })
 }

@@ -12,8 +12,8 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use exclave_engine::journal::{Journal, JournalEntry};
 use exclave_model::{
-    ChunkId, ChunkRef, Codec, Counts, DsseEnvelope, KeyId, ManifestRoot, Record, RunId, SealedHead, Signature,
-    SignedObject, SourceKind, dsse::IN_TOTO, limit::RECORD_BYTES_MAX,
+    ChunkId, ChunkRef, Codec, Counts, DsseEnvelope, KeyId, LooseSignature, ManifestRoot, Record, RunId, SealedHead,
+    Signature, SignedObject, SourceKind, UnsignedCharter, dsse::IN_TOTO, limit::RECORD_BYTES_MAX,
 };
 
 use crate::vector::{Vector, files};
@@ -141,6 +141,17 @@ fn behind(vectors: &[Vector], layer: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// The objects in the vectors of datasets' records.
+fn datasets(vectors: &[Vector]) -> Vec<SignedObject> {
+    type Behind = (Vec<minicbor::bytes::ByteVec>, Vec<minicbor::bytes::ByteVec>);
+    let several = vectors.iter().filter(|vector| vector.text("layer") == Some("dataset"));
+    several
+        .filter_map(|vector| minicbor::decode::<Behind>(&vector.body).ok())
+        .flat_map(|(_, objects)| objects)
+        .filter_map(|bytes| SignedObject::from_bytes(&bytes, RECORD_BYTES_MAX).ok())
+        .collect()
+}
+
 /// The records in such signed objects.
 fn signed_behind(vectors: &[Vector], layer: &str) -> Vec<Vec<u8>> {
     behind(vectors, layer)
@@ -248,8 +259,24 @@ pub fn seeds(parser: &str, vectors: &[Vector]) -> Vec<Vec<u8>> {
     match parser {
         "sealed-head" => seeds = sealed_heads(),
         "runs" => seeds.extend(run_pages(vectors)),
-        "grant" | "kit" => seeds.extend(signed_behind(vectors, parser)),
+        "grant" | "kit" | "names" => seeds.extend(signed_behind(vectors, parser)),
         "logins" => seeds.extend(behind(vectors, parser)),
+        "dataset" => seeds.extend(datasets(vectors).iter().map(|object| object.record_bytes().to_vec())),
+        "unsigned-charter" => seeds.extend(datasets(vectors).first().map(|object| {
+            let charter = UnsignedCharter {
+                history: vec![object.clone()],
+                record: object.record_bytes().to_vec(),
+            };
+            charter.to_bytes()
+        })),
+        "loose-signature" => seeds.extend(datasets(vectors).first().and_then(|object| {
+            let signature = LooseSignature {
+                record: object.record_hash(),
+                signature: object.signatures().first()?.clone(),
+                plates: vec![object.clone()],
+            };
+            Some(signature.to_bytes())
+        })),
         "live-set" => seeds.push([1u64, 2, 3, 4].iter().flat_map(|number| number.to_be_bytes()).collect()),
         "journal" => seeds.push(a_journal()),
         // Version, kind 1 (a head), a hash.

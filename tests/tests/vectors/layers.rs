@@ -6,6 +6,7 @@ mod logs; // proofs of the transparency log
 mod pages; // the manifest
 mod records; // everything that is CBOR, and key files
 mod shares; // split recovery keys
+mod tenants; // records of datasets, and the directory of names
 
 use exclave_model::PublicKey;
 use exclave_tests::vector::{Vector, unhex};
@@ -42,6 +43,8 @@ pub fn evaluate(vector: &Vector) -> Result<Option<Vec<u8>>, Refused> {
         "mark" | "sweep" | "hold" => charters::collection(vector),
         "kit" => charters::kit(vector),
         "logins" => charters::logins(vector),
+        "dataset" => tenants::dataset(vector),
+        "names" => tenants::names(vector),
         "ledger" => records::ledger(vector),
         "head" => records::head(vector),
         "chain" => records::chain(vector),

@@ -1,11 +1,12 @@
 //! A custodian's card: one page of HTML with everything that a ceremony needs, to be printed and locked away.
 //!
-//! The page is a template with `{{names}}`. The one compiled in is English; `--template FILE` takes another, for another
+//! The page is a template with `{{names}}`. English and German are compiled in; `--template FILE` takes another, for another
 //! language. It holds no script and no address that a browser would ask, prints in black on A4 and Letter, and says
 //! nothing by colour.
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use exclave_model::{Custodian, CustodianGroup, ShareSet};
 use exclave_seal::{Share, share::Form};
 use qrcode::{
@@ -16,8 +17,24 @@ use zeroize::Zeroizing;
 
 use crate::error::{Context as _, Trouble};
 
-/// The card in English.
-pub const TEMPLATE: &str = include_str!("card.html");
+/// A language that a card is compiled in for. The share's words are English in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// English
+    En,
+    /// German
+    De,
+}
+
+impl Language {
+    /// The card's template.
+    pub const fn template(self) -> &'static str {
+        match self {
+            Self::En => include_str!("card.html"),
+            Self::De => include_str!("card.de.html"),
+        }
+    }
+}
 
 /// What a card says beside the share.
 #[derive(Debug, Clone, Default)]
@@ -204,7 +221,8 @@ fn grouped(digits: &str) -> String {
     groups.join(" ")
 }
 
-fn escaped(text: &str) -> String {
+/// Text for HTML.
+pub fn escaped(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
@@ -262,7 +280,12 @@ mod tests {
             share: &shares[0],
             surroundings: &surroundings,
         };
-        let page = card.render(TEMPLATE).unwrap();
+        for language in [Language::En, Language::De] {
+            check_template(language.template()).unwrap();
+        }
+        let german = card.render(Language::De.template()).unwrap();
+        assert!(german.contains("Treuhänder") && !german.contains("{{") && !german.contains("Custodian"));
+        let page = card.render(Language::En.template()).unwrap();
         assert!(!page.contains("{{") && !page.contains("Office <1>") && page.contains("Office &lt;1&gt;"));
         assert!(
             page.contains("s3://bucket/&lt;x&gt;") && page.contains(&"abababab ".repeat(7)) && page.contains("<svg")

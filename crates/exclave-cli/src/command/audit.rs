@@ -21,10 +21,14 @@ use exclave_seal::SigningKey;
 use exclave_site::{Limited, Limits, Site};
 use serde::Serialize;
 
-use super::{World, report::words};
+use super::{
+    World,
+    directory::{self, Directory},
+    report::words,
+};
 use crate::{
     agent::{open_archive, patient},
-    arguments::{PassphraseArguments, SiteArguments},
+    arguments::{IdentityArguments, PassphraseArguments, SiteArguments},
     clock,
     error::{Context as _, Trouble},
     exit::Exit,
@@ -69,6 +73,12 @@ pub struct Arguments {
     /// Sign the report with this auditor's key; an unsigned one is believed by nobody
     #[arg(long, value_name = "FILE", requires = "report")]
     key: Option<PathBuf>,
+    /// Show beside the ids what the sealed directory calls datasets. The names are for this screen alone: no report and no
+    /// JSON has them
+    #[arg(long)]
+    directory: bool,
+    #[command(flatten)]
+    identity: IdentityArguments,
     #[command(flatten)]
     passphrase: PassphraseArguments,
     #[command(flatten)]
@@ -178,6 +188,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     let (edge, archive, troubles) = arguments.public.open(world)?;
     // Before hours of reading: nobody should find out at the end that he may not sign.
     let auditor = auditor(arguments, &archive, world)?;
+    let names = names(arguments, &archive, &edge, world)?;
     let survey = survey(&archive, &edge.surroundings)
         .because(|| Trouble::failed(format!("archive {} can't be read", archive.anchor)))?;
     for trouble in &survey.troubles {
@@ -214,7 +225,7 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
                 .note("The report is unsigned: nobody has to believe it. Sign it with --key.");
         }
     }
-    world.output.report(&Told(&report))?;
+    world.output.report(&Told(&report, names))?;
     Ok(exit_of(report.verdict).and(interrupted(&audit)))
 }
 
@@ -281,6 +292,27 @@ impl PublicArguments {
     }
 }
 
+/// What the directory calls datasets, when the auditor is one of its recipients.
+fn names(arguments: &Arguments, archive: &Archive, edge: &Edge, world: &World) -> Result<Option<Directory>, Trouble> {
+    if !arguments.directory {
+        return match arguments.identity.is_empty() {
+            true => Ok(None),
+            false => Err(Trouble::usage(
+                "an audit opens nothing; an identity is for the directory alone: --directory",
+            )),
+        };
+    }
+    let sets = archive.charter().share_sets();
+    let opened = keys::open(&arguments.identity, None, sets, &arguments.passphrase.source(), world)?;
+    let opened = opened.ok_or_else(|| {
+        Trouble::usage("the directory is sealed").hint("open it: --identity FILE, or --share FILE ..")
+    })?;
+    let directory = directory::open_at_sites(archive, &opened.identity, edge)?;
+    directory
+        .map(Some)
+        .ok_or_else(|| Trouble::usage("the sites show no directory"))
+}
+
 fn auditor(arguments: &Arguments, archive: &Archive, world: &World) -> Result<Option<SigningKey>, Trouble> {
     let Some(path) = &arguments.key else { return Ok(None) };
     let key = keys::open_signing(path, Role::Auditor, &arguments.passphrase.source(), world)?;
@@ -341,11 +373,12 @@ fn interrupted(audit: &Audit) -> Exit {
 
 /// The report, as it is printed.
 #[derive(Serialize)]
-struct Told<'a>(&'a AuditReport);
+#[serde(transparent)]
+struct Told<'a>(&'a AuditReport, #[serde(skip)] Option<Directory>);
 
 impl Report for Told<'_> {
     fn text(&self, out: &mut dyn std::io::Write) -> std::io::Result<()> {
-        out.write_all(words::whole(self.0).as_bytes())
+        out.write_all(words::whole(self.0, self.1.as_ref()).as_bytes())
     }
 }
 

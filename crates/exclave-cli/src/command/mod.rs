@@ -6,7 +6,9 @@ pub mod catalog;
 pub mod charter;
 pub mod collect;
 pub mod completions;
+pub mod dataset;
 pub mod demo;
+pub mod directory;
 pub mod grant;
 pub mod hold;
 pub mod init;
@@ -76,6 +78,8 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Key(command) => key::run(&command, world),
         Command::Init(arguments) => init::run(&arguments, world),
         Command::Charter(command) => charter::run(&command, world),
+        Command::Dataset(command) => dataset::run(&command, world),
+        Command::Directory(command) => directory::run(&command, world),
         Command::Grant(command) => grant::run(&command, world),
         Command::Kit(command) => kit::run(&command, world),
         Command::Site(command) => site::run(&command, world),

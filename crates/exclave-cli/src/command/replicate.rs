@@ -243,6 +243,7 @@ fn one(
     request.create_only.clone_from(create_only);
     request.tripwires.expected = arguments.expected_change;
     request.locks.clone_from(locks);
+    request.class = class_of(dataset, agent)?;
     if arguments.new_dataset {
         request.if_forgotten = IfForgotten::BeginAnew;
     }
@@ -264,13 +265,47 @@ fn one(
     }
 }
 
+/// The dataset's class: as the configuration says, else as this agent has it, else the first one.
+fn class_of(dataset: &DatasetConfig, agent: &Agent) -> Result<u32, Trouble> {
+    if let Some(class) = dataset.class {
+        return Ok(class);
+    }
+    let known = agent.state.datasets();
+    let known = known.because(|| Trouble::failed("the agent's datasets can't be read"))?;
+    let ours = known.iter().find(|ours| ours.name == dataset.name);
+    Ok(ours.map_or(exclave_engine::DEFAULT_CLASS, |ours| ours.class))
+}
+
 fn failed(name: &str, error: ReplicateError, archive: &Archive) -> Trouble {
     let what = format!("cannot replicate {name}");
     let strangers = strangers(archive);
+    let registration;
     let (exit, hint) = match &error {
         ReplicateError::Interrupted { .. } => (
             Exit::Interrupted,
             Some("the next `exclave replicate` goes on from there"),
+        ),
+        ReplicateError::Unregistered { dataset, class, .. } => {
+            registration = format!(
+                "let an administrator of the class add it: `exclave dataset add {} --class {class} --administrator KEY`; \
+                 the id stays what it is",
+                dataset.to_hex()
+            );
+            (Exit::Refused, Some(registration.as_str()))
+        }
+        ReplicateError::OtherRegistration { .. } => (
+            Exit::Refused,
+            Some(
+                "give the dataset that class in the configuration (`class` under [[dataset]]), under another name here",
+            ),
+        ),
+        ReplicateError::Demands { .. } => (
+            Exit::Refused,
+            Some("`exclave dataset show` lists what administrators demand; a charter may have raised its class since"),
+        ),
+        ReplicateError::Format { .. } => (
+            Exit::Refused,
+            Some("use a program that writes an allowed version, or let the roots allow this one"),
         ),
         ReplicateError::NoSuchClass(_) | ReplicateError::NotAWriter { .. } => (
             Exit::Refused,

@@ -31,7 +31,7 @@ pub struct Arguments {
     reader: ReaderArguments,
 }
 
-/// Lists them, the newest first.
+/// Lists them, the newest first; in the order of the directory when there is one.
 pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     let reader = Reader::open(&arguments.reader, world)?;
     let depth = if arguments.newest { Depth::Newest } else { Depth::All };
@@ -40,12 +40,20 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         let asked = arguments.dataset.as_deref();
         asked.is_none_or(|name| snapshot.info.name == name || snapshot.info.dataset.to_hex() == name)
     };
-    let listed: Vec<Listed> = snapshots.list().iter().filter(is_wanted).map(Listed::of).collect();
+    let directory = reader.directory();
+    let mut listed: Vec<Listed> = snapshots.list().iter().filter(is_wanted).map(Listed::of).collect();
+    if let Some(directory) = &directory {
+        // As they come back: by tier, and what others need before those.
+        listed.sort_by_key(|snapshot| directory.place(&snapshot.dataset_id));
+        for snapshot in &mut listed {
+            snapshot.tier = directory.dataset(&snapshot.dataset_id).map(|entry| entry.tier);
+        }
+    }
     if listed.is_empty() && !snapshots.list().is_empty() {
         let name = arguments.dataset.as_deref().unwrap_or_default();
         return Err(Trouble::usage(format!("no snapshot of {name:?}")).hint("`exclave snapshots` lists all"));
     }
-    let columns = [
+    let mut columns = vec![
         words("SNAPSHOT"),
         words("COMPLETE"),
         words("DATASET"),
@@ -55,8 +63,11 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
         words("STATE"),
         words("FRESHNESS"),
     ];
+    if directory.is_some() {
+        columns.push(figures("TIER"));
+    }
     world.output.table(&columns, &listed, |snapshot| {
-        vec![
+        let mut cells = vec![
             snapshot.snapshot.chars().take(8).collect(),
             format::local(snapshot.finished_unix),
             format::plain(&snapshot.dataset),
@@ -72,7 +83,11 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
                 "{} ({} answered, {} needed)",
                 snapshot.freshness, snapshot.sites_answered, snapshot.sites_needed
             ),
-        ]
+        ];
+        if directory.is_some() {
+            cells.push(snapshot.tier.map_or_else(|| "-".to_owned(), |tier| tier.to_string()));
+        }
+        cells
     })?;
     if world.output.form() == Form::Text {
         for passed in snapshots.passed_over() {
@@ -160,6 +175,9 @@ struct Listed {
     freshness: &'static str,
     sites_answered: usize,
     sites_needed: usize,
+    /// When its dataset comes back, by the directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier: Option<u8>,
     #[serde(skip)]
     grade: Grade,
 }
@@ -203,6 +221,7 @@ impl Listed {
             },
             sites_answered: snapshot.freshness.answered,
             sites_needed: snapshot.freshness.needed,
+            tier: None,
             grade: snapshot.freshness.grade,
         }
     }

@@ -148,6 +148,8 @@ pub struct DatasetConfig {
     pub name: String,
     /// What it is made of.
     pub source: SourceConfig,
+    /// Its class in the charter; none: the one it has, or the first.
+    pub class: Option<u32>,
     /// The label of its runs.
     pub label: String,
     /// Exclude rules, those of the file included.
@@ -440,6 +442,7 @@ impl Config {
         Ok(DatasetConfig {
             name,
             source,
+            class: raw.class,
             label: raw.label,
             exclude,
             one_file_system: raw.one_file_system,

@@ -129,6 +129,7 @@ pub struct RawDataset {
     pub tripwire_changed: u8,
     pub tripwire_renamed: u8,
     pub tripwire_shrunk: u8,
+    pub class: Option<u32>,
     pub label: String,
     pub exclude: Vec<String>,
     pub exclude_file: Option<PathBuf>,

@@ -14,6 +14,7 @@
 //! Only what was shown counts: who doesn't answer in time, denies or answers wrongly has not got it. Findings are data. An
 //! audit that was interrupted says so and what it had seen until then.
 
+mod datasets;
 mod desk;
 pub mod locks;
 mod logs;
@@ -36,12 +37,13 @@ use exclave_model::{
 };
 use exclave_plan::audit::{Detection, Nonce, Placement, Seed, Survivors};
 
-use self::{desk::Desk, logs::LogAudit, records::Records, scope::Scope, stripes::Census};
 pub use self::{
+    datasets::DatasetAudit,
     desk::Latency,
     records::{RecordKind, RecordTally},
     strays::Strays,
 };
+use self::{desk::Desk, logs::LogAudit, records::Records, scope::Scope, stripes::Census};
 use crate::{
     archive::{Archive, SiteTrouble},
     surroundings::{Progress, Surroundings},
@@ -222,6 +224,8 @@ pub struct Audit {
     pub heads: Vec<AuditedHead>,
     /// How sure the newest heads are.
     pub freshness: Vec<ClassFreshness>,
+    /// Datasets, by their ids, and whether an administrator added them.
+    pub registered: Vec<DatasetAudit>,
     /// The small records, by kind.
     pub records: Vec<RecordTally>,
     /// The sites of the charter and of layouts.
@@ -489,6 +493,10 @@ impl<'a> Auditor<'a> {
         census: Census,
     ) -> Audit {
         let freshness = self.freshness(&records);
+        let registered = match self.request.forecast_only {
+            true => Vec::new(),
+            false => datasets::look(&mut self, scope, &records),
+        };
         self.facts.stale = freshness.iter().any(|class| !class.newest_is_sure);
         self.facts.stripes_unrecoverable = self.survivors.unrecoverable;
         self.facts.stripes_unproven += self.survivors.unproven;
@@ -519,6 +527,7 @@ impl<'a> Auditor<'a> {
             logs: logs.seen,
             heads,
             freshness,
+            registered,
             sites: self.desk.sites(&charter, &records, &census),
             records: records.tallies(),
             placements: self.survivors.placements(&charter.sites),

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use exclave_model::{
-    Class, ObjectName, Prefix, RecordHash, RunId, SiteId, Tag,
+    Class, ClassPolicy, DatasetId, ObjectName, Prefix, RecordHash, RunId, SiteId, Tag,
     limit::{RECORD_BYTES_MAX, STRIPES_PER_LEDGER_PART},
     report::{Outcome, OutcomeCounts},
 };
@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     archive::{Archive, SMALL_LISTING_MAX},
+    registry::Registry,
     survey::HEADS_PER_SITE_MAX,
 };
 
@@ -36,6 +37,9 @@ const RUN_OBJECTS_MAX: usize = (1 << 32) / STRIPES_PER_LEDGER_PART + 1000;
 
 /// Grants that are listed at a site.
 const GRANTS_MAX: usize = 10_000;
+
+/// Records of datasets that are listed at a site.
+const REGISTRATIONS_MAX: usize = 100_000;
 
 /// Records that are asked for at the same time, each at all sites.
 const AT_ONCE: usize = 16;
@@ -64,6 +68,10 @@ pub enum RecordKind {
     Close,
     /// A grant.
     Grant,
+    /// An administrator's record of a dataset.
+    Dataset,
+    /// The sealed directory of names.
+    Names,
 }
 
 impl RecordKind {
@@ -79,6 +87,8 @@ impl RecordKind {
             Self::Claim => "claim",
             Self::Close => "close",
             Self::Grant => "grant",
+            Self::Dataset => "dataset",
+            Self::Names => "names",
         }
     }
 
@@ -131,6 +141,7 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct EnvelopeFacts {
     class: u32,
+    dataset: DatasetId,
 }
 
 /// The small records of an archive.
@@ -140,6 +151,7 @@ pub(super) struct Records {
     envelopes: BTreeMap<RunId, EnvelopeFacts>,
     at_site: BTreeMap<usize, OutcomeCounts>,
     tallies: BTreeMap<RecordKind, RecordTally>,
+    registry: Registry,
 }
 
 /// What the copies of one name came to.
@@ -162,11 +174,14 @@ impl Records {
     /// Looks at all of them.
     pub(super) async fn look(&mut self, auditor: &mut Auditor<'_>, scope: &Scope) {
         let names = auditor.desk.archive.names;
+        self.registry = Registry::find(&auditor.desk.archive).await;
         for (prefix, most) in [
             (names.charter_prefix(), SMALL_LISTING_MAX),
             (names.plate_prefix(), SMALL_LISTING_MAX),
             (names.heads_prefix(), HEADS_PER_SITE_MAX),
             (names.grants_prefix(), GRANTS_MAX),
+            (names.registrations_prefix(), REGISTRATIONS_MAX),
+            (names.companions_prefix(), GRANTS_MAX),
         ] {
             self.look_below(auditor, scope, &prefix, most).await;
         }
@@ -465,9 +480,22 @@ impl Records {
             .collect()
     }
 
-    /// q of a run's class.
+    /// What administrators have said of datasets.
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// What is demanded of a run's commit: by its class, and for its dataset alone.
+    pub(super) fn policy(&self, archive: &Archive, run: RunId) -> Option<ClassPolicy> {
+        let class = self.class(archive, run)?.policy().ok()?;
+        let dataset = self.envelopes.get(&run)?.dataset;
+        // Demands that contradict each other were told; then the class's hold.
+        Some(self.registry.policy(dataset, &class).unwrap_or(class))
+    }
+
+    /// q of a run's dataset.
     pub(super) fn quorum(&self, archive: &Archive, run: RunId) -> Option<u8> {
-        let policy = self.class(archive, run)?.policy().ok()?;
+        let policy = self.policy(archive, run)?;
         let quorums = Quorums::new(policy.geometry, Some(policy.losses), policy.liars).ok()?;
         Some(quorums.heads())
     }

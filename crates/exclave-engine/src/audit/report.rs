@@ -16,8 +16,8 @@ use exclave_model::{
     charter::{Act, CHARTER_FILE_BYTES_MAX},
     dsse::{DsseEnvelope, DsseError, IN_TOTO},
     report::{
-        AuditMode, AuditReport, CharterSeen, Conduct, FaultSeen, FindingSeen, FreshnessSeen, HeadSeen, Page,
-        PlacementSeen, RecordsSeen, ReportError, SeedSeen, SiteSeen, Statement, Tool,
+        AuditMode, AuditReport, CharterSeen, Conduct, DatasetSeen, FaultSeen, FindingSeen, FreshnessSeen, HeadSeen,
+        Page, PlacementSeen, RecordsSeen, ReportError, SeedSeen, SiteSeen, Statement, Tool,
     },
 };
 use exclave_plan::audit::{Detection, FaultSet, sample::power_ppm};
@@ -264,6 +264,17 @@ fn unpaged(audit: &Audit, archive: Anchor, charter: CharterSeen, version: &str) 
             })
             .collect(),
         sites: audit.sites.iter().map(|site| site_of(site, detection)).collect(),
+        datasets: audit
+            .registered
+            .iter()
+            .map(|seen| DatasetSeen {
+                dataset: seen.dataset,
+                class: seen.class,
+                registered: seen.registered,
+                demanded: seen.demanded,
+                has_snapshots: seen.has_snapshots,
+            })
+            .collect(),
         stripes: audit.stripes,
         placement: audit.placements.iter().map(placement_of).collect(),
         findings_total: audit.findings.total,

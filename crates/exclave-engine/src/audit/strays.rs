@@ -16,8 +16,9 @@ const FOLDER_NAMES_MAX: usize = 2 * 4096;
 const FOLDERS_MAX: usize = 1 << 20;
 
 /// The places of an archive that hold something (FORMAT.md section 2), the reserved ones included.
-const PLACES: [&str; 12] = [
-    "charter", "sites", "runs", "shards", "heads", "grants", "marks", "sweeps", "holds", "reports", "log", "kit",
+const PLACES: [&str; 14] = [
+    "charter", "sites", "runs", "shards", "heads", "grants", "datasets", "names", "marks", "sweeps", "holds",
+    "reports", "log", "kit",
 ];
 
 /// What nobody names.

@@ -71,9 +71,10 @@ pub(super) struct Walk<'s> {
 impl<'s> Walk<'s> {
     pub(super) fn of(auditor: &Auditor<'_>, run: &'s RunScope, records: Option<&Records>) -> Self {
         let archive = &auditor.desk.archive;
-        let class = records.and_then(|records| records.class(archive, run.entry.run));
+        let policy = records.and_then(|records| records.policy(archive, run.entry.run));
         // Without an envelope nobody knows the class; the first one's promise is as good as any.
-        let class = class.or_else(|| archive.charter().classes.first());
+        let losses = policy.map(|policy| policy.losses);
+        let losses = losses.or_else(|| archive.charter().classes.first().map(|class| class.losses));
         Self {
             run,
             book: Arc::clone(&auditor.desk.book),
@@ -83,7 +84,7 @@ impl<'s> Walk<'s> {
                 Arc::clone(&auditor.desk.book),
                 run.homes.iter().copied().collect(),
             ),
-            losses: class.map_or(0, |class| class.losses),
+            losses: losses.unwrap_or(0),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use exclave_catalog::CatalogError;
 use exclave_dataset::{pack::CompressError, page::WriteError};
-use exclave_model::{RecordError, RunId};
+use exclave_model::{DatasetId, RecordError, Rule, RunId};
 use exclave_plan::{NotYet, RefusedQuorum, layout::TooFewSites};
 use exclave_seal::{BoxError, EnvelopeError, NoEntropy, signing::SignError};
 use exclave_stripe::SealError;
@@ -21,6 +21,49 @@ pub enum ReplicateError {
     NotAWriter {
         /// The class.
         class: u32,
+    },
+    /// The charter does not let this version of the format be written.
+    #[error(
+        "rule allowed-formats of charter version {charter}: version {version} of the format, which this program writes, is \
+         not allowed"
+    )]
+    Format {
+        /// What this program writes.
+        version: u32,
+        /// The charter.
+        charter: u32,
+    },
+    /// The class takes only datasets that an administrator added, and this one is none.
+    #[error(
+        "rule registered-datasets of charter version {charter}: no administrator of class {class} added dataset {dataset}"
+    )]
+    Unregistered {
+        /// The dataset.
+        dataset: DatasetId,
+        /// Its class.
+        class: u32,
+        /// The charter.
+        charter: u32,
+    },
+    /// An administrator added the dataset to another class.
+    #[error(
+        "rule class-is-kept: dataset {dataset} was added to class {registered}, and this agent has it in class {class}"
+    )]
+    OtherRegistration {
+        /// The dataset.
+        dataset: DatasetId,
+        /// Its class here.
+        class: u32,
+        /// Its class by its records.
+        registered: u32,
+    },
+    /// What is demanded for the dataset contradicts itself, or can't be met by its class.
+    #[error("what is demanded for dataset {dataset} can't be met: {rule}")]
+    Demands {
+        /// The dataset.
+        dataset: DatasetId,
+        /// Why.
+        rule: Rule,
     },
     /// The state folder has forgotten datasets, and this may be one of them.
     #[error(

@@ -23,6 +23,7 @@ mod recover;
 mod remembered;
 mod report;
 mod ship;
+mod tenant;
 mod upload;
 
 use std::{
@@ -79,6 +80,9 @@ use crate::{
 /// Stripes that may be in flight at once, in bytes of shards.
 pub const IN_FLIGHT_BYTES_DEFAULT: usize = 256 << 20;
 
+/// The version of the format that this program writes.
+pub const FORMAT_VERSION: u32 = 1;
+
 /// What to replicate, and how.
 pub struct ReplicateRequest {
     /// Name of the dataset.
@@ -131,8 +135,11 @@ pub fn replicate(
     let terms = Terms::of(archive, &key, &request)?;
     forgotten::refuse_forgotten(archive, state, &key, &request, surroundings)?;
     let (dataset, _dataset_lock) = state.lock_dataset(&request.dataset, request.class, &mut *entropy)?;
+    let tenant = tenant::standing(archive, state, &dataset, surroundings)?;
+    let terms = terms.under(&tenant)?;
     let recovered = recover::recover(archive, state, catalog, dataset.id, &key, surroundings)?;
-    let preflight = preflight(archive, state, &key, &mut *entropy, surroundings)?;
+    let mut preflight = preflight(archive, state, &key, &mut *entropy, surroundings)?;
+    preflight.alarms.extend(tenant.alarms);
     for site in &preflight.bare {
         surroundings.runtime.block_on(catalog.forget_sightings(*site))?;
     }
@@ -150,6 +157,7 @@ pub fn replicate(
     )?;
     let debts = pay_debts(archive, catalog, &notes, surroundings)?;
     notes.retain(|_, note| terms.can_be_met(note, archive));
+    tenant::keep_trusted(&mut notes, archive, catalog, key.id(), surroundings)?;
     let run = begin(
         archive,
         state,
@@ -189,6 +197,12 @@ struct Terms {
 impl Terms {
     fn of(archive: &Archive, key: &SigningKey, request: &ReplicateRequest) -> Result<Self, ReplicateError> {
         let charter = archive.charter();
+        if !charter.allows_format(FORMAT_VERSION) {
+            return Err(ReplicateError::Format {
+                version: FORMAT_VERSION,
+                charter: charter.version,
+            });
+        }
         let class = charter
             .class(request.class)
             .ok_or(ReplicateError::NoSuchClass(request.class))?;
@@ -222,6 +236,19 @@ impl Terms {
             quorums,
             recipients,
         })
+    }
+
+    /// The same for a dataset for which an administrator may demand more.
+    fn under(mut self, tenant: &tenant::Standing) -> Result<Self, ReplicateError> {
+        self.policy = tenant.policy;
+        self.quorums =
+            Quorums::new(self.policy.geometry, Some(self.policy.losses), self.policy.liars).map_err(|source| {
+                ReplicateError::Class {
+                    class: tenant.class,
+                    source,
+                }
+            })?;
+        Ok(self)
     }
 
     /// Whether a commit that refers to a run can be met: its layouts still have enough sites in the charter. A run that

@@ -34,7 +34,8 @@ pub(super) fn check(charter: &Charter) -> Result<(), Rule> {
     members_have_the_classes_of_their_role(charter)?;
     revoked_keys_are_gone(charter)?;
     share_sets_are_of_recipients(charter)?;
-    retention_is_of_classes(charter)
+    retention_is_of_classes(charter)?;
+    rules_for_writers_name_what_there_is(charter)
 }
 
 fn broken(text: impl Into<String>) -> Result<(), Rule> {
@@ -81,7 +82,13 @@ fn no_list_is_empty(charter: &Charter) -> Result<(), Rule> {
         || charter.authorities.as_ref().is_some_and(Vec::is_empty)
         || charter.revocations.as_ref().is_some_and(Vec::is_empty)
         || charter.share_sets.as_ref().is_some_and(Vec::is_empty)
-        || charter.retention.as_ref().is_some_and(Vec::is_empty);
+        || charter.retention.as_ref().is_some_and(Vec::is_empty)
+        || charter.registered_classes.as_ref().is_some_and(Vec::is_empty)
+        || charter
+            .trust_groups
+            .as_ref()
+            .is_some_and(|groups| groups.is_empty() || groups.iter().any(Vec::is_empty))
+        || charter.format_versions.as_ref().is_some_and(Vec::is_empty);
     match empty {
         true => broken("a list of the charter is empty"),
         false => Ok(()),
@@ -196,6 +203,28 @@ fn retention_is_of_classes(charter: &Charter) -> Result<(), Rule> {
         }
     }
     Ok(())
+}
+
+/// Which datasets, whose runs, which format. Groups may name keys that write no more: their runs are still there.
+fn rules_for_writers_name_what_there_is(charter: &Charter) -> Result<(), Rule> {
+    let classes = charter.registered_classes.as_deref().unwrap_or_default();
+    let versions = charter.format_versions.as_deref().unwrap_or_default();
+    if !strictly_ascending(classes) || !strictly_ascending(versions) {
+        return Err(Rule::new(
+            "bad-order",
+            "classes that demand registration, or format versions, are unsorted or doubled",
+        ));
+    }
+    if let Some(missing) = classes.iter().find(|class| charter.class(**class).is_none()) {
+        return broken(format!("class {missing} demands registration and is not there"));
+    }
+    if versions.first() == Some(&0) {
+        return broken("versions of the format begin with 1");
+    }
+    match doubled(charter.trust_groups.iter().flatten().flatten()) {
+        true => broken("a key stands twice in the trust groups"),
+        false => Ok(()),
+    }
 }
 
 fn doubled<T: Ord>(ids: impl Iterator<Item = T>) -> bool {

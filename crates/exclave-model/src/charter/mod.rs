@@ -85,6 +85,15 @@ pub struct Charter {
     /// How long snapshots are kept, ascending by class. A class that isn't there keeps everything.
     #[n(15)]
     pub retention: Option<Vec<Retention>>,
+    /// Classes that take only datasets which an administrator added, ascending.
+    #[n(16)]
+    pub registered_classes: Option<Vec<u32>>,
+    /// Writers whose runs may be reused by each other alone. Who stands in none is with all others that stand in none.
+    #[n(17)]
+    pub trust_groups: Option<Vec<Vec<KeyId>>>,
+    /// Versions of the format that may be written, ascending. Readers are not bound. Absent: version 1.
+    #[n(18)]
+    pub format_versions: Option<Vec<u32>>,
 }
 
 impl Charter {
@@ -136,6 +145,27 @@ impl Charter {
     /// The keys that decide something together, and how many must agree.
     pub fn authority(&self, purpose: Purpose) -> Option<&Authority> {
         self.authorities().iter().find(|authority| authority.purpose == purpose)
+    }
+
+    /// Whether datasets of a class must have been added by an administrator.
+    pub fn demands_registration(&self, class: u32) -> bool {
+        self.registered_classes
+            .as_deref()
+            .is_some_and(|classes| classes.contains(&class))
+    }
+
+    /// Whether a writer's runs may be reused by another one.
+    pub fn trusts(&self, reusing: KeyId, wrote: KeyId) -> bool {
+        let groups = self.trust_groups.as_deref().unwrap_or_default();
+        let group_of = |key: KeyId| groups.iter().position(|group| group.contains(&key));
+        reusing == wrote || group_of(reusing) == group_of(wrote)
+    }
+
+    /// Whether this version of the format may be written.
+    pub fn allows_format(&self, version: u32) -> bool {
+        self.format_versions
+            .as_deref()
+            .map_or(version == 1, |versions| versions.contains(&version))
     }
 
     /// Why and how a key was revoked, when it was.

@@ -119,6 +119,8 @@ pub enum Act {
     Plate,
     /// Sign a kit, with others.
     Kit,
+    /// Sign the directory of names and contacts, with others.
+    Directory,
     /// Commit a snapshot: head, envelope, reuse claim, close.
     Commit,
     /// Wrap a run key anew for the recipients of a later charter.
@@ -149,6 +151,7 @@ impl Act {
         Self::Charter,
         Self::Plate,
         Self::Kit,
+        Self::Directory,
         Self::Commit,
         Self::Rewrap,
         Self::Grant,
@@ -165,7 +168,7 @@ impl Act {
     /// The one role that may do it.
     pub const fn role(self) -> Role {
         match self {
-            Self::Charter | Self::Plate | Self::Kit => Role::Root,
+            Self::Charter | Self::Plate | Self::Kit | Self::Directory => Role::Root,
             Self::Commit => Role::Writer,
             Self::Rewrap | Self::Grant => Role::Restorer,
             Self::Tenant => Role::Administrator,

@@ -59,6 +59,9 @@ pub(crate) fn charter() -> Charter {
         revocations: None,
         share_sets: None,
         retention: None,
+        registered_classes: None,
+        trust_groups: None,
+        format_versions: None,
     }
 }
 
@@ -447,4 +450,47 @@ fn share_sets_are_of_recipients_and_stand_once() {
     let mut hyperscale = set(recipient);
     hyperscale.groups[0].custodians[1].body = Body::Hyperscale;
     assert_eq!(kind(vec![hyperscale]), "bad-custodian");
+}
+
+#[test]
+fn rules_for_writers_name_what_there_is() {
+    let mut good = charter();
+    good.registered_classes = Some(vec![8, 9]);
+    let id = |key| signing_key(key).id();
+    good.trust_groups = Some(vec![vec![id(3), id(40)], vec![id(41)]]);
+    good.format_versions = Some(vec![1, 2]);
+    assert_eq!(Charter::from_bytes(&good.to_bytes().unwrap()).unwrap(), good);
+    assert!(good.demands_registration(9) && !charter().demands_registration(9));
+    assert!(good.allows_format(2) && !good.allows_format(3));
+    assert!(charter().allows_format(1) && !charter().allows_format(2));
+    assert!(good.trusts(id(3), id(40)) && good.trusts(id(41), id(41)));
+    assert!(!good.trusts(id(3), id(41)) && !good.trusts(id(41), id(50)));
+    assert!(
+        good.trusts(id(50), id(51)),
+        "who stands in no group is with the others that do not"
+    );
+    assert!(charter().trusts(id(3), id(41)), "without groups there is one");
+    assert_eq!(
+        kind_of(|charter| charter.registered_classes = Some(vec![])),
+        "bad-record"
+    );
+    assert_eq!(
+        kind_of(|charter| charter.registered_classes = Some(vec![9, 8])),
+        "bad-order"
+    );
+    assert_eq!(
+        kind_of(|charter| charter.registered_classes = Some(vec![7])),
+        "bad-record"
+    );
+    assert_eq!(
+        kind_of(|charter| charter.trust_groups = Some(vec![vec![]])),
+        "bad-record"
+    );
+    let twice = Some(vec![vec![id(3)], vec![id(3)]]);
+    assert_eq!(kind_of(|charter| charter.trust_groups = twice), "bad-record");
+    assert_eq!(
+        kind_of(|charter| charter.format_versions = Some(vec![2, 1])),
+        "bad-order"
+    );
+    assert_eq!(kind_of(|charter| charter.format_versions = Some(vec![0])), "bad-record");
 }

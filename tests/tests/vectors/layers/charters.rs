@@ -30,7 +30,7 @@ pub fn charters(vector: &Vector) -> Outcome {
 }
 
 /// The versions that charter objects show together. Each object must have its place among them.
-fn read_history(objects: &[ByteVec], anchor: Anchor) -> Result<Charters, Refused> {
+pub fn read_history(objects: &[ByteVec], anchor: Anchor) -> Result<Charters, Refused> {
     let objects = objects
         .iter()
         .map(|bytes| SignedObject::from_bytes(bytes, RECORD_BYTES_MAX))
@@ -56,7 +56,7 @@ pub fn file(vector: &Vector) -> Outcome {
 }
 
 /// Whoever had one of these roles in some version.
-fn people<'c>(charters: &'c Charters, roles: &'static [Role]) -> impl Iterator<Item = &'c PublicKey> {
+pub fn people<'c>(charters: &'c Charters, roles: &'static [Role]) -> impl Iterator<Item = &'c PublicKey> {
     let people = charters.iter().flat_map(Charter::keys);
     people.filter(move |(role, _)| roles.contains(role)).map(|(_, key)| key)
 }
@@ -121,7 +121,7 @@ fn need_role(charter: &Charter, signer: KeyId, act: Act) -> Result<(), Refused> 
     need(charter.permit(signer, act).is_ok(), "unknown-signer")
 }
 
-fn identity(vector: &Vector) -> RecoveryIdentity {
+pub fn identity(vector: &Vector) -> RecoveryIdentity {
     RecoveryIdentity::from_seed(Secret::new(vector.array("identity").unwrap()))
 }
 

@@ -52,6 +52,13 @@ const HEADER: &str = "\
 #   verified = 3                      # last ones that an audit found whole, at least 1
 #   age_days_min = 90                 # nothing younger goes, at least 7
 #   daily = 14                        # first and last of so many days; also within_days, hourly, weekly, monthly, yearly
+# Writers who may refer to each other's runs, and to nobody else's (without groups: all to all):
+#   [[trust_group]]
+#   writers = [\"3f2a91c07d5e8b14\", \"writer-2.pub\"]
+# What binds every writer:
+#   [rules]
+#   registered_classes = [1]          # take only datasets that an administrator of the class added
+#   format_versions = [1]             # write only these versions of the format
 # When a recipient goes, or a writer's key was stolen, crypto_epoch of its set rises by one.
 ";
 
@@ -80,6 +87,32 @@ pub struct Draft {
     shares: Vec<DraftShares>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     retention: Vec<DraftRetention>,
+    trust_group: Vec<DraftTrustGroup>,
+    #[serde(default, skip_serializing_if = "DraftRules::is_empty")]
+    rules: DraftRules,
+}
+
+/// Writers who may reuse each other's runs, and nobody else's.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DraftTrustGroup {
+    writers: Vec<String>,
+}
+
+/// What binds every writer.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DraftRules {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    registered_classes: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    format_versions: Vec<u32>,
+}
+
+impl DraftRules {
+    fn is_empty(&self) -> bool {
+        self.registered_classes.is_empty() && self.format_versions.is_empty()
+    }
 }
 
 /// A share set: the beginning of its id when the version before has it, else the path of the file that `key split` wrote.
@@ -241,6 +274,19 @@ impl Draft {
                 })
                 .collect(),
             retention: charter.retention.iter().flatten().map(DraftRetention::of).collect(),
+            trust_group: charter
+                .trust_groups
+                .iter()
+                .flatten()
+                .map(|group| DraftTrustGroup {
+                    // Whole: of a key that writes no more, no version need hold anything but its id.
+                    writers: group.iter().map(|key| key.to_hex()).collect(),
+                })
+                .collect(),
+            rules: DraftRules {
+                registered_classes: charter.registered_classes.clone().unwrap_or_default(),
+                format_versions: charter.format_versions.clone().unwrap_or_default(),
+            },
         }
     }
 
@@ -374,6 +420,14 @@ impl Draft {
                     .collect::<Result<_, Trouble>>()?,
             ),
             retention: present(self.retention.iter().map(DraftRetention::rules).collect()),
+            registered_classes: present(sorted(&self.rules.registered_classes)),
+            trust_groups: present(
+                self.trust_group
+                    .iter()
+                    .map(|group| group.writers.iter().map(|text| names.key_id(text)).collect())
+                    .collect::<Result<_, Trouble>>()?,
+            ),
+            format_versions: present(sorted(&self.rules.format_versions)),
         })
     }
 
@@ -398,6 +452,12 @@ impl Draft {
         revocations.sort_by_key(|revocation| revocation.key);
         Ok(revocations)
     }
+}
+
+fn sorted(numbers: &[u32]) -> Vec<u32> {
+    let mut numbers = numbers.to_vec();
+    numbers.sort_unstable();
+    numbers
 }
 
 /// Absent rather than empty: the format has no empty lists.

@@ -22,6 +22,7 @@ use crate::{
     exit::Exit,
     format,
     output::Report,
+    parts::PartsArguments,
 };
 
 /// `charter show`.
@@ -32,6 +33,8 @@ pub struct Show {
     /// This version instead of the newest
     #[arg(long, value_name = "NUMBER")]
     version: Option<u32>,
+    #[command(flatten)]
+    parts: PartsArguments,
     #[command(flatten)]
     sites: SiteArguments,
     /// The archive's anchor, when the configuration does not say it
@@ -59,7 +62,26 @@ pub struct Verify {
     archive: Option<Anchor>,
 }
 
+/// A charter file, or a draft with the history beside it, in parts.
+fn show_parts(arguments: &Show, world: &mut World) -> Result<Exit, Trouble> {
+    let path = arguments
+        .file
+        .as_ref()
+        .ok_or_else(|| Trouble::usage("which file is to be shown in parts?").hint("name a draft, or a charter file"))?;
+    let bytes = read_bytes(path)?;
+    let bytes = match CharterFile::from_bytes(&bytes) {
+        Ok(_) => bytes,
+        Err(_) => Subject::read(path)?.to_carry()?,
+    };
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    arguments.parts.show(&name.unwrap_or_default(), &bytes, world)?;
+    Ok(Exit::Done)
+}
+
 pub fn show(arguments: &Show, world: &mut World) -> Result<Exit, Trouble> {
+    if arguments.parts.are_wanted() {
+        return show_parts(arguments, world);
+    }
     let charters = match &arguments.file {
         Some(path) => {
             let bytes = read_bytes(path)?;

@@ -9,6 +9,7 @@ mod draft;
 mod look;
 mod publish;
 mod retention;
+mod rules;
 mod sign;
 mod words;
 
@@ -23,7 +24,8 @@ use exclave_engine::{
     charter::{Proposal, read_history},
 };
 use exclave_model::{
-    Anchor, Charter, CharterFile, Charters, Record as _, RecordHash, SignedObject, charter::CHARTER_FILE_BYTES_MAX,
+    Anchor, Charter, CharterFile, Charters, Record as _, RecordHash, SignedObject, UnsignedCharter,
+    charter::CHARTER_FILE_BYTES_MAX,
 };
 use exclave_site::Site;
 
@@ -38,7 +40,7 @@ use crate::{
     config::SiteConfig,
     error::{Context as _, Trouble},
     exit::Exit,
-    format, private_file, sites,
+    format, parts, private_file, sites,
     surroundings::{self, Edge},
 };
 
@@ -116,6 +118,9 @@ impl Subject {
                 signed: Some(proposal),
             });
         }
+        if let Ok(unsigned) = UnsignedCharter::from_bytes(&bytes) {
+            return Self::unsigned(unsigned, bytes, &shown);
+        }
         let text = String::from_utf8(bytes.clone())
             .because(|| Trouble::usage(format!("{shown} is no draft and no charter file")))?;
         let draft = Draft::parse(&text, &shown)?;
@@ -134,6 +139,36 @@ impl Subject {
             history,
             signed: None,
         })
+    }
+
+    /// A version that nobody has signed, as it crosses to a machine without a network.
+    fn unsigned(unsigned: UnsignedCharter, bytes: Vec<u8>, shown: &str) -> Result<Self, Trouble> {
+        let unbelieved = || Trouble::new(Exit::Refused, format!("{shown} is not to be believed"));
+        let before = read_history(&unsigned.history).because(unbelieved)?;
+        let before = before.ok_or_else(unbelieved)?;
+        let next = Charter::from_bytes(&unsigned.record).because(unbelieved)?;
+        before.check_next(&next).because(unbelieved)?;
+        Ok(Self {
+            bytes,
+            before,
+            next,
+            history: unsigned.history,
+            signed: None,
+        })
+    }
+
+    /// The version in one file for a machine that has nothing else: signed as far as it is, or unsigned.
+    fn to_carry(&self) -> Result<Vec<u8>, Trouble> {
+        if self.signed.is_some() {
+            return Ok(self.bytes.clone());
+        }
+        let record = self.next.to_bytes();
+        let record = record.because(|| Trouble::failed("the charter can't be written down"))?;
+        let unsigned = UnsignedCharter {
+            history: self.history.clone(),
+            record,
+        };
+        Ok(unsigned.to_bytes())
     }
 
     fn digest(&self) -> Result<RecordHash, Trouble> {
@@ -162,8 +197,14 @@ impl Subject {
     }
 }
 
+/// The charters of a file all of whose versions are signed by enough roots.
+pub fn read_charters(path: &Path) -> Result<Charters, Trouble> {
+    Ok(whole_history(&read_bytes(path)?, path)?.0)
+}
+
 fn read_bytes(path: &Path) -> Result<Vec<u8>, Trouble> {
-    private_file::read_public(path, CHARTER_FILE_BYTES_MAX, "charter file")
+    let bytes = private_file::read_public(path, CHARTER_FILE_BYTES_MAX, "charter file")?;
+    parts::whole(bytes, &path.display().to_string())
 }
 
 /// Where the history of a draft lies.
@@ -199,7 +240,7 @@ pub struct Public {
     /// Clock, threads, runtime.
     pub edge: Edge,
     /// The agent's folder, where there is one for this archive: it remembers the newest charter.
-    state: Option<AgentState>,
+    pub state: Option<AgentState>,
 }
 
 /// The archive at the sites, and the stores that the configuration knows.

@@ -7,8 +7,10 @@ use std::{
 
 use clap::Args;
 use exclave_engine::charter::Proposal;
-use exclave_model::{Anchor, Charter, CharterFile, Role, SignedObject, SitePlate, Version1};
-use exclave_seal::SigningKey;
+use exclave_model::{
+    Anchor, Charter, CharterFile, KeyId, LooseSignature, Record as _, Role, SignedObject, SitePlate, Version1,
+};
+use exclave_seal::{SigningKey, charter_signers};
 use serde::Serialize;
 
 use super::{Subject, read_bytes, words::Signatures};
@@ -18,6 +20,7 @@ use crate::{
     error::{Context as _, Trouble},
     exit::Exit,
     keys,
+    loose::{self, LooseArguments},
     output::Report,
     private_file,
     surroundings::OsEntropy,
@@ -29,8 +32,8 @@ pub struct Sign {
     /// A draft, or a charter file that others signed before
     file: PathBuf,
     /// The root key to sign with
-    #[arg(long, value_name = "FILE")]
-    root: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "signature")]
+    root: Option<PathBuf>,
     /// Write the signed file to FILE [default: FILE with the ending .charter and its version]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -40,6 +43,8 @@ pub struct Sign {
     /// Sign only if it is this archive's
     #[arg(long, value_name = "HEX")]
     archive: Option<Anchor>,
+    #[command(flatten)]
+    loose: LooseArguments,
     #[command(flatten)]
     passphrase: PassphraseArguments,
 }
@@ -61,18 +66,30 @@ pub fn sign(arguments: &Sign, world: &mut World) -> Result<Exit, Trouble> {
     if arguments.archive.is_some_and(|wanted| wanted != anchor) {
         return Err(refused(format!("the file is of archive {anchor}; nothing was signed")));
     }
-    let source = arguments.passphrase.source();
-    let root = keys::open_signing(&arguments.root, Role::Root, &source, world)?;
-    let has_say = |charter: &Charter| charter.role_of(root.id()) == Some(Role::Root);
-    if !has_say(subject.before.newest()) && !has_say(&subject.next) {
-        return Err(refused(format!(
-            "key {} is no root of version {} or {}",
-            root.id(),
-            subject.before.newest().version,
-            subject.next.version
-        )));
-    }
-    let (object, plates) = signed(&subject, &root)?;
+    let (object, plates, signed_by) = match &arguments.root {
+        Some(path) => {
+            let root = keys::open_signing(path, Role::Root, &arguments.passphrase.source(), world)?;
+            let has_say = |charter: &Charter| charter.role_of(root.id()) == Some(Role::Root);
+            if !has_say(subject.before.newest()) && !has_say(&subject.next) {
+                return Err(refused(format!(
+                    "key {} is no root of version {} or {}",
+                    root.id(),
+                    subject.before.newest().version,
+                    subject.next.version
+                )));
+            }
+            let (object, plates) = signed(&subject, &root)?;
+            let what = format!("signature on charter version {}", subject.next.version);
+            if arguments
+                .loose
+                .write(&what, &object, root.id(), plates.clone(), world)?
+            {
+                return Ok(Exit::Done);
+            }
+            (object, plates, vec![root.id()])
+        }
+        None => joined(&subject, &arguments.loose.read()?)?,
+    };
     let mut charters = subject.history.clone();
     charters.push(object);
     let file = CharterFile { charters, plates };
@@ -96,6 +113,10 @@ pub fn sign(arguments: &Sign, world: &mut World) -> Result<Exit, Trouble> {
         true => private_file::replace(&out, file.to_bytes(), "charter file")?,
         false => private_file::create(&out, file.to_bytes(), "charter file")?,
     }
+    arguments
+        .loose
+        .parts
+        .show(&out.display().to_string(), &file.to_bytes(), world)?;
     let proposal = Proposal::read(&file).because(|| Trouble::failed("what was signed does not verify"))?;
     let signatures = Signatures {
         before: Some(proposal.signatures()[0]),
@@ -105,11 +126,42 @@ pub fn sign(arguments: &Sign, world: &mut World) -> Result<Exit, Trouble> {
         file: out.display().to_string(),
         version: proposal.next.version,
         digest: proposal.digest().to_hex(),
-        signed_by: root.id().to_hex(),
+        signed_by: signed_by.iter().map(KeyId::to_hex).collect(),
         complete: signatures.are_enough(),
         signatures,
     })?;
     Ok(Exit::Done)
+}
+
+/// The version with signatures that were made elsewhere, whose those are, and plates that came with them.
+fn joined(
+    subject: &Subject,
+    loose: &[LooseSignature],
+) -> Result<(SignedObject, Vec<SignedObject>, Vec<KeyId>), Trouble> {
+    let record = subject
+        .next
+        .to_bytes()
+        .because(|| Trouble::failed("the charter can't be written down"))?;
+    let there = subject.signed.as_ref();
+    let mut signatures = there.map_or_else(Vec::new, |proposal| proposal.object.signatures().to_vec());
+    let mut plates = there.map_or_else(Vec::new, |proposal| proposal.plates.clone());
+    let mut object = None;
+    for one in loose {
+        let with = loose::joined(&record, &signatures, one)?;
+        charter_signers(&with, &subject.before)
+            .because(|| Trouble::new(Exit::Refused, "the signature is not to be believed"))?;
+        signatures = with.signatures().to_vec();
+        plates.extend(
+            one.plates
+                .iter()
+                .filter(|plate| !plates.contains(plate))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
+        object = Some(with);
+    }
+    let object = object.ok_or_else(|| Trouble::usage("no signature was given"))?;
+    Ok((object, plates, loose.iter().map(|one| one.signature.key).collect()))
 }
 
 /// The version with one signature more, and plates for new sites.
@@ -147,7 +199,7 @@ struct Signed {
     file: String,
     version: u32,
     digest: String,
-    signed_by: String,
+    signed_by: Vec<String>,
     signatures: Signatures,
     complete: bool,
 }

@@ -11,7 +11,11 @@ use exclave_model::{
 use exclave_plan::quorum::Quorums;
 use serde::Serialize;
 
-use super::{draft::short, retention};
+use super::{
+    draft::short,
+    retention,
+    rules::{rule_changes, rule_warnings, rules},
+};
 use crate::{format, output::Report};
 
 /// One page about one version.
@@ -27,6 +31,7 @@ pub struct Page {
     people: Vec<String>,
     places: Vec<String>,
     promises: Vec<String>,
+    rules: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -79,6 +84,7 @@ impl Page {
                 .iter()
                 .flat_map(|class| [promise(charter, class), retention::sentence(charter, class.id)])
                 .collect(),
+            rules: rules(charter),
             warnings,
         }
     }
@@ -106,7 +112,11 @@ impl Report for Page {
         }
         list(out, "Who may do what", &self.people)?;
         list(out, "Where data may lie", &self.places)?;
-        list(out, "What is promised", &self.promises)
+        list(out, "What is promised", &self.promises)?;
+        match self.rules.is_empty() {
+            true => Ok(()),
+            false => list(out, "What binds writers", &self.rules),
+        }
     }
 }
 
@@ -308,6 +318,7 @@ pub fn changes(before: &Charter, next: &Charter) -> Vec<String> {
         }
     }
     retention::changes(before, next, &mut lines);
+    rule_changes(before, next, &mut lines);
     for revocation in next.revocations() {
         if before.revocation(revocation.key) != Some(revocation) {
             lines.push(revoked(revocation));
@@ -484,6 +495,7 @@ pub fn warnings(before: &Charter, next: &Charter) -> Vec<String> {
             key(revocation.key)
         ));
     }
+    rule_warnings(before, next, &mut lines);
     if next.roots.threshold == 1 && next.roots.keys.len() > 1 {
         lines.push("any one root alone can sign the next charter".to_owned());
     }

@@ -14,7 +14,7 @@ use exclave_site::Site;
 use crate::{
     agent::open_archive,
     arguments::SiteArguments,
-    card::Surroundings,
+    card::{Language, Surroundings},
     command::World,
     config::SiteConfig,
     error::{Context as _, Trouble},
@@ -27,7 +27,10 @@ use crate::{
 /// What cards are made from.
 #[derive(Debug, Args)]
 pub struct FactArguments {
-    /// Use this template for cards instead of the English one, such as one in another language
+    /// The language of the cards; the words of a share are English in each
+    #[arg(long, value_enum, default_value_t = Language::En, conflicts_with = "template")]
+    pub language: Language,
+    /// Use this template for cards, such as one in a language that is not compiled in
     #[arg(long, value_name = "FILE")]
     pub template: Option<PathBuf>,
     /// Write no cards

@@ -113,7 +113,7 @@ pub fn run(arguments: &Split, world: &mut World) -> Result<Exit, Trouble> {
             card::check_template(&template)?;
             template
         }
-        None => card::TEMPLATE.to_owned(),
+        None => arguments.facts.language.template().to_owned(),
     };
     is_free(&arguments.out)?;
     if arguments.dry_run {

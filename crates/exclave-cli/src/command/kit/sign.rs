@@ -7,6 +7,7 @@ use std::{
 
 use clap::Args;
 use exclave_model::{Act, Anchor, Kit, Record as _, Role, SignedObject, kit::MANIFEST};
+use exclave_seal::kit_signers;
 use serde::Serialize;
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     exit::Exit,
     format, keys,
     kit::{DRAFT, KitFolder},
+    loose::{self, LooseArguments},
     output::Report,
     private_file,
     surroundings::OsEntropy,
@@ -30,14 +32,16 @@ pub struct Sign {
     /// The kit's folder
     folder: PathBuf,
     /// The root key to sign with
-    #[arg(long, value_name = "FILE")]
-    root: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "signature")]
+    root: Option<PathBuf>,
     /// Sign only if the digest begins so: the one on the page that was agreed on
     #[arg(long, value_name = "HEX")]
     digest: Option<String>,
     /// Sign only if it is this archive's
     #[arg(long, value_name = "HEX")]
     archive: Option<Anchor>,
+    #[command(flatten)]
+    loose: LooseArguments,
     #[command(flatten)]
     passphrase: PassphraseArguments,
 }
@@ -61,19 +65,32 @@ pub fn sign(arguments: &Sign, world: &mut World) -> Result<Exit, Trouble> {
             format!("{name} is missing; nothing was signed"),
         ));
     }
-    let source = arguments.passphrase.source();
-    let root = keys::open_signing(&arguments.root, Role::Root, &source, world)?;
     let charter = kit.charters.obeyed(kit.kit.charter_version);
     let charter = charter.because(|| Trouble::failed("the kit does not bring its charter"))?;
-    charter
-        .permit(root.id(), Act::Kit)
-        .because(|| Trouble::new(Exit::Refused, "that key may not sign a kit"))?;
     let failed = || Trouble::failed("the kit can't be signed");
-    let object = match &kit.object {
+    let mut signed = match &kit.object {
         Some(object) => object.clone(),
         None => SignedObject::new(kit.kit.to_bytes().because(failed)?, Vec::new()),
     };
-    let signed = root.cosign::<Kit>(&object, &mut OsEntropy).because(failed)?;
+    let mut signed_by = Vec::new();
+    if let Some(path) = &arguments.root {
+        let root = keys::open_signing(path, Role::Root, &arguments.passphrase.source(), world)?;
+        charter
+            .permit(root.id(), Act::Kit)
+            .because(|| Trouble::new(Exit::Refused, "that key may not sign a kit"))?;
+        signed = root.cosign::<Kit>(&signed, &mut OsEntropy).because(failed)?;
+        signed_by.push(root.id());
+        let what = format!("signature on kit {}", kit.kit.version);
+        if arguments.loose.write(&what, &signed, root.id(), Vec::new(), world)? {
+            return Ok(Exit::Done);
+        }
+    }
+    for one in arguments.loose.read()? {
+        signed = loose::joined(signed.record_bytes(), signed.signatures(), &one)?;
+        kit_signers(&signed, &kit.charters)
+            .because(|| Trouble::new(Exit::Refused, "the signature is not to be believed"))?;
+        signed_by.push(one.signature.key);
+    }
     private_file::replace_public(&arguments.folder.join(MANIFEST), signed.to_bytes(), "kit's manifest")?;
     let draft = arguments.folder.join(DRAFT);
     if draft.exists() {
@@ -84,7 +101,7 @@ pub fn sign(arguments: &Sign, world: &mut World) -> Result<Exit, Trouble> {
         folder: arguments.folder.display().to_string(),
         version: kit.kit.version,
         digest: kit.digest.to_hex(),
-        signed_by: root.id().to_hex(),
+        signed_by: signed_by.iter().map(|key| key.to_hex()).collect(),
         signatures: kit.signers.len(),
         signatures_needed: kit.needed(),
     })?;
@@ -97,7 +114,7 @@ struct Signed {
     folder: String,
     version: u32,
     digest: String,
-    signed_by: String,
+    signed_by: Vec<String>,
     signatures: usize,
     signatures_needed: usize,
 }
@@ -107,7 +124,9 @@ impl Report for Signed {
         writeln!(
             out,
             "kit {} in {} signed by root {}",
-            self.version, self.folder, self.signed_by
+            self.version,
+            self.folder,
+            self.signed_by.join(", ")
         )?;
         writeln!(out, "digest {}", self.digest)?;
         let roots = format::count(self.signatures_needed as u64, "root");

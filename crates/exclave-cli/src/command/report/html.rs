@@ -9,7 +9,7 @@ use exclave_model::{
     report::{AuditReport, Outcome, SiteSeen, Verdict},
 };
 
-use crate::format;
+use crate::{command::directory::Directory, format};
 
 const STYLE: &str = "\
 :root{color-scheme:light}\
@@ -27,8 +27,8 @@ code{font:.8rem/1.3 ui-monospace,'DejaVu Sans Mono',monospace;word-break:break-a
 .wide{overflow-x:auto}\
 @media print{body{margin:0;max-width:none;font-size:11pt}.first{break-after:page}tr{break-inside:avoid}}";
 
-/// The page.
-pub fn page(verified: &VerifiedReport) -> String {
+/// The page; with names when a directory was opened.
+pub fn page(verified: &VerifiedReport, names: Option<&Directory>) -> String {
     let report = &verified.report;
     let mut out = String::with_capacity(32 << 10);
     let _ = writeln!(
@@ -40,7 +40,7 @@ pub fn page(verified: &VerifiedReport) -> String {
         report.archive, report.verdict
     );
     first(&mut out, verified);
-    matrix(&mut out, report);
+    matrix(&mut out, report, names);
     sites(&mut out, report);
     placement(&mut out, report);
     records(&mut out, report);
@@ -99,9 +99,13 @@ fn list(lines: &[String]) -> String {
 
 /// What each site showed, for each dataset: heads are counted by dataset, shards by site, since a run's shards belong to
 /// whichever datasets' snapshots refer to them.
-fn matrix(out: &mut String, report: &AuditReport) {
+fn matrix(out: &mut String, report: &AuditReport, names: Option<&Directory>) {
     let datasets: BTreeSet<DatasetId> = report.heads.iter().map(|head| head.dataset).collect();
-    out.push_str("<h2>Datasets and sites</h2>\n<div class=\"wide\"><table><tr><th>Dataset (opaque id)</th><th class=\"n\">Snapshots</th><th>Newest heads shown at</th>");
+    let added = report.datasets.iter().map(|seen| seen.dataset);
+    let mut datasets: Vec<DatasetId> = datasets.into_iter().chain(added).collect();
+    datasets.sort_by_key(|dataset| (names.map_or(0, |names| names.place(&dataset.to_hex())), *dataset));
+    datasets.dedup();
+    out.push_str("<h2>Datasets and sites</h2>\n<div class=\"wide\"><table><tr><th>Dataset (opaque id)</th><th>Class</th><th class=\"n\">Snapshots</th><th>Newest heads shown at</th>");
     for site in &report.sites {
         let _ = write!(out, "<th>{}</th>", escaped(&site.name));
     }
@@ -117,8 +121,10 @@ fn matrix(out: &mut String, report: &AuditReport) {
             .collect();
         let _ = write!(
             out,
-            "<tr><td><code>{}</code></td><td class=\"n\">{}</td><td>{}</td>",
+            "<tr><td>{}<code>{}</code></td><td>{}</td><td class=\"n\">{}</td><td>{}</td>",
+            named(names, dataset),
             dataset.to_hex(),
+            standing(report, dataset),
             heads.len(),
             shown.join("; ")
         );
@@ -129,6 +135,27 @@ fn matrix(out: &mut String, report: &AuditReport) {
         out.push_str("</tr>\n");
     }
     out.push_str("</table></div>\n<p>Shards are counted for each site, over all datasets that were audited.</p>\n");
+}
+
+/// What a directory calls a dataset.
+fn named(names: Option<&Directory>, dataset: DatasetId) -> String {
+    let entry = names.and_then(|names| names.dataset(&dataset.to_hex()));
+    entry.map_or_else(String::new, |entry| {
+        format!("<b>{}</b> (tier {})<br>", escaped(&entry.name), entry.tier)
+    })
+}
+
+/// A dataset's class, and whether an administrator added it.
+fn standing(report: &AuditReport, dataset: DatasetId) -> String {
+    let Some(seen) = report.datasets.iter().find(|seen| seen.dataset == dataset) else {
+        return "?".to_owned();
+    };
+    let class = seen.class.map_or_else(|| "?".to_owned(), |class| class.to_string());
+    match (seen.registered, seen.demanded) {
+        (Some(_), _) => format!("{class}, registered"),
+        (None, true) => format!("{class}, <b>! not registered</b>"),
+        (None, false) => format!("{class}, not registered"),
+    }
 }
 
 /// A site in one word.

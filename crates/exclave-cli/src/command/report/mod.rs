@@ -19,11 +19,16 @@ use exclave_model::{
 };
 use serde::Serialize;
 
-use super::{World, audit::exit_of};
+use super::{
+    World,
+    audit::exit_of,
+    directory::{self, Directory},
+};
 use crate::{
+    arguments::{IdentityArguments, PassphraseArguments},
     error::{Context as _, Trouble},
     exit::Exit,
-    format,
+    format, keys,
     output::Report,
     private_file,
     surroundings::{self, SystemClock},
@@ -82,8 +87,29 @@ pub struct Html {
     /// Write the page to FILE, which must not be there
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Write beside the ids what the sealed directory in FILE (`exclave directory show --out FILE`) calls datasets: the page
+    /// is then as secret as that
+    #[arg(long, value_name = "FILE")]
+    directory: Option<PathBuf>,
+    #[command(flatten)]
+    identity: IdentityArguments,
+    #[command(flatten)]
+    passphrase: PassphraseArguments,
     #[command(flatten)]
     belief: Belief,
+}
+
+/// What a directory calls datasets, judged by the charters that the report carries.
+fn names(arguments: &Html, verified: &VerifiedReport, world: &World) -> Result<Option<Directory>, Trouble> {
+    let Some(path) = &arguments.directory else {
+        return Ok(None);
+    };
+    let sets = verified.charters.newest().share_sets();
+    let opened = keys::open(&arguments.identity, None, sets, &arguments.passphrase.source(), world)?;
+    let opened = opened.ok_or_else(|| {
+        Trouble::usage("the directory is sealed").hint("open it: --identity FILE, or --share FILE ..")
+    })?;
+    directory::open_file(path, &verified.charters, &opened.identity).map(Some)
 }
 
 /// `report diff`.
@@ -113,7 +139,8 @@ pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
         }
         Command::Html(arguments) => {
             let verified = believed(&arguments.file, &arguments.belief, world)?;
-            private_file::create(&arguments.out, html::page(&verified), "page")?;
+            let names = names(arguments, &verified, world)?;
+            private_file::create(&arguments.out, html::page(&verified, names.as_ref()), "page")?;
             Ok(Exit::Done)
         }
         Command::Diff(arguments) => {
@@ -178,7 +205,7 @@ struct Shown<'a>(&'a AuditReport);
 
 impl Report for Shown<'_> {
     fn text(&self, out: &mut dyn std::io::Write) -> std::io::Result<()> {
-        out.write_all(words::whole(self.0).as_bytes())
+        out.write_all(words::whole(self.0, None).as_bytes())
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use exclave_model::report::{AuditReport, Outcome, OutcomeCounts, SiteSeen};
+use exclave_model::report::{AuditReport, DatasetSeen, Outcome, OutcomeCounts, SiteSeen};
 
 use crate::{
+    command::directory::Directory,
     format,
     output::{aligned, figures, words},
 };
@@ -13,14 +14,43 @@ use crate::{
 const FINDINGS_SHOWN_MAX: usize = 50;
 
 /// The whole report.
-pub fn whole(report: &AuditReport) -> String {
+pub fn whole(report: &AuditReport, names: Option<&Directory>) -> String {
     let mut text = page(report);
     text.push('\n');
     text.push_str(&sites(report));
     text.push('\n');
     text.push_str(&records(report));
+    text.push_str(&datasets(report, names));
     text.push_str(&placement(report));
     text.push_str(&findings(report));
+    text
+}
+
+/// Datasets by class, and whether an administrator added them; with what a directory calls them.
+fn datasets(report: &AuditReport, names: Option<&Directory>) -> String {
+    let mut seen: Vec<&DatasetSeen> = report.datasets.iter().collect();
+    let place = |seen: &DatasetSeen| names.map_or(0, |names| names.place(&seen.dataset.to_hex()));
+    seen.sort_by_key(|seen| (place(seen), seen.class, seen.dataset));
+    let mut text = String::new();
+    for seen in seen {
+        let class = seen
+            .class
+            .map_or_else(|| "class ?".to_owned(), |class| format!("class {class}"));
+        let standing = match (seen.registered, seen.demanded) {
+            (Some(version), _) => format!("registered ({version})"),
+            (None, true) => "NOT REGISTERED, and its class demands it".to_owned(),
+            (None, false) => "not registered".to_owned(),
+        };
+        let entry = names.and_then(|names| names.dataset(&seen.dataset.to_hex()));
+        let named = entry.map(|entry| format!("  tier {} {}", entry.tier, format::plain(&entry.name)));
+        let _ = writeln!(
+            text,
+            "Dataset    {}  {class}, {standing}{}{}",
+            seen.dataset.to_hex(),
+            if seen.has_snapshots { "" } else { ", no snapshot" },
+            named.unwrap_or_default()
+        );
+    }
     text
 }
 

@@ -8,7 +8,7 @@ use exclave_model::{
 use exclave_seal::{verify_charter, verify_next_charter, verify_one, verify_one_of};
 
 use super::{Auditor, EnvelopeFacts, Judged, Key, RecordKind, Scope};
-use crate::{archive::Archive, snapshot::keys::verify_envelope, survey::is_head};
+use crate::{archive::Archive, companion, registry, snapshot::keys::verify_envelope, survey::is_head};
 
 /// What an intact object is, when it is a valid record of this archive that belongs where it lies.
 pub(super) fn judge(auditor: &Auditor<'_>, scope: &Scope, name: &ObjectName, bytes: &Bytes) -> Option<Judged> {
@@ -45,6 +45,14 @@ pub(super) fn judge(auditor: &Auditor<'_>, scope: &Scope, name: &ObjectName, byt
             crate::grant::verify(archive, bytes)?;
             judged(Key::Named(name.clone()), RecordKind::Grant, None)
         }
+        "datasets" => {
+            registry::verify_named(archive, name, bytes).ok()?;
+            judged(Key::Named(name.clone()), RecordKind::Dataset, None)
+        }
+        "names" => {
+            companion::verify_named(archive, name, bytes).ok()?;
+            judged(Key::Named(name.clone()), RecordKind::Names, None)
+        }
         "runs" => judge_run_object(archive, scope, below.parse().ok()?, name, bytes),
         _ => None,
     }
@@ -67,7 +75,10 @@ fn judge_run_object(archive: &Archive, scope: &Scope, run: RunId, name: &ObjectN
                 .is_none_or(|commitment| commitment == envelope.commitment)
                 .then_some(())?;
             (judged.key, judged.kind) = (Key::Envelope(run), RecordKind::Envelope);
-            judged.envelope = Some(EnvelopeFacts { class: envelope.class });
+            judged.envelope = Some(EnvelopeFacts {
+                class: envelope.class,
+                dataset: envelope.dataset,
+            });
         }
         "live" => {
             let page = RunPage::from_bytes(bytes).ok()?;

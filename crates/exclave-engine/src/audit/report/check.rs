@@ -20,6 +20,7 @@ pub(super) fn contradictions(report: &AuditReport, charters: &Charters) -> Vec<S
     seed(report, &mut wrong);
     sites(report, charters, &mut wrong);
     sums(report, &mut wrong);
+    datasets(report, charters, &mut wrong);
     for placement in &report.placement {
         margins(report, placement, &mut wrong);
     }
@@ -180,6 +181,31 @@ fn sums(report: &AuditReport, wrong: &mut Vec<String>) {
     let troubled = report.facts.shards_not_ok.saturating_add(report.facts.records_not_ok);
     if report.verdict == Verdict::Whole && (report.findings_total > 0 || troubled > 0) {
         wrong.push("it has findings and calls it whole".to_owned());
+    }
+}
+
+/// Which classes take registered datasets alone follows from the charter, and how many are not from the list.
+fn datasets(report: &AuditReport, charters: &Charters, wrong: &mut Vec<String>) {
+    let charter = charters.newest();
+    let mut seen = BTreeSet::new();
+    for dataset in &report.datasets {
+        if !seen.insert(dataset.dataset) {
+            wrong.push(format!("dataset {} stands twice", dataset.dataset));
+        }
+        let demanded = dataset.class.is_some_and(|class| charter.demands_registration(class));
+        if demanded != dataset.demanded {
+            wrong.push(format!(
+                "dataset {}: what its class takes is not what the charter says",
+                dataset.dataset
+            ));
+        }
+    }
+    let missing = report
+        .datasets
+        .iter()
+        .filter(|dataset| dataset.demanded && dataset.registered.is_none());
+    if missing.count() as u64 != report.facts.datasets_unregistered {
+        wrong.push("the datasets that nobody added do not add up".to_owned());
     }
 }
 

@@ -98,6 +98,13 @@ fn listed(report: &AuditReport) -> String {
                 number(facts.records_below_quorum, "record")
             ),
         ),
+        (
+            facts.datasets_unregistered,
+            format!(
+                "{} that nobody added to their class",
+                number(facts.datasets_unregistered, "dataset")
+            ),
+        ),
         (facts.alarms, number(facts.alarms, "alarm")),
     ];
     let some: Vec<String> = all
