@@ -89,6 +89,7 @@ pub fn init(new: NewArchive<'_>, surroundings: &Surroundings) -> Result<Archive,
         authorities: None,
         revocations: None,
         share_sets: None,
+        witnesses: None,
     };
     let signed = new.root.sign(&charter, &mut *entropy)?;
     let anchor = Anchor::from_bytes(*signed.record_hash().as_bytes());

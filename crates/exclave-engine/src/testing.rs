@@ -618,6 +618,7 @@ fn charter(
         authorities: None,
         revocations: None,
         share_sets: None,
+        witnesses: None,
     }
 }
 

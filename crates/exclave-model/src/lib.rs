@@ -36,7 +36,8 @@ pub use self::{
     cbor::NotCanonical,
     charter::{
         Act, Authority, Charter, CharterFile, Charters, Class, ClassPolicy, Hosting, Member, MemberRole, Pace, Pin,
-        Purpose, ReadBack, RecipientKey, RecipientSet, Revocation, Role, Roots, SitePlate, SiteRecord, Writer,
+        Purpose, ReadBack, RecipientKey, RecipientSet, Revocation, Role, Roots, SitePlate, SiteRecord, Witness,
+        Witnesses, Writer,
     },
     context::{PayloadLength, ShardHeader, StripeContext},
     custody::{Body, Custodian, CustodianGroup, Place, ShareSet},

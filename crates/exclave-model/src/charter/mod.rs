@@ -12,6 +12,7 @@ mod numbered;
 mod people;
 mod site;
 mod succession;
+mod witness;
 
 use minicbor::{Decode, Encode};
 
@@ -25,6 +26,10 @@ pub use self::{
         Revocation, Role, Roots, Writer,
     },
     site::{Hosting, Pace, SitePlate, SiteRecord, site_name},
+    witness::{
+        ED25519_KEY_BYTES, HomeCounts, ML_DSA_44_KEY_BYTES, MlDsa44Key, Vouchers, WITNESS_NAME_BYTES_MAX,
+        WITNESSES_MAX, Witness, Witnesses, is_nation, is_note_name,
+    },
 };
 use crate::{
     custody::ShareSet,
@@ -80,6 +85,9 @@ pub struct Charter {
     /// Who holds recovery keys in parts: the newest split of each.
     #[n(13)]
     pub share_sets: Option<Vec<ShareSet>>,
+    /// Who cosigns checkpoints of the logs, and when that is enough.
+    #[n(14)]
+    pub witnesses: Option<Witnesses>,
 }
 
 impl Charter {
@@ -123,12 +131,17 @@ impl Charter {
         self.share_sets.as_deref().unwrap_or_default()
     }
 
+    /// Who cosigns checkpoints of the logs.
+    pub fn witnesses(&self) -> &[Witness] {
+        self.witnesses.as_ref().map_or(&[], |some| &some.witnesses)
+    }
+
     /// Why and how a key was revoked, when it was.
     pub fn revocation(&self, key: KeyId) -> Option<&Revocation> {
         self.revocations().iter().find(|revocation| revocation.key == key)
     }
 
-    /// Every signing key with its role.
+    /// Every key that signs records, with its role. Witnesses sign checkpoints, with keys of another form.
     pub fn keys(&self) -> impl Iterator<Item = (Role, &PublicKey)> {
         let roots = self.roots.keys.iter().map(|key| (Role::Root, key));
         let writers = self.writers.iter().map(|writer| (Role::Writer, &writer.key));
@@ -142,7 +155,9 @@ impl Charter {
 
     /// The role of a key.
     pub fn role_of(&self, key: KeyId) -> Option<Role> {
-        self.keys().find(|(_, held)| held.id() == key).map(|(role, _)| role)
+        let held = self.keys().find(|(_, held)| held.id() == key).map(|(role, _)| role);
+        let witness = || self.witnesses().iter().any(|witness| witness.id() == key);
+        held.or_else(|| witness().then_some(Role::Witness))
     }
 
     /// Whether a key may do something, or the rule that forbids it.

@@ -58,10 +58,11 @@ pub(crate) fn charter() -> Charter {
         authorities: None,
         revocations: None,
         share_sets: None,
+        witnesses: None,
     }
 }
 
-fn kind_of(change: impl FnOnce(&mut Charter)) -> &'static str {
+pub(crate) fn kind_of(change: impl FnOnce(&mut Charter)) -> &'static str {
     let mut charter = charter();
     change(&mut charter);
     charter.law().unwrap_err().kind
