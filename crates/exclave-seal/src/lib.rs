@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aead;
+pub mod cosigning;
 pub mod dataset_keys;
 pub mod entropy;
 pub mod envelope;
@@ -29,6 +30,7 @@ pub mod token;
 
 pub use self::{
     aead::Cipher,
+    cosigning::{Cosigner, CosigningKey},
     dataset_keys::{ChunkHasher, DatasetSecret, GearBytes, PageBoundaryKey},
     entropy::{Entropy, NoEntropy, SeededEntropy},
     envelope::{EnvelopeError, RecoveryIdentity},
