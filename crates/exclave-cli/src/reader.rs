@@ -433,7 +433,7 @@ pub fn staleness(which: &Which, snapshot: &Snapshot, snapshots: &Snapshots<'_>) 
         ));
     }
     match snapshot.freshness.grade {
-        Grade::F2 => None,
+        Grade::F1 | Grade::F2 => None,
         Grade::F3 => Some(format!(
             "there may be a newer snapshot of {}: {} of the {} sites that must answer did",
             snapshot.info.name, snapshot.freshness.answered, snapshot.freshness.needed

@@ -38,6 +38,7 @@ pub mod state;
 pub mod surroundings;
 pub mod survey;
 pub mod watch;
+pub mod witness;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -8,8 +8,8 @@
 //!
 //! **Freshness.** A committed head lies at q sites of its layout. When the sites of the charter that did not answer
 //! completely, and the b that may lie, are fewer than q, no committed head can hide: grade F2. Otherwise F3. For an archive
-//! whose sites are all in one layout this is DESIGN's r = n - q + b + 1 answers. F1 needs cosignatures of witnesses, which
-//! do not exist yet, and is never claimed.
+//! whose sites are all in one layout this is DESIGN's r = n - q + b + 1 answers. F1 needs the logs and the word of witnesses
+//! beside that ([`crate::witness::word`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,8 +21,9 @@ use exclave_model::{
     Class, Head, KeyId, ObjectName, Pin, Record, RecordHash, SignedObject, SiteId, Tag, charter::Act,
     limit::HEAD_BYTES_MAX,
 };
+pub use exclave_plan::heads::Grade;
 use exclave_plan::{
-    heads::{Finding, HeadFact, Heads, pinned},
+    heads::{Cosigned, Finding, HeadFact, Heads, grade, pinned},
     quorum::Quorums,
 };
 use exclave_seal::verify_one;
@@ -124,15 +125,6 @@ pub enum SurveyError {
         /// Names listed.
         found: usize,
     },
-}
-
-/// How sure it is that no newer head exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Grade {
-    /// Enough sites answered: a newer committed head could not have hidden.
-    F2,
-    /// Too few answered: there may be a newer one.
-    F3,
 }
 
 /// How fresh what was found is.
@@ -411,10 +403,7 @@ impl Survey {
         let hidden_by = usize::from(quorums.heads()).saturating_sub(usize::from(policy.liars));
         let needed = (sites + 1).saturating_sub(hidden_by);
         Some(Freshness {
-            grade: match answered >= needed {
-                true => Grade::F2,
-                false => Grade::F3,
-            },
+            grade: grade(answered, needed, Cosigned::No),
             answered,
             needed,
         })

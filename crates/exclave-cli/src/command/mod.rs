@@ -22,6 +22,7 @@ pub mod rewrap;
 pub mod shard;
 pub mod site;
 pub mod snapshots;
+pub mod witness;
 
 use std::sync::Arc;
 
@@ -88,6 +89,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Repair(arguments) => repair::run(&arguments, world),
         Command::Report(command) => report::run(&command, world),
         Command::Readiness(arguments) => readiness::run(&arguments, world),
+        Command::Witness(command) => witness::run(&command, world),
         Command::Catalog(command) => catalog::run(&command, world),
         Command::Shard(command) => shard::run(&command, world),
         Command::Demo(arguments) => demo::run(&arguments, world),

@@ -197,10 +197,7 @@ impl Listed {
             writer: info.writer.to_hex(),
             seq: info.seq,
             head_sites: info.sites.clone(),
-            freshness: match snapshot.freshness.grade {
-                Grade::F2 => "F2",
-                Grade::F3 => "F3",
-            },
+            freshness: snapshot.freshness.grade.as_str(),
             sites_answered: snapshot.freshness.answered,
             sites_needed: snapshot.freshness.needed,
             grade: snapshot.freshness.grade,

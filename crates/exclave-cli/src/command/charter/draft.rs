@@ -13,6 +13,7 @@ use exclave_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::watch::DraftWitnesses;
 use crate::{
     error::{Context as _, Trouble},
     format, keys, shares,
@@ -44,6 +45,16 @@ const HEADER: &str = "\
 # A recovery key that was split (`exclave key split`) has its public share set here, so that a ceremony needs shares alone:
 #   [[shares]]
 #   set = \"shares.set\"
+# Witnesses cosign checkpoints of the logs. A witness is its name, when the version before has it, else the path of its key file
+# (its public half suffices), or the Ed25519 verifier key of one that has no other. Those of the owner's nation fill no quorum:
+#   [witnesses]
+#   quorum = 2
+#   nations = 2
+#   home = \"EE\"
+#   age_max_hours = 72
+#   [[witnesses.witness]]
+#   key = \"witness-lu.pub\"
+#   nation = \"LU\"
 # When a recipient goes, or a writer's key was stolen, crypto_epoch of its set rises by one.
 ";
 
@@ -70,6 +81,8 @@ pub struct Draft {
     revoked: Vec<DraftRevocation>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     shares: Vec<DraftShares>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    witnesses: Option<DraftWitnesses>,
 }
 
 /// A share set: the beginning of its id when the version before has it, else the path of the file that `key split` wrote.
@@ -230,6 +243,7 @@ impl Draft {
                     set: short(set.id.as_bytes()),
                 })
                 .collect(),
+            witnesses: charter.witnesses.as_ref().map(DraftWitnesses::of),
         }
     }
 
@@ -336,7 +350,7 @@ impl Draft {
                     .iter()
                     .map(|member| {
                         Ok(Member {
-                            role: word::<MemberRole>("role", &member.role)?,
+                            role: member_role(&member.role)?,
                             key: names.key(&member.key)?,
                             classes: member.classes.clone(),
                         })
@@ -362,6 +376,11 @@ impl Draft {
                     .map(|shares| names.share_set(&shares.set))
                     .collect::<Result<_, Trouble>>()?,
             ),
+            witnesses: self
+                .witnesses
+                .as_ref()
+                .map(|some| some.compile(charters, folder))
+                .transpose()?,
         })
     }
 
@@ -486,6 +505,15 @@ fn parsed<T: std::str::FromStr>(what: &str, text: &str) -> Result<T, Trouble> {
 /// A word of an enumeration, with the words that there are when it isn't one.
 fn word<T: std::str::FromStr<Err = String>>(what: &str, text: &str) -> Result<T, Trouble> {
     text.parse().map_err(|why| Trouble::usage(format!("{what}: {why}")))
+}
+
+/// Witnesses have a list of their own; the old role would let its key do nothing.
+fn member_role(text: &str) -> Result<MemberRole, Trouble> {
+    match word::<MemberRole>("role", text)? {
+        MemberRole::Witness => Err(Trouble::usage("a witness is no member")
+            .hint("name it under [[witnesses.witness]], and drop it from the members")),
+        role => Ok(role),
+    }
 }
 
 /// The first digits of an id.

@@ -9,6 +9,7 @@ mod draft;
 mod look;
 mod publish;
 mod sign;
+mod watch;
 mod words;
 
 use std::{

@@ -11,7 +11,7 @@ use exclave_model::{
 use exclave_plan::quorum::Quorums;
 use serde::Serialize;
 
-use super::draft::short;
+use super::{draft::short, watch};
 use crate::{format, output::Report};
 
 /// One page about one version.
@@ -205,6 +205,7 @@ fn people(charter: &Charter) -> Vec<String> {
             groups.collect::<Vec<_>>().join("; ")
         ));
     }
+    lines.extend(watch::sentences(charter));
     lines.extend(charter.revocations().iter().map(revoked));
     lines
 }
@@ -303,6 +304,7 @@ pub fn changes(before: &Charter, next: &Charter) -> Vec<String> {
             ));
         }
     }
+    watch::changes(before, next, &mut lines);
     for revocation in next.revocations() {
         if before.revocation(revocation.key) != Some(revocation) {
             lines.push(revoked(revocation));
@@ -479,6 +481,7 @@ pub fn warnings(before: &Charter, next: &Charter) -> Vec<String> {
             key(revocation.key)
         ));
     }
+    lines.extend(watch::warnings(before, next));
     if next.roots.threshold == 1 && next.roots.keys.len() > 1 {
         lines.push("any one root alone can sign the next charter".to_owned());
     }
