@@ -20,9 +20,10 @@ from process_case import Case
 from process_repair import Repairs
 from process_token import Token
 from process_tripwire import Tripwires
+from process_witness import Witnesses
 from process_world import CUSTODIANS, HALF_A_MINUTE, Alone, Card, Typing, decoder
 
-__all__ = ["Audits", "Canary", "Kit", "Repairs", "Token", "Tripwires"]     # run beside what stands here
+__all__ = ["Audits", "Canary", "Kit", "Repairs", "Token", "Tripwires", "Witnesses"]     # run beside what stands here
 
 
 class Interrupts(Alone):

@@ -133,8 +133,9 @@ pub fn verify_ml_dsa_44(key: &MlDsa44Key, message: &[u8], signature: &[u8; ML_DS
     let Ok(encoded) = ml_dsa::EncodedSignature::<MlDsa44>::try_from(&signature[..]) else {
         return false;
     };
-    ml_dsa::Signature::<MlDsa44>::decode(&encoded)
-        .is_some_and(|signature| ml_dsa::VerifyingKey::<MlDsa44>::decode(&key).verify_with_context(message, b"", &signature))
+    ml_dsa::Signature::<MlDsa44>::decode(&encoded).is_some_and(|signature| {
+        ml_dsa::VerifyingKey::<MlDsa44>::decode(&key).verify_with_context(message, b"", &signature)
+    })
 }
 
 impl KeyFile {
@@ -232,7 +233,11 @@ mod tests {
     #[test]
     fn a_name_that_no_note_carries_names_no_key() {
         for name in ["", "a b", "a+b", "ä"] {
-            assert!(CosigningKey::generate(name, &mut SeededEntropy::new(33)).unwrap().is_none());
+            assert!(
+                CosigningKey::generate(name, &mut SeededEntropy::new(33))
+                    .unwrap()
+                    .is_none()
+            );
         }
     }
 }

@@ -170,11 +170,17 @@ fn witnesses_are_nobody_else(charter: &Charter) -> Result<(), Rule> {
     };
     some.law()?;
     let witnesses = some.witnesses.iter();
-    let others = charter.keys().filter_map(|(_, key)| key.as_bytes().first_chunk::<ED25519_KEY_BYTES>());
+    let others = charter
+        .keys()
+        .filter_map(|(_, key)| key.as_bytes().first_chunk::<ED25519_KEY_BYTES>());
     if doubled(witnesses.clone().map(|witness| &witness.ed25519).chain(others)) {
         return broken("a witness's Ed25519 key has another role, or stands twice");
     }
-    match doubled(witnesses.filter_map(|witness| witness.ml_dsa.as_ref()).map(MlDsa44Key::as_bytes)) {
+    match doubled(
+        witnesses
+            .filter_map(|witness| witness.ml_dsa.as_ref())
+            .map(MlDsa44Key::as_bytes),
+    ) {
         true => broken("an ML-DSA-44 key of a witness stands twice"),
         false => Ok(()),
     }

@@ -174,7 +174,9 @@ impl Witnesses {
             }
         }
         if !self.witnesses.iter().all(|witness| is_note_name(&witness.name)) {
-            return broken("a witness's name is not 1 to 255 printable ASCII characters without space and +".to_owned());
+            return broken(
+                "a witness's name is not 1 to 255 printable ASCII characters without space and +".to_owned(),
+            );
         }
         let names: BTreeSet<_> = self.witnesses.iter().map(|witness| &witness.name).collect();
         if names.len() != self.witnesses.len() {
