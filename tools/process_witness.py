@@ -1,10 +1,12 @@
 """Witnesses by the real program, played by process_tests.py: by the run-book, with two of them on loopback and a real replicate;
 killed wherever they write; asked by strangers who don't mean well."""
 
-import concurrent.futures, errno, http.client, json, os, random, re, shutil, signal, socket, subprocess, time
+import base64, concurrent.futures, errno, hashlib, http.client, json, os, re, shutil, signal, socket, subprocess, time
 from pathlib import Path
 
-from kill_world import Fault, Process
+import forge
+import rescue
+from kill_world import FAKETIME, Fault
 from process_world import HALF_A_MINUTE, Alone
 
 RUNBOOK = Path(__file__).parents[1] / "docs" / "runbooks" / "witness.md"
@@ -18,13 +20,12 @@ class Served:
         self.case, self.name = case, name
         folder = case.world.folder / name
         said = folder / f"said-{time.monotonic_ns()}"
-        words = ("witness", "run", "--key", str(folder / "witness.key"), "--state-dir", str(folder / "state"), "--charter", case.charter,
-                 "--listen", f"127.0.0.1:{case.ports[name]}", *more)
-        environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+        text = case.serve.replace("exclave witness", "exec exclave witness").replace("embassy.charter", case.charter).rstrip() + " " + " ".join(more)
+        environment = {"PATH": f"{folder / 'bin'}:/usr/bin:/bin", "HOME": str(folder), "LISTEN": f"127.0.0.1:{case.ports[name]}"}
         if fault:
             environment |= case.world.shim.environment(fault, folder / f"report-{time.monotonic_ns()}")
         with open(said, "w") as out:
-            self.popen = subprocess.Popen([case.world.binary, *words], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+            self.popen = subprocess.Popen(["/bin/bash", "-ec", text], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         case.addCleanup(self.kill)
         self.said = said
         deadline = time.monotonic() + HALF_A_MINUTE
@@ -115,20 +116,20 @@ class Witnesses(Watched):
     def test_the_run_book(self):
         lu, fi = self.serving()
         said = self.commits("deeds")
-        self.assertEqual(said["log"]["cosigned"], ["lu.example/w", "fi.example/w"], said["log"])
-        self.assertTrue(said["log"]["quorum"], said["log"])
+        self.assertEqual(said["log"]["witnesses"]["cosigned"], ["lu.example/w", "fi.example/w"], said["log"])
+        self.assertTrue(said["log"]["witnesses"]["quorum"], said["log"])
         # One of them is away: the commit is a commit, and says so.
         self.assertEqual(fi.stop(), 0)
         self.world.sources["deeds"].write("another", b"deed", 0o644)
         said = self.commits("deeds")
-        self.assertEqual((said["log"]["cosigned"], said["log"]["quorum"]), (["lu.example/w"], False), said["log"])
+        self.assertEqual((said["log"]["witnesses"]["cosigned"], said["log"]["witnesses"]["quorum"]), (["lu.example/w"], False), said["log"])
         # The key's state is there once, and never again under the same key.
         self.assertIn("is that of a witness of archive", self.play("lu", self.begun, 5))
         # It comes back, and cosigns what it has missed.
         self.serving("fi")
         self.world.sources["deeds"].write("a third", b"deed", 0o644)
         said = self.commits("deeds")
-        self.assertTrue(said["log"]["quorum"], said["log"])
+        self.assertTrue(said["log"]["witnesses"]["quorum"], said["log"])
         self.assertEqual(lu.stop(), 0)
         self.whole("deeds")
 
@@ -146,6 +147,87 @@ class Witnesses(Watched):
         self.assertIn("the file of a log that was cosigned is gone", lost.said.read_text())
         logs[0].write_bytes(kept)
         self.serving("lu")
+
+    def test_a_stolen_key_that_forks_its_log_is_convicted_offline(self):
+        lu, _ = self.serving()
+        self.commits("deeds")
+        origin, size, _ = self.newest().decode().split("\n")[:3]
+        writer = forge.Signer(rescue.read_keyfile((self.world.state / "writer.key").read_bytes(), None).secret)
+        self.assertEqual(writer.id.hex(), origin.split("/")[2])
+        body = f"{origin}\n{size}\n{base64.b64encode(bytes(32)).decode()}\n"
+        for kind, key, signature in zip((b"\x01", b"\xffexclave/ml-dsa-65/v1"), (writer.public[:32], writer.public[32:]), writer.sign_bytes(body.encode())):
+            name = hashlib.sha256(origin.encode() + b"\n" + kind + key).digest()[:4]
+            body += ("\n" if kind == b"\x01" else "") + f"\u2014 {origin} {base64.b64encode(name + signature).decode()}\n"
+        self.assertEqual(lu.ask(f"old {size}\n\n{body}".encode()), (409, "text/x.tlog.size", f"{size}\n"))
+        self.assertIn("ALARM: another tree of", lu.said.read_text())
+        # The file convicts by itself, at the ally's, with no site and no witness in reach.
+        self.assertEqual(lu.stop(), 0)
+        shutil.move(self.world.folder / "sites", self.world.folder / "gone")
+        self.addCleanup(lambda: shutil.move(self.world.folder / "gone", self.world.folder / "sites"))
+        said = self.play("lu", self.shown, 5)
+        self.assertIn(origin, said)
+
+    def newest(self) -> bytes:
+        """The newest checkpoint at a site, with the most signatures."""
+        found = [path for site in self.world.sites.values() for path in site.rglob("*") if path.parent.name == "checkpoint"]
+        return max(found, key=lambda path: (path.name.split(".")[0], path.stat().st_size)).read_bytes()
+
+    def restored(self, *more: str) -> tuple[int, dict, str]:
+        to = self.world.folder / f"restored-{time.monotonic_ns()}"
+        addresses = [part for path in self.world.sites.values() for part in ("--site", f"file://{path}")]
+        done = self.world.run("--config", "/dev/null", "--json", "restore", "--identity", "recovery.key", "--dataset", "deeds", "--to", str(to), *addresses, *more)
+        return done.code, json.loads(done.out) if done.out else {}, done.err
+
+    def test_sites_that_are_all_set_back_are_found_out(self):
+        self.serving()
+        self.commits("deeds")
+        old = {name: self.world.folder / f"old-{name}" for name in self.world.sites}
+        for name, path in self.world.sites.items():
+            shutil.copytree(path, old[name])
+        self.world.sources["deeds"].write("newer", b"deed", 0o644)
+        head = self.commits("deeds")["head"]
+        code, said, err = self.restored()
+        self.assertEqual((code, said["freshness"], said["snapshot"]), (0, "F1", head), err)
+        self.assertIn("not proven: lives of writers whose logs all sites hide", said["freshness_says"])
+        brought = self.world.folder / "brought.checkpoint"
+        brought.write_bytes(self.newest())
+        self.assertEqual(self.restored("--checkpoint", str(brought))[0], 0)
+        for name, path in self.world.sites.items():
+            for entry in path.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            shutil.copytree(old[name], path, dirs_exist_ok=True)
+        # Whoever knows nothing can't know; whoever brings a checkpoint, or asks a witness, does.
+        kept = self.world.folder / "kept"
+        code, said, err = self.restored("--checkpoint", str(brought), "--evidence", str(kept))
+        self.assertEqual((code, said), (6, {}), err)
+        self.assertIn("they were all set back, or hide what is newer", err)
+        (report,) = kept.iterdir()
+        self.assertEqual(json.loads(report.read_text())["checkpoint"].encode(), brought.read_bytes())
+        code, said, err = self.restored("--checkpoint", str(brought), "--accept-stale")
+        self.assertEqual((code, said["freshness"]), (6, "F2"), err)
+        done = self.world.run("snapshots", "--identity", "recovery.key", "--ask-witnesses")
+        self.assertEqual(done.code, 6, done.err)
+        self.assertIn("set back together", done.err)
+        done = self.world.run("witness", "ask")
+        self.assertEqual(done.code, 6, done.last_words() + done.out)
+        self.assertIn("this log was set back", done.out)
+
+    def test_a_backdated_report_is_found_out_offline(self):
+        if not FAKETIME.is_file():
+            self.skipTest("libfaketime isn't installed")
+        self.serving()
+        self.commits("deeds")
+        then = self.world.folder / "then.checkpoint"
+        then.write_bytes(self.newest())
+        self.world.sources["deeds"].write("newer", b"deed", 0o644)
+        self.commits("deeds")
+        # An audit of today that says it was last year's; and an honest one.
+        for name, years, code in (("last-year", -1, 5), ("today", 0, 0)):
+            self.world.run("audit", "--mode", "heads", "--report", name, years=years)
+            words = ("report", "verify", name, "--unsigned", "--anchor", self.anchor)
+            self.expect(*words)
+            said = self.expect(*words, "--checkpoint", str(then), code=code)
+            self.assertEqual("backdated" in said.err, code == 5, said.err)
 
     def requests(self) -> list[bytes]:
         """What the agent sends, as somebody in the middle sees it: requests for three sizes of its log."""

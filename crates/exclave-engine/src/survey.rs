@@ -17,6 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use exclave_log::LogId;
 use exclave_model::{
     Class, Head, KeyId, ObjectName, Pin, Record, RecordHash, SignedObject, SiteId, Tag, charter::Act,
     limit::HEAD_BYTES_MAX,
@@ -33,6 +34,7 @@ use crate::{
     archive::{Archive, CharterFork, SiteTrouble},
     fetch::{Problem, race::first_good},
     surroundings::Surroundings,
+    witness::{Standing, Watched},
 };
 
 /// Heads that one site may list. A daily heartbeat of a hundred datasets fills it in a year and nine months; older
@@ -91,6 +93,8 @@ pub struct Survey {
     pub revoked: Vec<RevokedWriter>,
     /// The newest charter that a head obeys and no site shows, when there is one.
     pub hidden_charter: Option<u32>,
+    /// What witnesses say of the logs, where somebody looked.
+    pub watched: Option<Watched>,
 }
 
 /// A writer that was revoked, and what it left.
@@ -136,6 +140,8 @@ pub struct Freshness {
     pub answered: usize,
     /// How many must, for F2.
     pub needed: usize,
+    /// What witnesses say: F1 takes F2 and their word.
+    pub standing: Standing,
 }
 
 /// A site that the archive was not opened with.
@@ -178,6 +184,7 @@ pub(crate) async fn survey_async(archive: &Archive) -> Result<Survey, SurveyErro
         ignored: 0,
         revoked: Vec::new(),
         hidden_charter: None,
+        watched: None,
     };
     let mut listed: BTreeMap<ObjectName, BTreeSet<usize>> = BTreeMap::new();
     for (site, listing) in listings {
@@ -406,6 +413,26 @@ impl Survey {
             grade: grade(answered, needed, Cosigned::No),
             answered,
             needed,
+            standing: Standing::Unwatched,
+        })
+    }
+
+    /// How fresh a snapshot of a class is that this head committed.
+    pub fn freshness_of(&self, archive: &Archive, class: &Class, found: &FoundHead) -> Option<Freshness> {
+        let counted = self.freshness(archive, class)?;
+        let log = LogId::new(archive.anchor, found.head.writer, found.head.incarnation);
+        let standing = self
+            .watched
+            .as_ref()
+            .map_or(Standing::Unwatched, |watched| watched.standing(&log, found.hash));
+        let cosigned = match standing {
+            Standing::Vouched { .. } => Cosigned::Recently,
+            _ => Cosigned::No,
+        };
+        Some(Freshness {
+            grade: grade(counted.answered, counted.needed, cosigned),
+            standing,
+            ..counted
         })
     }
 

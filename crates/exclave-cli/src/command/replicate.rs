@@ -13,17 +13,19 @@ use std::{
 use clap::Args;
 use exclave_catalog::CatalogError;
 use exclave_dataset::source::{BadOutput, CommandFailure, StreamError};
-use exclave_engine::{Archive, IfForgotten, ReplicateError, ReplicateReport, RunOutcome, SourceError, StateError};
+use exclave_engine::{
+    Archive, IfForgotten, ReplicateError, ReplicateReport, RunOutcome, SourceError, StateError, witness::Asking,
+};
 use exclave_model::SiteId;
 use exclave_plan::Trip;
 use serde::Serialize;
 
 use self::scan::Scan;
-use super::{World, log::Logged};
+use super::{World, log::Logged, witness::ask::cosigned};
 use crate::{
     agent::{Agent, catalog_hint},
     clock,
-    config::{Config, DatasetConfig},
+    config::{Config, DatasetConfig, asking},
     datasets::{self, FileAs, ListFrom, Separator},
     error::{Context as _, Trouble},
     exit::Exit,
@@ -128,12 +130,25 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     if let Some(doubt) = clock::doubt(&agent.archive, &edge) {
         world.output.note(format!("Warning: {doubt}"));
     }
+    let (witnesses, unknown) = asking(&config.witnesses, agent.archive.charter());
+    for name in unknown {
+        world
+            .output
+            .note(format!("Warning: the charter names no witness {name}"));
+    }
     let create_only = probed::create_only(&agent, &config, &world.output);
     let mut exit = Exit::Done;
     let mut done = Vec::new();
     let alone = wanted.len() == 1;
     for dataset in &wanted {
-        let result = one(arguments, dataset, &agent, &create_only, &edge, world);
+        let result = one(
+            arguments,
+            dataset,
+            &agent,
+            (&create_only, witnesses.as_slice()),
+            &edge,
+            world,
+        );
         match result {
             Ok(snapshot) => {
                 exit = exit.and(snapshot.exit());
@@ -229,7 +244,7 @@ fn one(
     arguments: &Arguments,
     dataset: &DatasetConfig,
     agent: &Agent,
-    create_only: &BTreeSet<SiteId>,
+    (create_only, witnesses): (&BTreeSet<SiteId>, &[Asking]),
     edge: &Edge,
     world: &World,
 ) -> Result<Done, Trouble> {
@@ -257,7 +272,19 @@ fn one(
     );
     drop((scan, shown));
     match result {
-        Ok(report) => Ok(Done::of(dataset, report, agent, start.elapsed().as_secs_f64())),
+        Ok(mut report) => {
+            let logged = report.logged.take().filter(|_| !witnesses.is_empty());
+            let mut done = Done::of(dataset, report, agent, start.elapsed().as_secs_f64());
+            // The commit is one without this, and waits for it some seconds at most.
+            let asked = logged.map(|logged| {
+                let (checkpoint, entries) = (&logged.checkpoint, logged.entries());
+                cosigned(&agent.archive, checkpoint, entries, witnesses, &edge.surroundings)
+            });
+            done.alarms
+                .extend(asked.iter().flat_map(|asked| asked.alarms.iter().cloned()));
+            done.log.witnesses = asked;
+            Ok(done)
+        }
         Err(error) => Err(failed(&dataset.name, error, &agent.archive)),
     }
 }
@@ -568,6 +595,9 @@ impl Report for Done {
         }
         if !self.tripwires.is_empty() {
             writeln!(out, "{TRIPPED_HINT}")?;
+        }
+        if let Some(witnesses) = &self.log.witnesses {
+            witnesses.text(out)?;
         }
         for trouble in &self.site_troubles {
             writeln!(out, "Site {}: {}", trouble.site, format::plain(&trouble.error))?;

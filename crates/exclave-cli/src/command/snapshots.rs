@@ -16,6 +16,7 @@ use crate::{
     format,
     output::{Form, figures, words},
     reader::{Reader, ReaderArguments},
+    watched,
 };
 
 /// `snapshots`.
@@ -158,6 +159,7 @@ struct Listed {
     seq: u64,
     head_sites: Vec<String>,
     freshness: &'static str,
+    freshness_says: String,
     sites_answered: usize,
     sites_needed: usize,
     #[serde(skip)]
@@ -198,6 +200,7 @@ impl Listed {
             seq: info.seq,
             head_sites: info.sites.clone(),
             freshness: snapshot.freshness.grade.as_str(),
+            freshness_says: watched::says(&snapshot.freshness),
             sites_answered: snapshot.freshness.answered,
             sites_needed: snapshot.freshness.needed,
             grade: snapshot.freshness.grade,

@@ -15,10 +15,10 @@ use exclave_seal::{CosigningKey, Entropy};
 
 use super::{
     cosign::{CosignError, cosign, vouching},
-    evidence::{Evidence, signed_by},
     request::{AddCheckpoint, BadRequest},
     store::{LOGS_MAX, Store, StoreError},
 };
+use crate::log::{Evidence, is_signed};
 
 /// A witness of one archive.
 pub struct Keeper {
@@ -172,7 +172,7 @@ impl Keeper {
         let request = AddCheckpoint::parse(body)?;
         let found = &request.checkpoint.checkpoint;
         let (log, key) = self.log_of(&found.origin).ok_or(Refusal::UnknownLog)?;
-        if self.charters.newest().role_of(log.key).is_none() || !signed_by(&request.checkpoint, &log, key) {
+        if self.charters.newest().role_of(log.key).is_none() || !is_signed(&request.checkpoint, log, key) {
             return Err(Refusal::Unsigned);
         }
         if request.old > found.size {
@@ -219,8 +219,7 @@ impl Keeper {
         if found.size == known && found.root != known_root {
             let evidence = match &entry.last {
                 Some(last) => {
-                    let anchor = self.charters.anchor();
-                    let fork = Evidence::of_one_size(anchor, last.clone(), request.checkpoint.clone());
+                    let fork = Evidence::split(last, &request.checkpoint);
                     self.store.keep(&fork)?
                 }
                 // A tree without leaves has one root.

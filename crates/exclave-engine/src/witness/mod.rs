@@ -4,22 +4,27 @@
 //! that is honest makes it impossible to show two histories to two readers, or an old one to all, without its word against that.
 //!
 //! [`request`] is what goes over the wire, [`cosign`] what is signed and how it is believed, [`store`] what a witness must not
-//! forget, [`keeper`] what it does with a request, [`ask`] how it is asked, [`evidence`] what is kept of a log that lied.
+//! forget, [`keeper`] what it does with a request, [`ask`] and [`collect`] how it is asked, [`view`] what its word is worth to a reader,
+//! and [`backdate`] to who reads a report.
 
 pub mod ask;
+pub mod backdate;
+pub mod collect;
 pub mod cosign;
-pub mod evidence;
 pub mod keeper;
 pub mod request;
 pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod view;
 
 pub use self::{
     ask::{Asking, NoCosignature, ask_all},
+    backdate::{Backdated, backdated},
+    collect::Cosignatures,
     cosign::{Vouching, verifier_keys, vouching},
-    evidence::{Claim, Evidence, EvidenceError},
     keeper::{Keeper, KeeperError, Refusal},
     request::{AddCheckpoint, BadRequest, REQUEST_BYTES_MAX},
     store::{Store, StoreError},
+    view::{SetBack, Standing, Watched},
 };

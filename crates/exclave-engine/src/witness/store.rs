@@ -20,8 +20,10 @@ use exclave_log::{LogId, SignedCheckpoint};
 use exclave_model::{Anchor, Charters, KeyId, RecordHash, Version1};
 use minicbor::{Decode, Encode};
 
-use super::evidence::Evidence;
-use crate::local::{self, LocalError, Lock, Patience};
+use crate::{
+    local::{self, LocalError, Lock, Patience},
+    log::Evidence,
+};
 
 /// First line of a log's file.
 const LOG_FORMAT: &str = "exclave witness log v1";
@@ -198,12 +200,14 @@ impl Store {
     /// Keeps evidence, unless there is enough. Gives its path.
     pub fn keep(&self, evidence: &Evidence) -> Result<Option<PathBuf>, StoreError> {
         let folder = self.folder.join("evidence");
-        let path = folder.join(evidence.file_name());
+        let bytes = serde_json::to_vec_pretty(evidence).unwrap_or_default();
+        let hash = blake3::hash(&bytes).to_hex();
+        let path = folder.join(format!("fork.{}.json", hash.get(..16).unwrap_or_default()));
         let listed = std::fs::read_dir(&folder).map_err(local::failed("list", &folder))?;
         if path.exists() || listed.count() >= EVIDENCE_MAX {
             return Ok(path.exists().then_some(path));
         }
-        local::replace(&path, evidence.to_text().as_bytes())?;
+        local::replace(&path, &bytes)?;
         Ok(Some(path))
     }
 }

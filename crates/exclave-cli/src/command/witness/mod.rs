@@ -1,9 +1,9 @@
-//! `exclave witness init|run|evidence`: the service that an ally operates, and what it keeps of logs that lied.
+//! `exclave witness init|run|ask`: the service that an ally operates, and whoever asks it.
 //!
 //! A witness serves one archive, with a key and a state folder of its own. `init` ties the three together for good: the key's file then
 //! names the archive, so that a key whose state was lost isn't begun anew with by accident.
 
-mod evidence;
+pub mod ask;
 mod http;
 mod run;
 
@@ -36,8 +36,8 @@ pub enum Command {
     Init(Init),
     /// Cosign checkpoints over HTTP, as C2SP's tlog-witness says
     Run(run::Run),
-    /// Hold a file of evidence against an archive's charters, without a network
-    Evidence(evidence::Verify),
+    /// Ask witnesses to cosign the logs as the sites show them, now and whoever asks; needs no key
+    Ask(Box<ask::Ask>),
 }
 
 /// `witness init`.
@@ -64,7 +64,7 @@ pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
     match command {
         Command::Init(arguments) => init(arguments, world),
         Command::Run(arguments) => run::run(arguments, world),
-        Command::Evidence(arguments) => evidence::verify(arguments, world),
+        Command::Ask(arguments) => ask::ask(arguments, world),
     }
 }
 
