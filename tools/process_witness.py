@@ -164,7 +164,7 @@ class Witnesses(Watched):
         self.assertEqual(lu.stop(), 0)
         shutil.move(self.world.folder / "sites", self.world.folder / "gone")
         self.addCleanup(lambda: shutil.move(self.world.folder / "gone", self.world.folder / "sites"))
-        said = self.play("lu", self.shown, 5)
+        said = self.play("lu", self.shown)
         self.assertIn(origin, said)
 
     def newest(self) -> bytes:

@@ -31,13 +31,13 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct WatchedArguments {
     /// Hold what the sites show against the checkpoint in FILE, which came from elsewhere; may be repeated
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     checkpoint: Vec<PathBuf>,
     /// Ask the configuration's witnesses how large the logs are now
-    #[arg(long, conflicts_with = "kit")]
+    #[arg(long, conflicts_with = "kit", hide_short_help = true)]
     ask_witnesses: bool,
     /// Keep what shows that the sites were set back, or that a log was forked, in this folder
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", hide_short_help = true)]
     evidence: Option<PathBuf>,
 }
 
