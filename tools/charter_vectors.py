@@ -61,6 +61,7 @@ def alone(m, p):
     both = but(value, f13=[split, other])
     v("charter-share-sets", "charter", "success", "two recipients' keys are split", p.made(both), h(cbor(both)))
     v("charter-share-set", "charter", "success", "the split of a recipient's key", p.made(shared), h(cbor(shared)))
+    watched(m, p)
     hyperscale = m.copy.deepcopy(split)
     hyperscale[5][0][3][1][1] = 3
     for name, expect, comment, bad in [
@@ -103,6 +104,49 @@ def alone(m, p):
         ("version-0", "bad-version", "charter version 0", but(value, f1=0)),
         ("version-2-previous", "bad-version", "charter version 2 where version 1 belongs", following(m, value))]:
         v(f"charter-{name}", "charter", expect, comment, p.made(bad))
+
+
+def watched(m, p):
+    """Field 14. Keys are only looked at for being others."""
+    def witness(name, nation, classical=False):
+        return {0: name, 1: nation, 2: m.draw(f"{name} Ed25519", 32)} | ({} if classical else {3: m.draw(f"{name} ML-DSA-44", 1312)})
+    lu, fi, ee, old = (witness("lu.example/w", "LU"), witness("fi.example/w", "FI"), witness("ee.example/w", "EE"), witness("old.example/w", "SE", True))
+    good = {0: 2, 1: 2, 2: "EE", 3: 0, 4: 259_200, 5: [lu, fi, ee, old]}
+
+    def case(name, expect, comment, change=None, **fields):
+        value = m.but(p.first, f14=m.but(good, **(change or {})), **fields)
+        m.v(f"charter-witness{name}", "charter", expect, comment, p.made(value), h(cbor(value)) if expect == "success" else None)
+    case("es", "success", "two witnesses in two nations count, one of the owner's nation and one without ML-DSA-44 don't")
+    case("-home", "success", "witnesses of the owner's nation count", {"f3": 1, "f5": [lu, ee]})
+    case("-one", "success", "one witness with the longest name, the shortest age", {"f0": 1, "f1": 1, "f4": 3600, "f5": [lu | {0: "x" * 255}]})
+    case("-classical", "bad-threshold", "one of two needed has no ML-DSA-44 key", {"f5": [lu, old]})
+    case("-home-counts-not", "bad-threshold", "one of two needed is of the owner's nation", {"f5": [lu, ee]})
+    case("-nations", "bad-threshold", "both are of one nation", {"f5": [lu, fi | {1: "LU"}]})
+    case("-nations-quorum", "bad-threshold", "one witness in two nations", {"f0": 1})
+    case("-nations-0", "bad-threshold", "in no nation", {"f1": 0})
+    case("-quorum-0", "bad-threshold", "a quorum of 0", {"f0": 0, "f1": 0})
+    case("-quorum-3", "bad-threshold", "a quorum of 3, and two that count", {"f0": 3})
+    case("-none", "bad-record", "an empty list of witnesses", {"f5": []})
+    case("-many", "too-long", "33 witnesses", {"f5": [witness(f"w{i}", "LU") for i in range(33)]})
+    case("-age", "bad-record", "an age of less than an hour", {"f4": 3599})
+    case("-age-year", "bad-record", "an age of more than a year", {"f4": 31_622_401})
+    case("-nation", "bad-record", "a nation in small letters", {"f5": [lu, fi | {1: "fi"}]})
+    case("-home-nation", "bad-record", "the owner's nation in three letters", {"f2": "EST"})
+    case("-name", "bad-record", "a name with a space", {"f5": [lu, fi | {0: "fi example"}]})
+    case("-name-plus", "bad-record", "a name with a plus sign", {"f5": [lu, fi | {0: "fi+example"}]})
+    case("-name-long", "bad-record", "a name of 256 bytes", {"f5": [lu, fi | {0: "x" * 256}]})
+    case("-name-twice", "bad-record", "two witnesses of one name", {"f5": [lu, fi | {0: lu[0]}]})
+    case("-key-twice", "bad-record", "two witnesses share their Ed25519 key", {"f5": [lu, fi | {2: lu[2]}]})
+    case("-ml-dsa-twice", "bad-record", "two witnesses share their ML-DSA-44 key", {"f5": [lu, fi | {3: lu[3]}]})
+    case("-writer", "bad-record", "a witness's Ed25519 key is half of a writer's", {"f5": [lu, fi | {2: p.w0.public[:32]}]})
+    case("-revoked", "bad-record", "a witness's key is revoked", f12=[[h(lu[2] + lu[3]), RETIRED, []]])
+    case("-counts-2", "bad-record", "whether home counts is 2", {"f3": 2})
+    case("-ml-dsa-65", "bad-record", "an ML-DSA-65 key", {"f5": [lu, fi | {3: m.draw("long", 1952)}]})
+    case("-field", "bad-record", "a field 4 in a witness", {"f5": [lu, fi | {4: 0}]})
+    first, gone = m.but(p.first, f14=good), {"f14": None}
+    weaker = following(m, first, f14=good | {0: 1, 1: 1, 5: [lu]})
+    for name, comment, second in (("leave", "all witnesses but one leave", weaker), ("gone", "nobody watches any more", following(m, first, **gone))):
+        m.v(f"charters-witnesses-{name}", "charters", "success", comment, cbor([p.made(first), p.made(second)]), h(cbor(second)), anchor=h(cbor(first)))
 
 
 # ---- Versions that follow each other ---------------------------------------------------------------------------------

@@ -22,9 +22,10 @@ from process_repair import Repairs
 from process_tenants import Tenants
 from process_token import Token
 from process_tripwire import Tripwires
+from process_witness import Witnesses
 from process_world import CUSTODIANS, HALF_A_MINUTE, Alone, Card, Typing, decoder
 
-__all__ = ["AirGap", "Audits", "Canary", "Kit", "Repairs", "Tenants", "Token", "Tripwires"]     # run beside what stands here
+__all__ = ["AirGap", "Audits", "Canary", "Kit", "Repairs", "Tenants", "Token", "Tripwires", "Witnesses"]     # run beside what stands here
 
 
 class Interrupts(Alone):

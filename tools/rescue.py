@@ -317,9 +317,11 @@ CHARTER = table({0: U64, 1: U32, 2: ID32, 3: sint, 4: row(U32, array(KEY)), 5: a
                  6: array(row(U32, U32, array(bstr(1216)))), 7: array(SITE), 8: array(CLASS), 9: ID16,
                  10: array(row(uint(6), KEY, array(U32, 0))), 11: array(row(uint(1), U32, array(KEY))),
                  12: array(row(ID32, uint(1), array(row(ID16, U64, ID32), 0))), 13: array(lambda v: SHARE_SET(v)),
+                 14: table({0: U32, 1: U32, 2: text, 3: uint(1), 4: U32,
+                            5: array(table({0: text, 1: text, 2: ID32, 3: bstr(1312)}, [3]))}),
                  15: array(row(*[U32] * 10)),
                  16: array(U32), 17: array(array(ID32)), 18: array(U32)},
-                [2, 10, 11, 12, 13, 15, 16, 17, 18])
+                [2, 10, 11, 12, 13, 14, 15, 16, 17, 18])
 PLATE = table({0: U64, 1: ID32, 2: ID16})
 ENVELOPE = table({0: U64, 1: ID32, 2: ID16, 3: ID16, 4: U32, 5: U32, 6: U32, 7: U32, 8: ID32, 9: bstr(),
                   10: array(row(ID32, bstr(1120), bstr(48))), 11: ID16})
@@ -983,7 +985,8 @@ def charter_of(body: bytes) -> Charter:
     ascending((r[0] for r in revocations), "revoked keys")
     for _, _, pins in revocations:
         ascending((pin[0] for pin in pins), "incarnations of pins")
-    need(not {hash_of(key) for key in keys} & {r[0] for r in revocations}, "bad-record", "a revoked key still has a role")
+    witnesses = check_witnesses(value[14], keys) if 14 in value else set()
+    need(not ({hash_of(key) for key in keys} | witnesses) & {r[0] for r in revocations}, "bad-record", "a revoked key still has a role")
     sets = {(s[0], s[1]): sorted(hash_of(key) for key in s[2]) for s in value[6]}
     share_sets = value.get(13, [])
     for share_set in share_sets:
@@ -1004,6 +1007,24 @@ def charter_of(body: bytes) -> Charter:
     trusted = [key for group in value.get(17, []) for key in group]
     need(len(set(trusted)) == len(trusted), "bad-record", "a key stands twice in the trust groups")
     return Charter(hash_of(body), {hash_of(w[0]): w[0] for w in value[5]}, sets, value)
+
+
+def check_witnesses(policy: dict, keys: list[bytes]) -> set[bytes]:
+    """Field 14 [sections 8, 22]. The witnesses' key ids."""
+    quorum, nations, home, home_counts, age, witnesses = (policy[field] for field in range(6))
+    need(len(witnesses) <= 32, "too-long", "more than 32 witnesses")
+    for nation in (home, *(w[1] for w in witnesses)):
+        need(re.fullmatch("[A-Z]{2}", nation), "bad-record", "a nation that isn't two capital letters")
+    for witness in witnesses:
+        need(re.fullmatch("[!-*,-~]{1,255}", witness[0]), "bad-record", "a witness's name")
+    need(3600 <= age <= 31_622_400, "bad-record", f"a greatest age of {age} s")
+    classical, lattice = [w[2] for w in witnesses] + [key[:32] for key in keys], [w[3] for w in witnesses if 3 in w]
+    for what, values in ("name of a witness", [w[0] for w in witnesses]), ("Ed25519 key", classical), ("ML-DSA-44 key", lattice):
+        need(len(set(values)) == len(values), "bad-record", f"an {what} stands twice")
+    counting = [w[1] for w in witnesses if 3 in w and (home_counts or w[1] != home)]
+    need(1 <= nations <= quorum <= len(counting) and nations <= len(set(counting)), "bad-threshold",
+         f"{quorum} witnesses in {nations} nations of {counting}")
+    return {hash_of(w[2] + w.get(3, b"")) for w in witnesses}
 
 
 def read_charter(data: bytes, anchor: bytes | None) -> Charter:

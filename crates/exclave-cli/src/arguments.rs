@@ -126,6 +126,9 @@ pub enum Command {
     Report(command::report::Command),
     /// Look whether a stranger could restore today with what lies at the sites
     Readiness(command::readiness::Arguments),
+    /// Be a witness: cosign checkpoints of an archive's logs
+    #[command(subcommand)]
+    Witness(command::witness::Command),
     /// Show what the agent remembers
     #[command(subcommand)]
     Catalog(command::catalog::Command),

@@ -242,7 +242,9 @@ pub fn open_recovery(
     let shown = path.display().to_string();
     let opened = match key.kind() {
         KeyKind::Recovery if key.is_sealed() => key.open_recovery(Some(&passphrases.existing(&shown, environment)?)),
-        KeyKind::Recovery | KeyKind::Signing(_) | KeyKind::Share | KeyKind::Ceremony => key.open_recovery(None),
+        KeyKind::Recovery | KeyKind::Signing(_) | KeyKind::Share | KeyKind::Ceremony | KeyKind::Witness => {
+            key.open_recovery(None)
+        }
     };
     let identity = opened.because(|| Trouble::new(crate::exit::Exit::Refused, format!("{shown} can't be opened")))?;
     Ok((identity, key.archive()))

@@ -40,6 +40,7 @@ mod shares;
 mod sites;
 mod surroundings;
 mod tokens;
+mod watched;
 
 use std::process::ExitCode;
 

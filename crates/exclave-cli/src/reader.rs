@@ -36,6 +36,7 @@ use crate::{
     private_file, shares,
     sites::{self, OpenSite},
     surroundings::{self, Edge},
+    watched::WatchedArguments,
 };
 
 /// Whose archive, opened with what.
@@ -60,6 +61,8 @@ pub struct ReaderArguments {
     /// The archive's anchor, when the identity does not carry it
     #[arg(long, value_name = "HEX")]
     archive: Option<Anchor>,
+    #[command(flatten)]
+    watched: WatchedArguments,
     #[command(flatten)]
     passphrase: PassphraseArguments,
 }
@@ -159,12 +162,16 @@ impl Reader {
             }
         };
         archive.grants = grants(&arguments.grant, &archive)?;
-        let survey = survey(&archive, &edge.surroundings)
+        let mut survey = survey(&archive, &edge.surroundings)
             .because(|| Trouble::failed(format!("archive {anchor} can't be read")))?;
         warn(&troubles, &archive, &survey, world);
-        if let Some(doubt) = clock::doubt(&archive, &edge) {
+        let doubt = clock::doubt(&archive, &edge);
+        if let Some(doubt) = &doubt {
             world.output.note(format!("Warning: {doubt}"));
         }
+        survey.watched = arguments
+            .watched
+            .look(&archive, &survey, doubt.is_some(), &edge, world)?;
         Ok(Self {
             edge,
             archive,
@@ -221,15 +228,22 @@ impl Reader {
             .map(ToString::to_string)
     }
 
+    /// Why the newest snapshot may be another one: the sites show less than was signed, or something else.
+    pub fn set_back(&self, which: &Which) -> Option<String> {
+        let found = self.survey.watched.iter().flat_map(|watched| &watched.set_back).next();
+        found
+            .filter(|_| matches!(which, Which::Newest { .. }))
+            .map(ToString::to_string)
+    }
+
     /// Whether there is something to look at before any snapshot: an alarm that heads or charters give; a head that is
     /// damaged, or listed and not given, though another site gave it; a share that is no good.
     pub fn exit(&self) -> Exit {
         let damaged = |problem: &HeadProblem| matches!(problem.problem, Problem::Corrupt | Problem::Missing);
         let clean = self.is_undisturbed() && !self.survey.problems.iter().any(damaged) && self.bad_shares == 0;
-        match clean {
-            true => Exit::Done,
-            false => Exit::Findings,
-        }
+        let set_back = self.survey.watched.iter().any(|watched| !watched.set_back.is_empty());
+        let shown = if set_back { Exit::Stale } else { Exit::Done };
+        shown.and(if clean { Exit::Done } else { Exit::Findings })
     }
 
     /// Says what had to be seen through so far, and whether that was something.
@@ -457,7 +471,7 @@ pub fn staleness(which: &Which, snapshot: &Snapshot, snapshots: &Snapshots<'_>) 
         ));
     }
     match snapshot.freshness.grade {
-        Grade::F2 => None,
+        Grade::F1 | Grade::F2 => None,
         Grade::F3 => Some(format!(
             "there may be a newer snapshot of {}: {} of the {} sites that must answer did",
             snapshot.info.name, snapshot.freshness.answered, snapshot.freshness.needed

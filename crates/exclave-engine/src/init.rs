@@ -93,6 +93,7 @@ pub fn init(new: NewArchive<'_>, surroundings: &Surroundings) -> Result<Archive,
         registered_classes: None,
         trust_groups: None,
         format_versions: None,
+        witnesses: None,
     };
     let signed = new.root.sign(&charter, &mut *entropy)?;
     let anchor = Anchor::from_bytes(*signed.record_hash().as_bytes());

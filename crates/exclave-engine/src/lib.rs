@@ -41,6 +41,7 @@ pub mod state;
 pub mod surroundings;
 pub mod survey;
 pub mod watch;
+pub mod witness;
 
 #[cfg(test)]
 mod lock_tests;

@@ -447,7 +447,7 @@ impl<'a> Snapshots<'a> {
         }
         let class = opened.class;
         let freshness = self.archive.charter().class(class);
-        let freshness = freshness.and_then(|class| survey.freshness(&self.archive, class));
+        let freshness = freshness.and_then(|class| survey.freshness_of(&self.archive, class, found));
         let name_of = |site: &usize| self.archive.sites.get(*site).map(|handle| handle.name.clone());
         Ok(Snapshot {
             freshness: freshness.ok_or(Reason::Class { class })?,

@@ -8,8 +8,8 @@
 //!
 //! **Freshness.** A committed head lies at q sites of its layout. When the sites of the charter that did not answer
 //! completely, and the b that may lie, are fewer than q, no committed head can hide: grade F2. Otherwise F3. For an archive
-//! whose sites are all in one layout this is DESIGN's r = n - q + b + 1 answers. F1 needs cosignatures of witnesses, which
-//! do not exist yet, and is never claimed.
+//! whose sites are all in one layout this is DESIGN's r = n - q + b + 1 answers. F1 needs the logs and the word of witnesses
+//! beside that ([`crate::witness::word`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,12 +17,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use exclave_log::LogId;
 use exclave_model::{
     Class, Head, KeyId, ObjectName, Pin, Record, RecordHash, SignedObject, SiteId, Tag, charter::Act,
     limit::HEAD_BYTES_MAX,
 };
+pub use exclave_plan::heads::Grade;
 use exclave_plan::{
-    heads::{Finding, HeadFact, Heads, pinned},
+    heads::{Cosigned, Finding, HeadFact, Heads, grade, pinned},
     quorum::Quorums,
 };
 use exclave_seal::verify_one;
@@ -32,6 +34,7 @@ use crate::{
     archive::{Archive, CharterFork, SiteTrouble},
     fetch::{Problem, race::first_good},
     surroundings::Surroundings,
+    witness::{Standing, Watched},
 };
 
 /// Heads that one site may list. A daily heartbeat of a hundred datasets fills it in a year and nine months; older
@@ -90,6 +93,8 @@ pub struct Survey {
     pub revoked: Vec<RevokedWriter>,
     /// The newest charter that a head obeys and no site shows, when there is one.
     pub hidden_charter: Option<u32>,
+    /// What witnesses say of the logs, where somebody looked.
+    pub watched: Option<Watched>,
 }
 
 /// A writer that was revoked, and what it left.
@@ -126,15 +131,6 @@ pub enum SurveyError {
     },
 }
 
-/// How sure it is that no newer head exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Grade {
-    /// Enough sites answered: a newer committed head could not have hidden.
-    F2,
-    /// Too few answered: there may be a newer one.
-    F3,
-}
-
 /// How fresh what was found is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Freshness {
@@ -144,6 +140,8 @@ pub struct Freshness {
     pub answered: usize,
     /// How many must, for F2.
     pub needed: usize,
+    /// What witnesses say: F1 takes F2 and their word.
+    pub standing: Standing,
 }
 
 /// A site that the archive was not opened with.
@@ -186,6 +184,7 @@ pub(crate) async fn survey_async(archive: &Archive) -> Result<Survey, SurveyErro
         ignored: 0,
         revoked: Vec::new(),
         hidden_charter: None,
+        watched: None,
     };
     let mut listed: BTreeMap<ObjectName, BTreeSet<usize>> = BTreeMap::new();
     for (site, listing) in listings {
@@ -411,12 +410,29 @@ impl Survey {
         let hidden_by = usize::from(quorums.heads()).saturating_sub(usize::from(policy.liars));
         let needed = (sites + 1).saturating_sub(hidden_by);
         Some(Freshness {
-            grade: match answered >= needed {
-                true => Grade::F2,
-                false => Grade::F3,
-            },
+            grade: grade(answered, needed, Cosigned::No),
             answered,
             needed,
+            standing: Standing::Unwatched,
+        })
+    }
+
+    /// How fresh a snapshot of a class is that this head committed.
+    pub fn freshness_of(&self, archive: &Archive, class: &Class, found: &FoundHead) -> Option<Freshness> {
+        let counted = self.freshness(archive, class)?;
+        let log = LogId::new(archive.anchor, found.head.writer, found.head.incarnation);
+        let standing = self
+            .watched
+            .as_ref()
+            .map_or(Standing::Unwatched, |watched| watched.standing(&log, found.hash));
+        let cosigned = match standing {
+            Standing::Vouched { .. } => Cosigned::Recently,
+            _ => Cosigned::No,
+        };
+        Some(Freshness {
+            grade: grade(counted.answered, counted.needed, cosigned),
+            standing,
+            ..counted
         })
     }
 

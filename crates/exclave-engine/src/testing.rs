@@ -622,6 +622,7 @@ fn charter(
         registered_classes: None,
         trust_groups: None,
         format_versions: None,
+        witnesses: None,
     }
 }
 

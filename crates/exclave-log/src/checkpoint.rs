@@ -77,7 +77,7 @@ impl Checkpoint {
 }
 
 /// A number in decimal digits, without leading zeros, signs or anything else.
-pub(crate) fn decimal(text: &str) -> Option<u64> {
+pub fn decimal(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let leading = text.len() > 1 && text.starts_with('0');
     (digits && !leading).then(|| text.parse().ok())?

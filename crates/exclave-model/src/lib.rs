@@ -41,7 +41,7 @@ pub use self::{
     charter::{
         Act, Authority, Charter, CharterFile, Charters, Class, ClassPolicy, Hosting, Member, MemberRole, Pace, Pin,
         Purpose, ReadBack, RecipientKey, RecipientSet, Retention, Revocation, Role, Roots, SitePlate, SiteRecord,
-        Writer,
+        Witness, Witnesses, Writer,
     },
     collection::{FirstSeen, Hold, HoldScope, Mark, Sweep},
     companion::Companion,

@@ -19,8 +19,6 @@ use std::{
 
 use exclave_model::{DatasetId, Head, Incarnation, KeyId, RecordHash, SiteId, limit::TIPS_MAX};
 
-use crate::quorum::Quorums;
-
 mod pins;
 mod sides;
 
@@ -455,7 +453,7 @@ pub enum Cosigned {
 
 /// How sure it is that no newer snapshot was committed (DESIGN section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Freshness {
+pub enum Grade {
     /// Enough sites answered, and witnesses vouch for the log.
     F1,
     /// Enough sites answered completely: an honest one among them holds the newest committed head.
@@ -464,12 +462,23 @@ pub enum Freshness {
     F3,
 }
 
-/// Grades a restore by how many sites of the dataset's layout listed and returned all their heads.
-pub fn freshness(quorums: &Quorums, answered_completely: u8, cosigned: Cosigned) -> Freshness {
-    match (answered_completely >= quorums.answers(), cosigned) {
-        (true, Cosigned::Recently) => Freshness::F1,
-        (true, Cosigned::No) => Freshness::F2,
-        (false, Cosigned::Recently | Cosigned::No) => Freshness::F3,
+impl Grade {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::F1 => "F1",
+            Self::F2 => "F2",
+            Self::F3 => "F3",
+        }
+    }
+}
+
+/// Grades what was found, by how many of the sites listed and returned all their heads.
+pub fn grade(answered_completely: usize, needed: usize, cosigned: Cosigned) -> Grade {
+    match (answered_completely >= needed, cosigned) {
+        (true, Cosigned::Recently) => Grade::F1,
+        (true, Cosigned::No) => Grade::F2,
+        (false, Cosigned::Recently | Cosigned::No) => Grade::F3,
     }
 }
 

@@ -25,7 +25,7 @@ pub use self::{
         run::{Event as RunEvent, LayoutIndex, NotYet, RunCommit, Step as RunStep, Verdict},
         stripe::{Action as StripeAction, Event as StripeEvent, PutMode, StripeCommit, StripeState},
     },
-    heads::{Cosigned, Freshness, HeadFact, Heads, Preflight, freshness},
+    heads::{Cosigned, Grade, HeadFact, Heads, Preflight, grade},
     health::{Health, HealthLimits},
     layout::{Candidate, FaultDomains, Layout, Reachability, TooFewSites},
     quorum::{Promise, Quorums, RefusedQuorum, Tolerance, default_geometry},

@@ -11,12 +11,17 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use exclave_model::{
-    Anchor, PublicKey, RecipientKey, Role, charter::RECIPIENT_KEY_BYTES, hex, limit::TAG_BYTES,
-    signed::PUBLIC_KEY_BYTES, unhex,
+    Anchor, PublicKey, RecipientKey, Role,
+    charter::{RECIPIENT_KEY_BYTES, is_note_name},
+    hex,
+    limit::TAG_BYTES,
+    signed::PUBLIC_KEY_BYTES,
+    unhex,
 };
 
 use crate::{
     aead::Cipher,
+    cosigning::{COSIGNING_PUBLIC_BYTES, COSIGNING_SECRET_BYTES},
     entropy::{Entropy, NoEntropy, draw},
     envelope::RecoveryIdentity,
     secret::Secret,
@@ -47,6 +52,8 @@ pub enum KeyKind {
     Share,
     /// Opens shares that come by wire to one ceremony.
     Ceremony,
+    /// Cosigns checkpoints ([`crate::cosigning`]).
+    Witness,
 }
 
 impl KeyKind {
@@ -62,7 +69,13 @@ impl KeyKind {
             Self::Signing(role) => role.as_str(),
             Self::Share => "share",
             Self::Ceremony => "ceremony",
+            Self::Witness => Role::Witness.as_str(),
         }
+    }
+
+    /// True when such a key may lie open: whoever uses it starts unattended.
+    const fn may_lie_open(self) -> bool {
+        matches!(self, Self::WRITER | Self::Witness)
     }
 
     /// Bytes of the public and of the secret half.
@@ -71,6 +84,7 @@ impl KeyKind {
             Self::Recovery | Self::Ceremony => (RECIPIENT_KEY_BYTES, 32),
             Self::Signing(_) => (PUBLIC_KEY_BYTES, SIGNING_SECRET_BYTES),
             Self::Share => (SHARE_PUBLIC_BYTES, 32),
+            Self::Witness => (COSIGNING_PUBLIC_BYTES, COSIGNING_SECRET_BYTES),
         }
     }
 }
@@ -84,8 +98,10 @@ impl Serialize for KeyKind {
 impl<'de> Deserialize<'de> for KeyKind {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = String::deserialize(deserializer)?;
-        let roles = Role::ALL.iter().copied().map(Self::Signing);
-        [Self::Recovery, Self::Share, Self::Ceremony]
+        // A witness's key is of another form than those that sign records.
+        let roles = Role::ALL.iter().copied().filter(|role| *role != Role::Witness);
+        let roles = roles.map(Self::Signing);
+        [Self::Recovery, Self::Share, Self::Ceremony, Self::Witness]
             .into_iter()
             .chain(roles)
             .find(|kind| kind.as_str() == word)
@@ -189,6 +205,8 @@ struct Text {
     kind: KeyKind,
     public: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     archive: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<Zeroizing<String>>,
@@ -238,6 +256,8 @@ struct Sealed {
 pub struct KeyFile {
     kind: KeyKind,
     public: Vec<u8>,
+    /// What a witness is called in signed notes.
+    name: Option<String>,
     archive: Option<Anchor>,
     /// Where the Ed25519 half lies; then the protected secret is the ML-DSA-65 seed.
     token: Option<TokenKey>,
@@ -301,6 +321,7 @@ impl KeyFile {
         Ok(Self {
             kind,
             public,
+            name: None,
             archive: None,
             token: None,
             protection: Protection::Sealed(seal(kind, secret, passphrase, cost, entropy)?),
@@ -316,9 +337,22 @@ impl KeyFile {
         Self {
             kind: KeyKind::WRITER,
             public: key.public().as_bytes().to_vec(),
+            name: None,
             archive: None,
             token: key.token().cloned(),
             protection: Protection::Open(Zeroizing::new(secret)),
+        }
+    }
+
+    /// A file for a witness's key of this name, which lies open.
+    pub(crate) fn open_witness_file(name: String, public: Vec<u8>, secret: &[u8; COSIGNING_SECRET_BYTES]) -> Self {
+        Self {
+            kind: KeyKind::Witness,
+            public,
+            name: Some(name),
+            archive: None,
+            token: None,
+            protection: Protection::Open(Zeroizing::new(secret.to_vec())),
         }
     }
 
@@ -327,6 +361,7 @@ impl KeyFile {
         Self {
             kind: self.kind,
             public: self.public.clone(),
+            name: self.name.clone(),
             archive: self.archive,
             token: None,
             protection: Protection::PublicOnly,
@@ -368,6 +403,12 @@ impl KeyFile {
         if text.kind == KeyKind::Share {
             read_header(&public)?;
         }
+        match (&text.name, text.kind) {
+            (None, KeyKind::Witness) => return Err(malformed("a witness's key has no name")),
+            (Some(name), KeyKind::Witness) if !is_note_name(name) => return Err(malformed("its name is none")),
+            (Some(_), kind) if kind != KeyKind::Witness => return Err(malformed("only a witness's key has a name")),
+            _ => {}
+        }
         let token = text
             .token
             .map(|token| token.read().ok_or_else(|| malformed("its token is none")))
@@ -380,7 +421,7 @@ impl KeyFile {
         let protection = match (text.secret, text.sealed) {
             (None, None) if token.is_some() => return Err(malformed("a public half has no token")),
             (None, None) => Protection::PublicOnly,
-            (Some(digits), None) if text.kind == KeyKind::WRITER => Protection::Open(Zeroizing::new(
+            (Some(digits), None) if text.kind.may_lie_open() => Protection::Open(Zeroizing::new(
                 unhex_vec(&digits)
                     .filter(|secret| secret.len() == secret_bytes)
                     .ok_or_else(|| malformed("its secret is not hex, or of another length"))?,
@@ -388,13 +429,14 @@ impl KeyFile {
             (None, Some(sealed)) => Protection::Sealed(sealed),
             _ => {
                 return Err(malformed(
-                    "only a writer's key may lie open, and no key lies open and sealed",
+                    "only a writer's or witness's key may lie open, and no key lies open and sealed",
                 ));
             }
         };
         Ok(Self {
             kind: text.kind,
             public,
+            name: text.name,
             archive,
             token,
             protection,
@@ -412,6 +454,7 @@ impl KeyFile {
             format: FORMAT.to_owned(),
             kind: self.kind,
             public: hex(&self.public),
+            name: self.name.clone(),
             archive: self.archive.map(|anchor| anchor.to_hex()),
             secret,
             token: self.token.as_ref().map(|token| TokenText {
@@ -436,9 +479,19 @@ impl KeyFile {
         matches!(self.protection, Protection::Sealed(_))
     }
 
+    /// True when it holds a secret that no passphrase protects.
+    pub fn lies_open(&self) -> bool {
+        matches!(self.protection, Protection::Open(_))
+    }
+
     /// Where the Ed25519 half lies, when that is a token.
     pub fn token(&self) -> Option<&TokenKey> {
         self.token.as_ref()
+    }
+
+    /// What a witness is called in signed notes.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// The archive that the key belongs to.

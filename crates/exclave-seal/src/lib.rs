@@ -15,6 +15,7 @@
 pub mod aead;
 pub mod collection;
 pub mod companion;
+pub mod cosigning;
 pub mod dataset_keys;
 pub mod entropy;
 pub mod envelope;
@@ -33,6 +34,7 @@ pub use self::{
     aead::Cipher,
     collection::{CollectionError, verify_hold, verify_mark, verify_sweep},
     companion::{companion_signers, seal_companion, verify_companion},
+    cosigning::{Cosigner, CosigningKey},
     dataset_keys::{ChunkHasher, DatasetSecret, GearBytes, PageBoundaryKey},
     entropy::{Entropy, NoEntropy, SeededEntropy},
     envelope::{EnvelopeError, RecoveryIdentity},

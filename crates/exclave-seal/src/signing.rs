@@ -268,14 +268,10 @@ impl SigningKey {
     }
 }
 
-/// Strict verification (no small-order or non-canonical points).
+/// Of the Ed25519 half of a pair.
 fn verify_ed25519(key: &PublicKey, message: &[u8], signature: &[u8; 64]) -> bool {
     let key = key.as_bytes().first_chunk::<32>();
-    key.and_then(|bytes| ed25519_dalek::VerifyingKey::from_bytes(bytes).ok())
-        .is_some_and(|key| {
-            let signature = ed25519_dalek::Signature::from_bytes(signature);
-            key.verify_strict(message, &signature).is_ok()
-        })
+    key.is_some_and(|key| crate::cosigning::verify_ed25519(key, message, signature))
 }
 
 /// Why a record was not signed.
@@ -297,7 +293,7 @@ pub enum SignError {
     #[error("a text with control characters, or that does not end in a newline, is not signed as a note")]
     NotANote,
     /// The scheme refused, which FIPS 204 allows with negligible probability.
-    #[error("ML-DSA-65 refused to sign")]
+    #[error("ML-DSA refused to sign")]
     MlDsa,
 }
 

@@ -15,6 +15,7 @@
 
 // what a site is
 mod address;
+mod ask;
 mod body;
 mod contract;
 mod error;
@@ -43,6 +44,7 @@ pub mod probe;
 
 pub use self::{
     address::{BadAddress, Scheme, SiteAddress},
+    ask::{Answer, AskError, Asked},
     body::Body,
     contract::{Children, Destroy, Entry, Listing, PutMode, Site, Stored},
     error::{Class, Failure, Operation, SiteError},

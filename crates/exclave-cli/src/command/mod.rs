@@ -27,6 +27,7 @@ pub mod rewrap;
 pub mod shard;
 pub mod site;
 pub mod snapshots;
+pub mod witness;
 
 use std::sync::Arc;
 
@@ -98,6 +99,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Hold(command) => hold::run(&command, world),
         Command::Report(command) => report::run(&command, world),
         Command::Readiness(arguments) => readiness::run(&arguments, world),
+        Command::Witness(command) => witness::run(&command, world),
         Command::Catalog(command) => catalog::run(&command, world),
         Command::Shard(command) => shard::run(&command, world),
         Command::Demo(arguments) => demo::run(&arguments, world),

@@ -13,17 +13,19 @@ use std::{
 use clap::Args;
 use exclave_catalog::CatalogError;
 use exclave_dataset::source::{BadOutput, CommandFailure, StreamError};
-use exclave_engine::{Archive, IfForgotten, ReplicateError, ReplicateReport, RunOutcome, SourceError, StateError};
+use exclave_engine::{
+    Archive, IfForgotten, ReplicateError, ReplicateReport, RunOutcome, SourceError, StateError, witness::Asking,
+};
 use exclave_model::SiteId;
 use exclave_plan::Trip;
 use serde::Serialize;
 
 use self::scan::Scan;
-use super::{World, log::Logged};
+use super::{World, log::Logged, witness::ask::cosigned};
 use crate::{
     agent::{Agent, catalog_hint},
     clock,
-    config::{Config, DatasetConfig},
+    config::{Config, DatasetConfig, asking},
     datasets::{self, FileAs, ListFrom, Separator},
     error::{Context as _, Trouble},
     exit::Exit,
@@ -128,13 +130,24 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     if let Some(doubt) = clock::doubt(&agent.archive, &edge) {
         world.output.note(format!("Warning: {doubt}"));
     }
+    let (witnesses, unknown) = asking(&config.witnesses, agent.archive.charter());
+    for name in unknown {
+        world
+            .output
+            .note(format!("Warning: the charter names no witness {name}"));
+    }
     let create_only = probed::create_only(&agent, &config, &world.output);
     let locks = probed::locks(&agent, &config);
     let mut exit = Exit::Done;
     let mut done = Vec::new();
     let alone = wanted.len() == 1;
     for dataset in &wanted {
-        let result = one(arguments, dataset, &agent, (&create_only, &locks), &edge, world);
+        let known = Known {
+            create_only: &create_only,
+            locks: &locks,
+            witnesses: witnesses.as_slice(),
+        };
+        let result = one(arguments, dataset, &agent, &known, &edge, world);
         match result {
             Ok(snapshot) => {
                 exit = exit.and(snapshot.exit());
@@ -226,11 +239,21 @@ fn list_from(arguments: &Arguments) -> Option<ListFrom> {
     })
 }
 
+/// What is known of sites and witnesses before a dataset's run.
+struct Known<'a> {
+    /// Sites that keep what they have when a name is taken.
+    create_only: &'a BTreeSet<SiteId>,
+    /// For how many days sites lock by themselves, as of their last check.
+    locks: &'a BTreeMap<SiteId, u32>,
+    /// Who is asked to cosign.
+    witnesses: &'a [Asking],
+}
+
 fn one(
     arguments: &Arguments,
     dataset: &DatasetConfig,
     agent: &Agent,
-    (create_only, locks): (&BTreeSet<SiteId>, &BTreeMap<SiteId, u32>),
+    known: &Known<'_>,
     edge: &Edge,
     world: &World,
 ) -> Result<Done, Trouble> {
@@ -240,9 +263,9 @@ fn one(
         let file_as = if arguments.image { FileAs::Image } else { FileAs::File };
         datasets::request(dataset, list_from(arguments).as_ref(), file_as, &world.environment)?
     };
-    request.create_only.clone_from(create_only);
+    request.create_only.clone_from(known.create_only);
     request.tripwires.expected = arguments.expected_change;
-    request.locks.clone_from(locks);
+    request.locks.clone_from(known.locks);
     request.class = class_of(dataset, agent)?;
     if arguments.new_dataset {
         request.if_forgotten = IfForgotten::BeginAnew;
@@ -260,7 +283,19 @@ fn one(
     );
     drop((scan, shown));
     match result {
-        Ok(report) => Ok(Done::of(dataset, report, agent, start.elapsed().as_secs_f64())),
+        Ok(mut report) => {
+            let logged = report.logged.take().filter(|_| !known.witnesses.is_empty());
+            let mut done = Done::of(dataset, report, agent, start.elapsed().as_secs_f64());
+            // The commit is one without this, and waits for it some seconds at most.
+            let asked = logged.map(|logged| {
+                let (checkpoint, entries) = (&logged.checkpoint, logged.entries());
+                cosigned(&agent.archive, checkpoint, entries, known.witnesses, &edge.surroundings)
+            });
+            done.alarms
+                .extend(asked.iter().flat_map(|asked| asked.alarms.iter().cloned()));
+            done.log.witnesses = asked;
+            Ok(done)
+        }
         Err(error) => Err(failed(&dataset.name, error, &agent.archive)),
     }
 }
@@ -609,6 +644,9 @@ impl Report for Done {
         }
         if !self.tripwires.is_empty() {
             writeln!(out, "{TRIPPED_HINT}")?;
+        }
+        if let Some(witnesses) = &self.log.witnesses {
+            witnesses.text(out)?;
         }
         for trouble in &self.site_troubles {
             writeln!(out, "Site {}: {}", trouble.site, format::plain(&trouble.error))?;

@@ -105,7 +105,10 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     let snapshots = reader.snapshots(arguments.snapshot.depth())?;
     let which = arguments.snapshot.which();
     let snapshot = choose(&snapshots, &which)?;
-    let stale = staleness(&which, snapshot, &snapshots).or_else(|| reader.hidden_charter(&which));
+    let stale = reader
+        .set_back(&which)
+        .or_else(|| staleness(&which, snapshot, &snapshots));
+    let stale = stale.or_else(|| reader.hidden_charter(&which));
     if let Some(stale) = &stale {
         if !arguments.accept_stale {
             return Err(Trouble::new(Exit::Stale, stale.clone())
@@ -132,7 +135,8 @@ pub fn run(arguments: &Arguments, world: &mut World) -> Result<Exit, Trouble> {
     let report = report.map_err(|error| failed(&name, error, arguments))?;
     let forks = reader.survey.findings.iter().filter(|finding| is_fork(finding)).count() + reader.charter_alarms();
     let seconds = start.elapsed().as_secs_f64();
-    let restored = Restored::of(report, arguments.to.as_deref(), stale, forks, seconds);
+    let now = surroundings.clock.now_unix_seconds();
+    let restored = Restored::of(report, arguments.to.as_deref(), stale, forks, (seconds, now));
     if to_stdout {
         // Standard output is taken by the stream.
         let mut text = Vec::new();

@@ -16,6 +16,7 @@ use crate::{
     format,
     output::{Form, figures, words},
     reader::{Reader, ReaderArguments},
+    watched,
 };
 
 /// `snapshots`.
@@ -173,6 +174,7 @@ struct Listed {
     seq: u64,
     head_sites: Vec<String>,
     freshness: &'static str,
+    freshness_says: String,
     sites_answered: usize,
     sites_needed: usize,
     /// When its dataset comes back, by the directory.
@@ -215,10 +217,8 @@ impl Listed {
             writer: info.writer.to_hex(),
             seq: info.seq,
             head_sites: info.sites.clone(),
-            freshness: match snapshot.freshness.grade {
-                Grade::F2 => "F2",
-                Grade::F3 => "F3",
-            },
+            freshness: snapshot.freshness.grade.as_str(),
+            freshness_says: watched::says(&snapshot.freshness),
             sites_answered: snapshot.freshness.answered,
             sites_needed: snapshot.freshness.needed,
             tier: None,

@@ -15,6 +15,7 @@ mod locate;
 #[cfg(test)]
 mod nearly_good;
 mod raw;
+mod witness;
 pub mod written;
 
 use std::{
@@ -27,8 +28,11 @@ use exclave_model::{Anchor, Geometry, Hosting, Pace, ReadBack, charter::site_nam
 use exclave_plan::TripwireLimits;
 use exclave_site::{Scheme, SiteAddress, SiteSettings};
 
-pub use self::locate::{Found, locate};
 use self::raw::{RawClass, RawDataset, RawFile, RawSite};
+pub use self::{
+    locate::{Found, locate},
+    witness::{WitnessConfig, asking},
+};
 use crate::{
     credentials::CredentialSource,
     environment::Environment,
@@ -62,6 +66,8 @@ pub struct Config {
     pub sites: Vec<SiteConfig>,
     /// The datasets that `replicate` without a path takes.
     pub datasets: Vec<DatasetConfig>,
+    /// The witnesses that are asked.
+    pub witnesses: Vec<WitnessConfig>,
     every_site: toml::Table,
     every_dataset: toml::Table,
     base: PathBuf,
@@ -232,6 +238,7 @@ impl Config {
             class: class(&raw.class, &shown)?,
             sites: Vec::new(),
             datasets: Vec::new(),
+            witnesses: Vec::new(),
             every_site: raw.every_site,
             every_dataset: raw.every_dataset,
             base,
@@ -262,6 +269,16 @@ impl Config {
                 )));
             }
             config.datasets.push(dataset);
+        }
+        for (number, table) in raw.witnesses.into_iter().enumerate() {
+            let witness = WitnessConfig::read(table, &config.base, &format!("{shown}: witness {}", number + 1))?;
+            if config.witnesses.iter().any(|other| other.name == witness.name) {
+                return Err(Trouble::usage(format!(
+                    "{shown}: two witnesses are named {}",
+                    witness.name
+                )));
+            }
+            config.witnesses.push(witness);
         }
         Ok(config)
     }

@@ -28,6 +28,7 @@ pub struct RawFile {
     pub every_dataset: toml::Table,
     pub sites: Vec<toml::Table>,
     pub datasets: Vec<toml::Table>,
+    pub witnesses: Vec<toml::Table>,
 }
 
 #[derive(Deserialize)]
@@ -45,6 +46,20 @@ struct Top {
     site: Vec<toml::Table>,
     #[serde(default)]
     dataset: Vec<toml::Table>,
+    #[serde(default)]
+    witness: Vec<toml::Table>,
+}
+
+#[derive(Deserialize)]
+pub struct RawWitness {
+    pub name: Option<String>,
+    pub url: Option<String>,
+    #[serde(default)]
+    pub pin: Pins,
+    pub ca_file: Option<PathBuf>,
+    pub proxy: Option<String>,
+    #[serde(default)]
+    pub allow_http: bool,
 }
 
 #[derive(Deserialize)]
@@ -179,6 +194,7 @@ impl RawFile {
             every_dataset: top.every_dataset,
             sites: top.site,
             datasets: top.dataset,
+            witnesses: top.witness,
         })
     }
 }

@@ -553,7 +553,7 @@ impl<'a> Auditor<'a> {
                 class: class.id,
                 answered: counted.answered as u64,
                 needed: counted.needed as u64,
-                newest_is_sure: counted.grade == Grade::F2,
+                newest_is_sure: counted.grade != Grade::F3,
             })
         };
         classes.into_iter().filter_map(of).collect()

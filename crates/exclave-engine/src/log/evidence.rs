@@ -49,7 +49,7 @@ pub enum BadEvidence {
 
 impl Evidence {
     /// Of two checkpoints of one size.
-    pub(super) fn split(first: &SignedCheckpoint, second: &SignedCheckpoint) -> Self {
+    pub(crate) fn split(first: &SignedCheckpoint, second: &SignedCheckpoint) -> Self {
         Self {
             format: EVIDENCE_FORMAT.to_owned(),
             first: note(first),
@@ -60,7 +60,7 @@ impl Evidence {
     }
 
     /// Of two checkpoints of different sizes: `second` has the tree whose first part has root `prefix`.
-    pub(super) fn fork(
+    pub(crate) fn fork(
         first: &SignedCheckpoint,
         second: &SignedCheckpoint,
         prefix: TreeHash,

@@ -47,6 +47,13 @@ fn leaves(entries: &[Vec<u8>]) -> Vec<TreeHash> {
     entries.iter().map(|entry| TreeHash::of_leaf(entry)).collect()
 }
 
+/// The proof that the tree of all entries begins with that of the first `old`; `None` when there are fewer.
+pub fn growth(entries: &[Vec<u8>], old: u64) -> Option<Vec<TreeHash>> {
+    let size = entries.len() as u64;
+    let tiles = || Tiles::of_leaves(leaves(entries));
+    (old <= size).then(|| exclave_log::consistency(&tiles(), old, size).ok())?
+}
+
 /// What lies at a site of a log that has grown from `old` to all of `entries`: bundles, and full tiles.
 ///
 /// Partial tiles of hashes are left out: they follow from the bundle beside them and from the full tiles below, and every commit
@@ -77,7 +84,7 @@ fn tile_bytes(tiles: &Tiles, entries: &[Vec<u8>], tile: TileId) -> Option<Vec<u8
 }
 
 /// True when a checkpoint speaks of this log and carries both halves of its key's signature.
-fn is_signed(signed: &SignedCheckpoint, log: LogId, key: &PublicKey) -> bool {
+pub(crate) fn is_signed(signed: &SignedCheckpoint, log: LogId, key: &PublicKey) -> bool {
     let verified = || {
         let signature = pair::signature_of(&signed.note, &log.key_name().ok()?, key).ok()?;
         verify_note(signed.note.text(), &signature, key).ok()

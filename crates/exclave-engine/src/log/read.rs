@@ -190,7 +190,7 @@ pub async fn read_logs(archive: &Archive) -> Logs {
 }
 
 /// A key of any version of the charter, with its role in the newest that names it.
-pub(super) fn owner(archive: &Archive, key: KeyId) -> Option<(Role, &PublicKey)> {
+pub(crate) fn owner(archive: &Archive, key: KeyId) -> Option<(Role, &PublicKey)> {
     archive
         .charters
         .iter()

@@ -86,6 +86,11 @@ pub struct Logged {
 }
 
 impl Logged {
+    /// Its entries, in order.
+    pub fn entries(&self) -> &[Vec<u8>] {
+        &self.entries
+    }
+
     /// The proof that a record is in it.
     pub fn proof(&self, kind: EntryKind, hash: RecordHash) -> Option<LogProof> {
         let entry = LogEntry::new(kind, hash).to_bytes().ok()?;

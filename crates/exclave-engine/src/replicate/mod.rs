@@ -71,7 +71,7 @@ use crate::{
     debt::{Paid, pay_debts},
     journal::{Begun, Journal, JournalEntry},
     local,
-    log::{LogStanding, write::log_head},
+    log::{LogStanding, Logged, write::log_head},
     publish::publish,
     state::{AgentState, Dataset, RunNote, StreamLengths},
     surroundings::Surroundings,
@@ -496,7 +496,7 @@ impl Job<'_> {
             self.state.save_stream_lengths(self.dataset.id, &streams)?;
             judged.remember(self.state, self.dataset.id)?;
         }
-        let log = self.log(outcome, finished.logged);
+        let (log, logged) = self.log(outcome, finished.logged);
         let mut site_troubles = std::mem::take(&mut self.preflight.troubles);
         site_troubles.extend(
             standing
@@ -533,22 +533,24 @@ impl Job<'_> {
             site_troubles,
             alarms: [std::mem::take(&mut self.preflight.alarms), standing.alarms(), poisoned].concat(),
             log,
+            logged,
         })
     }
 
     /// After the commit, which no longer depends on anything: the head goes into this writer's log.
-    fn log(&self, outcome: RunOutcome, head: crate::log::write::CommittedHead) -> LogStanding {
+    fn log(&self, outcome: RunOutcome, head: crate::log::write::CommittedHead) -> (LogStanding, Option<Logged>) {
         if outcome == RunOutcome::BelowQuorum {
-            return LogStanding::NotYet("the head is not committed".to_owned());
+            return (LogStanding::NotYet("the head is not committed".to_owned()), None);
         }
-        LogStanding::of(&log_head(
+        let written = log_head(
             self.archive,
             self.state,
             &self.key,
             head,
             &self.preflight.bare,
             self.surroundings,
-        ))
+        );
+        (LogStanding::of(&written), written.ok())
     }
 
     /// After the commit: what the next run will want to know, and last words for the runs that are over.

@@ -4,7 +4,10 @@ use exclave_dataset::walk::Finding;
 use exclave_model::{Counts, DatasetId, RecordHash, RunId};
 use exclave_plan::tripwire::Trip;
 
-use crate::{debt::UnpaidDebts, log::LogStanding};
+use crate::{
+    debt::UnpaidDebts,
+    log::{LogStanding, Logged},
+};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,4 +67,6 @@ pub struct ReplicateReport {
     pub alarms: Vec<String>,
     /// Whether the head is in the writer's log.
     pub log: LogStanding,
+    /// The log, for whoever asks witnesses to cosign it.
+    pub logged: Option<Logged>,
 }

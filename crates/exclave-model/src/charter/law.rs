@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Authority, Charter, RecipientKey, Revocation, Role, site_name};
+use super::{Authority, Charter, ED25519_KEY_BYTES, MlDsa44Key, RecipientKey, Revocation, Role, site_name};
 use crate::{
     id::KeyId,
     limit::STANZAS_MAX,
@@ -33,6 +33,7 @@ pub(super) fn check(charter: &Charter) -> Result<(), Rule> {
     one_key_has_one_role(charter)?;
     members_have_the_classes_of_their_role(charter)?;
     revoked_keys_are_gone(charter)?;
+    witnesses_are_nobody_else(charter)?;
     share_sets_are_of_recipients(charter)?;
     retention_is_of_classes(charter)?;
     rules_for_writers_name_what_there_is(charter)
@@ -168,6 +169,29 @@ fn revoked_keys_are_gone(charter: &Charter) -> Result<(), Rule> {
     match keys.iter().find_map(|key| Some((key, charter.role_of(*key)?))) {
         Some((key, role)) => broken(format!("key {key} is revoked and has the role {role}")),
         None => Ok(()),
+    }
+}
+
+/// The same holds of halves: a witness's key is made for witnessing alone, and two witnesses are two.
+fn witnesses_are_nobody_else(charter: &Charter) -> Result<(), Rule> {
+    let Some(some) = &charter.witnesses else {
+        return Ok(());
+    };
+    some.law()?;
+    let witnesses = some.witnesses.iter();
+    let others = charter
+        .keys()
+        .filter_map(|(_, key)| key.as_bytes().first_chunk::<ED25519_KEY_BYTES>());
+    if doubled(witnesses.clone().map(|witness| &witness.ed25519).chain(others)) {
+        return broken("a witness's Ed25519 key has another role, or stands twice");
+    }
+    match doubled(
+        witnesses
+            .filter_map(|witness| witness.ml_dsa.as_ref())
+            .map(MlDsa44Key::as_bytes),
+    ) {
+        true => broken("an ML-DSA-44 key of a witness stands twice"),
+        false => Ok(()),
     }
 }
 

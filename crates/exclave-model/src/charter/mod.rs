@@ -13,6 +13,7 @@ mod people;
 mod retention;
 mod site;
 mod succession;
+mod witness;
 
 use minicbor::{Decode, Encode};
 
@@ -27,6 +28,10 @@ pub use self::{
     },
     retention::{AGE_DAYS_DEFAULT, AGE_DAYS_MIN, COUNT_MAX as RETENTION_COUNT_MAX, LAST_MIN, Retention},
     site::{Hosting, Pace, SitePlate, SiteRecord, site_name},
+    witness::{
+        ED25519_KEY_BYTES, HomeCounts, ML_DSA_44_KEY_BYTES, MlDsa44Key, Vouchers, WITNESS_NAME_BYTES_MAX,
+        WITNESSES_MAX, Witness, Witnesses, is_nation, is_note_name,
+    },
 };
 use crate::{
     custody::ShareSet,
@@ -82,6 +87,9 @@ pub struct Charter {
     /// Who holds recovery keys in parts: the newest split of each.
     #[n(13)]
     pub share_sets: Option<Vec<ShareSet>>,
+    /// Who cosigns checkpoints of the logs, and when that is enough.
+    #[n(14)]
+    pub witnesses: Option<Witnesses>,
     /// How long snapshots are kept, ascending by class. A class that isn't there keeps everything.
     #[n(15)]
     pub retention: Option<Vec<Retention>>,
@@ -137,6 +145,11 @@ impl Charter {
         self.share_sets.as_deref().unwrap_or_default()
     }
 
+    /// Who cosigns checkpoints of the logs.
+    pub fn witnesses(&self) -> &[Witness] {
+        self.witnesses.as_ref().map_or(&[], |some| &some.witnesses)
+    }
+
     /// How long snapshots of a class are kept; for ever, when nothing is said.
     pub fn retention(&self, class: u32) -> Option<&Retention> {
         self.retention.as_deref()?.iter().find(|rules| rules.class == class)
@@ -173,7 +186,7 @@ impl Charter {
         self.revocations().iter().find(|revocation| revocation.key == key)
     }
 
-    /// Every signing key with its role.
+    /// Every key that signs records, with its role. Witnesses sign checkpoints, with keys of another form.
     pub fn keys(&self) -> impl Iterator<Item = (Role, &PublicKey)> {
         let roots = self.roots.keys.iter().map(|key| (Role::Root, key));
         let writers = self.writers.iter().map(|writer| (Role::Writer, &writer.key));
@@ -187,7 +200,9 @@ impl Charter {
 
     /// The role of a key.
     pub fn role_of(&self, key: KeyId) -> Option<Role> {
-        self.keys().find(|(_, held)| held.id() == key).map(|(role, _)| role)
+        let held = self.keys().find(|(_, held)| held.id() == key).map(|(role, _)| role);
+        let witness = || self.witnesses().iter().any(|witness| witness.id() == key);
+        held.or_else(|| witness().then_some(Role::Witness))
     }
 
     /// Whether a key may do something, or the rule that forbids it.

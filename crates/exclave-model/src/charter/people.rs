@@ -251,7 +251,8 @@ pub enum MemberRole {
     Keeper,
     /// [`Role::Reaper`].
     Reaper,
-    /// [`Role::Witness`].
+    /// Nobody: the number is kept for charters that have it. Witnesses cosign with keys of another form, and stand in a list of their own
+    /// ([`super::Witnesses`]).
     Witness,
 }
 

@@ -62,10 +62,11 @@ pub(crate) fn charter() -> Charter {
         registered_classes: None,
         trust_groups: None,
         format_versions: None,
+        witnesses: None,
     }
 }
 
-fn kind_of(change: impl FnOnce(&mut Charter)) -> &'static str {
+pub(crate) fn kind_of(change: impl FnOnce(&mut Charter)) -> &'static str {
     let mut charter = charter();
     change(&mut charter);
     charter.law().unwrap_err().kind

@@ -2,6 +2,7 @@ use exclave_model::Geometry;
 use proptest::prelude::*;
 
 use super::*;
+use crate::quorum::Quorums;
 
 const A: DatasetId = DatasetId::from_bytes([0xa; 16]);
 const B: DatasetId = DatasetId::from_bytes([0xb; 16]);
@@ -283,11 +284,14 @@ fn freshness_needs_r_answers() {
     assert_eq!(quorums.answers(), 4);
     for answered in 0..=9 {
         let (plain, cosigned) = match answered {
-            0..=3 => (Freshness::F3, Freshness::F3),
-            _ => (Freshness::F2, Freshness::F1),
+            0..=3 => (Grade::F3, Grade::F3),
+            _ => (Grade::F2, Grade::F1),
         };
-        assert_eq!(freshness(&quorums, answered, Cosigned::No), plain);
-        assert_eq!(freshness(&quorums, answered, Cosigned::Recently), cosigned);
+        assert_eq!(grade(answered, usize::from(quorums.answers()), Cosigned::No), plain);
+        assert_eq!(
+            grade(answered, usize::from(quorums.answers()), Cosigned::Recently),
+            cosigned
+        );
     }
 }
 

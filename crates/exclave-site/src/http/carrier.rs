@@ -23,14 +23,14 @@ pub trait Answers: fmt::Debug + Send + Sync {
 
 /// How requests travel.
 #[derive(Debug, Clone)]
-pub(super) enum Carrier {
+pub(crate) enum Carrier {
     Network(reqwest::Client),
     Ready(Arc<dyn Answers>),
 }
 
 impl Carrier {
     /// The network, to one site.
-    pub(super) fn network(site: &Url, settings: &SiteSettings) -> Result<Self, BadTransport> {
+    pub(crate) fn network(site: &Url, settings: &SiteSettings) -> Result<Self, BadTransport> {
         let mut client = reqwest::Client::builder()
             .user_agent(concat!("exclave/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -61,7 +61,7 @@ impl Carrier {
         Ok(Self::Network(client.build()?))
     }
 
-    pub(super) async fn carry(&self, request: reqwest::Request) -> Result<reqwest::Response, HttpError> {
+    pub(crate) async fn carry(&self, request: reqwest::Request) -> Result<reqwest::Response, HttpError> {
         match self {
             Self::Network(client) => client.execute(request).await.map_err(from_reqwest),
             Self::Ready(answers) => {

@@ -205,7 +205,7 @@ fn authorization(credentials: &Credentials) -> Result<Option<HeaderValue>, BadTr
 }
 
 /// Reads an endpoint; plain HTTP only where allowed or to this machine itself.
-fn endpoint_url(text: &str, allow_http: bool) -> Result<Url, BadTransport> {
+pub(crate) fn endpoint_url(text: &str, allow_http: bool) -> Result<Url, BadTransport> {
     let bad = || BadTransport::Endpoint(text.chars().take(120).collect());
     let url = Url::parse(text).map_err(|_| bad())?;
     // A password in an endpoint must not be repeated in an error.

@@ -166,6 +166,7 @@ pub fn keyfile(vector: &Vector) -> Result<(), Refused> {
         KeyKind::Recovery => file.open_recovery(passphrase.as_ref()).map(|_| ()),
         KeyKind::Share => file.open_share(passphrase.as_ref()).map(|_| ()),
         KeyKind::Ceremony => file.open_ceremony(passphrase.as_ref()).map(|_| ()),
+        KeyKind::Witness => file.open_cosigning().map(|_| ()),
         kind @ KeyKind::Signing(_) => file.open_signing(kind, passphrase.as_ref()).map(|_| ()),
     };
     Ok(opened?)

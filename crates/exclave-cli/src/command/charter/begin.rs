@@ -136,7 +136,7 @@ fn refuse_blind(archive: &Archive, survey: &Survey, revokes: bool) -> Result<(),
         );
     }
     let classes = archive.charter().classes.iter();
-    let known = |freshness: Option<Freshness>| freshness.is_some_and(|freshness| freshness.grade == Grade::F2);
+    let known = |freshness: Option<Freshness>| freshness.is_some_and(|freshness| freshness.grade != Grade::F3);
     match revokes && !classes.map(|class| survey.freshness(archive, class)).all(known) {
         true => Err(Trouble::new(
             Exit::Stale,

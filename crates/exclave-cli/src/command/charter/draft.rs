@@ -14,6 +14,7 @@ use exclave_model::{
 use serde::{Deserialize, Serialize};
 
 use super::retention::DraftRetention;
+use super::watch::DraftWitnesses;
 use crate::{
     error::{Context as _, Trouble},
     format, keys, shares,
@@ -59,6 +60,16 @@ const HEADER: &str = "\
 #   [rules]
 #   registered_classes = [1]          # take only datasets that an administrator of the class added
 #   format_versions = [1]             # write only these versions of the format
+# Witnesses cosign checkpoints of the logs. A witness is its name, when the version before has it, else the path of its key file
+# (its public half suffices), or the Ed25519 verifier key of one that has no other. Those of the owner's nation fill no quorum:
+#   [witnesses]
+#   quorum = 2
+#   nations = 2
+#   home = \"EE\"
+#   age_max_hours = 72
+#   [[witnesses.witness]]
+#   key = \"witness-lu.pub\"
+#   nation = \"LU\"
 # When a recipient goes, or a writer's key was stolen, crypto_epoch of its set rises by one.
 ";
 
@@ -113,6 +124,8 @@ impl DraftRules {
     fn is_empty(&self) -> bool {
         self.registered_classes.is_empty() && self.format_versions.is_empty()
     }
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    witnesses: Option<DraftWitnesses>,
 }
 
 /// A share set: the beginning of its id when the version before has it, else the path of the file that `key split` wrote.
@@ -287,6 +300,7 @@ impl Draft {
                 registered_classes: charter.registered_classes.clone().unwrap_or_default(),
                 format_versions: charter.format_versions.clone().unwrap_or_default(),
             },
+            witnesses: charter.witnesses.as_ref().map(DraftWitnesses::of),
         }
     }
 
@@ -393,7 +407,7 @@ impl Draft {
                     .iter()
                     .map(|member| {
                         Ok(Member {
-                            role: word::<MemberRole>("role", &member.role)?,
+                            role: member_role(&member.role)?,
                             key: names.key(&member.key)?,
                             classes: member.classes.clone(),
                         })
@@ -428,6 +442,11 @@ impl Draft {
                     .collect::<Result<_, Trouble>>()?,
             ),
             format_versions: present(sorted(&self.rules.format_versions)),
+            witnesses: self
+                .witnesses
+                .as_ref()
+                .map(|some| some.compile(charters, folder))
+                .transpose()?,
         })
     }
 
@@ -558,6 +577,15 @@ fn parsed<T: std::str::FromStr>(what: &str, text: &str) -> Result<T, Trouble> {
 /// A word of an enumeration, with the words that there are when it isn't one.
 fn word<T: std::str::FromStr<Err = String>>(what: &str, text: &str) -> Result<T, Trouble> {
     text.parse().map_err(|why| Trouble::usage(format!("{what}: {why}")))
+}
+
+/// Witnesses have a list of their own; the old role would let its key do nothing.
+fn member_role(text: &str) -> Result<MemberRole, Trouble> {
+    match word::<MemberRole>("role", text)? {
+        MemberRole::Witness => Err(Trouble::usage("a witness is no member")
+            .hint("name it under [[witnesses.witness]], and drop it from the members")),
+        role => Ok(role),
+    }
 }
 
 /// The first digits of an id.

@@ -11,6 +11,7 @@ mod publish;
 mod retention;
 mod rules;
 mod sign;
+mod watch;
 mod words;
 
 use std::{

@@ -15,6 +15,7 @@ use super::{
     draft::short,
     retention,
     rules::{rule_changes, rule_warnings, rules},
+    watch,
 };
 use crate::{format, output::Report};
 
@@ -219,6 +220,7 @@ fn people(charter: &Charter) -> Vec<String> {
             groups.collect::<Vec<_>>().join("; ")
         ));
     }
+    lines.extend(watch::sentences(charter));
     lines.extend(charter.revocations().iter().map(revoked));
     lines
 }
@@ -319,6 +321,7 @@ pub fn changes(before: &Charter, next: &Charter) -> Vec<String> {
     }
     retention::changes(before, next, &mut lines);
     rule_changes(before, next, &mut lines);
+    watch::changes(before, next, &mut lines);
     for revocation in next.revocations() {
         if before.revocation(revocation.key) != Some(revocation) {
             lines.push(revoked(revocation));
@@ -496,6 +499,7 @@ pub fn warnings(before: &Charter, next: &Charter) -> Vec<String> {
         ));
     }
     rule_warnings(before, next, &mut lines);
+    lines.extend(watch::warnings(before, next));
     if next.roots.threshold == 1 && next.roots.keys.len() > 1 {
         lines.push("any one root alone can sign the next charter".to_owned());
     }

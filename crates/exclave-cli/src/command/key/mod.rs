@@ -14,7 +14,7 @@ use std::{
 use clap::{Args, Subcommand};
 use exclave_engine::AgentState;
 use exclave_model::{Role, hex};
-use exclave_seal::{KeyFile, KeyKind, SigningKey, entropy::draw};
+use exclave_seal::{CosigningKey, KeyFile, KeyKind, SigningKey, entropy::draw};
 use serde::Serialize;
 
 use super::World;
@@ -69,10 +69,13 @@ pub struct Generate {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Make a signing key with this role instead: root, writer, administrator, restorer, auditor, repairer, keeper,
-    /// reaper, witness, collection-authority or posture-authority. A writer's key lies open, since an agent starts
-    /// unattended; every other one is protected by a passphrase
+    /// reaper, witness, collection-authority or posture-authority. A writer's or witness's key lies open, since whoever uses it
+    /// starts unattended; every other one is protected by a passphrase
     #[arg(long, value_name = "ROLE")]
     role: Option<Role>,
+    /// What a witness is called in the notes that it signs, an address without its scheme: `witness.example/w1`
+    #[arg(long, value_name = "NAME", requires = "role", conflicts_with = "token")]
+    name: Option<String>,
     /// Make its Ed25519 half in the token (PKCS#11) called LABEL, which it can't leave; FILE keeps the ML-DSA-65 half and
     /// says where the other one is
     #[arg(long, value_name = "LABEL", requires = "role")]
@@ -150,6 +153,9 @@ fn generate(arguments: &Generate, world: &mut World) -> Result<Exit, Trouble> {
         Some(Role::Writer) => {
             "The key lies open: move it to the agent's machine, `exclave key install` it, remove the file."
         }
+        Some(Role::Witness) => {
+            "The key lies open: it belongs on the witness's machine alone. Owners need its public half (--public)."
+        }
         _ => "Keep the file and its passphrase apart, and away from the machine that replicates.",
     });
     Ok(Exit::Done)
@@ -158,14 +164,29 @@ fn generate(arguments: &Generate, world: &mut World) -> Result<Exit, Trouble> {
 fn new_key(arguments: &Generate, world: &World) -> Result<KeyFile, Trouble> {
     let passphrase = |what: &str| arguments.passphrase.source().new_one(what, &world.environment);
     let signing = || new_signing(arguments.token.as_deref(), world);
+    if arguments.name.is_some() != (arguments.role == Some(Role::Witness)) {
+        return Err(Trouble::usage("a witness's key has a name, and no other has one")
+            .hint("--role witness --name witness.example/w1"));
+    }
     match arguments.role {
         None => keys::new_recovery(&passphrase("the recovery identity")?),
         Some(Role::Writer) => Ok(KeyFile::for_writer(&signing()?)),
+        Some(Role::Witness) => new_cosigning(arguments.name.as_deref().unwrap_or_default()),
         Some(role) => {
             // First what can be typed wrongly at no cost: a token counts.
             let passphrase = passphrase(&format!("the {role}'s key"))?;
             keys::signing_file(&signing()?, role, &passphrase)
         }
+    }
+}
+
+/// A witness's key.
+fn new_cosigning(name: &str) -> Result<KeyFile, Trouble> {
+    let key = CosigningKey::generate(name, &mut surroundings::OsEntropy);
+    match key.because(|| Trouble::failed("no key could be made"))? {
+        Some(key) => Ok(KeyFile::for_witness(&key)),
+        None => Err(Trouble::usage(format!("{name:?} can't be the name of a witness"))
+            .hint("1 to 255 printable ASCII characters without space and +")),
     }
 }
 
@@ -226,6 +247,9 @@ struct Shown {
     recipient: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
+    /// What others verify a witness's cosignatures with (C2SP signed-note).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    verifier_keys: Vec<String>,
     holds: &'static str,
     /// Where the Ed25519 half lies, when it isn't in the file.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -264,17 +288,26 @@ impl Shown {
             KeyKind::Signing(_) => (None, Some(key.public_key().because(useless)?.id().to_hex())),
             KeyKind::Share => (None, None),
             KeyKind::Ceremony => (None, Some(key.ceremony_request().because(useless)?.id().to_hex())),
+            KeyKind::Witness => (None, Some(key.cosigner().because(useless)?.id().to_hex())),
+        };
+        let verifier_keys = match key.kind() {
+            KeyKind::Witness => exclave_engine::witness::verifier_keys(&key.cosigner().because(useless)?)
+                .because(useless)?
+                .map(|key| key.to_string())
+                .to_vec(),
+            _ => Vec::new(),
         };
         let holds = match (key.is_sealed(), key.kind()) {
             (true, _) => "secret, protected by a passphrase",
-            (false, KeyKind::WRITER) => "secret, open",
-            (false, KeyKind::Recovery | KeyKind::Signing(_) | KeyKind::Share | KeyKind::Ceremony) => "public half only",
+            (false, KeyKind::WRITER | KeyKind::Witness) if key.lies_open() => "secret, open",
+            (false, _) => "public half only",
         };
         Ok(Self {
             file: path.display().to_string(),
             kind: key.kind().as_str(),
             recipient,
             key: id,
+            verifier_keys,
             holds,
             token: key.token().map(|token| ShownToken {
                 label: token.label.clone(),
@@ -304,6 +337,9 @@ impl Report for Shown {
         }
         if let Some(key) = &self.key {
             writeln!(out, "key {key}")?;
+        }
+        for key in &self.verifier_keys {
+            writeln!(out, "verifier key {key}")?;
         }
         if let Some(ShownToken { label, serial, id }) = &self.token {
             writeln!(

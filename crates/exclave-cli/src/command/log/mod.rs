@@ -13,7 +13,7 @@ use exclave_engine::{
 };
 use serde::Serialize;
 
-use super::{World, audit::PublicArguments};
+use super::{World, audit::PublicArguments, witness::ask::Cosigned};
 use crate::{
     error::{Context as _, Trouble},
     exit::Exit,
@@ -86,6 +86,9 @@ pub struct Logged {
     pub sites: usize,
     /// Why it is not in it.
     pub not_yet: Option<String>,
+    /// What witnesses said of it, where any were asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub witnesses: Option<Cosigned>,
 }
 
 impl Logged {
@@ -96,11 +99,13 @@ impl Logged {
                 size: Some(*size),
                 sites: *sites,
                 not_yet: None,
+                witnesses: None,
             },
             LogStanding::NotYet(why) => Self {
                 size: None,
                 sites: 0,
                 not_yet: Some(why.clone()),
+                witnesses: None,
             },
         }
     }

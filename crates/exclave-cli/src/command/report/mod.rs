@@ -10,7 +10,9 @@ use clap::{Args, Subcommand};
 use exclave_engine::{
     archive::history,
     audit::report::{Unbelievable, VerifiedReport, verify_report},
+    witness::backdated,
 };
+use exclave_log::{SignedCheckpoint, note::NOTE_BYTES_MAX};
 use exclave_model::{
     Anchor, CharterFile, Charters,
     charter::CHARTER_FILE_BYTES_MAX,
@@ -66,6 +68,9 @@ pub struct Belief {
 pub struct Verify {
     /// The report
     file: PathBuf,
+    /// Refuse a report that says it is older than this cosigned checkpoint shows; may be repeated
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Vec<PathBuf>,
     #[command(flatten)]
     belief: Belief,
 }
@@ -129,6 +134,9 @@ pub fn run(command: &Command, world: &mut World) -> Result<Exit, Trouble> {
     match command {
         Command::Verify(arguments) => {
             let verified = believed(&arguments.file, &arguments.belief, world)?;
+            for path in &arguments.checkpoint {
+                not_backdated(&verified, path)?;
+            }
             world.output.report(&Verified::of(&verified))?;
             Ok(Exit::Done)
         }
@@ -179,6 +187,17 @@ fn believed(path: &Path, belief: &Belief, world: &World) -> Result<VerifiedRepor
         };
         trouble.source(error)
     })
+}
+
+/// Refuses a report that can't be as old as it says.
+fn not_backdated(verified: &VerifiedReport, path: &Path) -> Result<(), Trouble> {
+    let bytes = private_file::read_public(path, NOTE_BYTES_MAX, "checkpoint")?;
+    let checkpoint =
+        SignedCheckpoint::parse(&bytes).because(|| Trouble::usage(format!("{} is no checkpoint", path.display())))?;
+    match backdated(&verified.report, &verified.charters, &checkpoint) {
+        None => Ok(()),
+        Some(found) => Err(Trouble::new(Exit::Refused, "the report is backdated").source(found)),
+    }
 }
 
 /// The charters of a file, verified from its own first version on; whose they are is compared with the report.

@@ -17,6 +17,7 @@ use crate::{
     exit::Exit,
     format,
     output::{Report, aligned, figures, words},
+    watched,
 };
 
 /// Lost or refused entries that the text shows.
@@ -83,6 +84,11 @@ pub(super) struct Restored {
     #[serde(skip)]
     is_provisional: bool,
     stale: Option<String>,
+    /// F1, F2 or F3, what witnesses say, and what isn't proven.
+    freshness: &'static str,
+    freshness_says: String,
+    #[serde(skip)]
+    freshness_line: Option<String>,
     /// Snapshots of the dataset that are as new as this one.
     as_new: Vec<AsNew>,
     /// Places of a chain for which several heads were signed.
@@ -122,7 +128,7 @@ impl Restored {
         target: Option<&Path>,
         stale: Option<String>,
         forks: usize,
-        seconds: f64,
+        (seconds, now): (f64, i64),
     ) -> Self {
         let ended = report.outcome();
         let (refused_count, problems, left_out) = match &report.written {
@@ -168,6 +174,9 @@ impl Restored {
             verified_min: report.snapshot.verified_min,
             is_provisional: report.snapshot.state == exclave_model::SnapshotState::Provisional,
             stale,
+            freshness: report.freshness.grade.as_str(),
+            freshness_says: watched::says(&report.freshness),
+            freshness_line: watched::line(&report.freshness, now),
             as_new: report
                 .rivals
                 .iter()
@@ -232,6 +241,9 @@ impl Report for Restored {
             format::local(self.finished_unix),
             format::bytes(self.bytes_fetched)
         )?;
+        if let Some(line) = &self.freshness_line {
+            writeln!(out, "{line}")?;
+        }
         if self.is_provisional {
             writeln!(
                 out,
