@@ -1,4 +1,4 @@
-use exclave_model::{Charter, Record as _, Version1};
+use exclave_model::{Charter, Record as _, Tag, Version1};
 use exclave_seal::SeededEntropy;
 use exclave_site::{Fault, When};
 
