@@ -98,9 +98,12 @@ pub struct Draft {
     shares: Vec<DraftShares>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     retention: Vec<DraftRetention>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     trust_group: Vec<DraftTrustGroup>,
     #[serde(default, skip_serializing_if = "DraftRules::is_empty")]
     rules: DraftRules,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    witnesses: Option<DraftWitnesses>,
 }
 
 /// Writers who may reuse each other's runs, and nobody else's.
@@ -124,8 +127,6 @@ impl DraftRules {
     fn is_empty(&self) -> bool {
         self.registered_classes.is_empty() && self.format_versions.is_empty()
     }
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    witnesses: Option<DraftWitnesses>,
 }
 
 /// A share set: the beginning of its id when the version before has it, else the path of the file that `key split` wrote.
