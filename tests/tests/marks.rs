@@ -19,7 +19,7 @@ use exclave_model::{
     Tag, Version1,
 };
 use exclave_seal::SigningKey;
-use exclave_site::{Body, Children, Listing, PutMode, Site, SiteAddress, SiteError, Stored};
+use exclave_site::{Body, Children, Listing, PutMode, Site, SiteAddress, SiteError, Stored, Versions};
 use exclave_tests::{
     tree,
     world::{Whatever, World, WorldPlan},
@@ -284,5 +284,9 @@ impl Site for MarksAtClaim {
 
     fn address(&self) -> &SiteAddress {
         self.inner.address()
+    }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        self.inner.versions()
     }
 }

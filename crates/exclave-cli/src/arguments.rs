@@ -76,7 +76,7 @@ pub enum Command {
     /// Change who may do what, and where: the archive's charter
     #[command(subcommand)]
     Charter(command::charter::Command),
-    /// Add datasets to their classes, and demand more for single ones: administrators' records
+    /// Add datasets to their classes, and demand more for single ones
     #[command(subcommand)]
     Dataset(command::dataset::Command),
     /// Keep names and contacts: the sealed directory

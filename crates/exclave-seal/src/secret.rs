@@ -77,6 +77,7 @@ mod tests {
     use super::*;
     use crate::{
         aead::Cipher,
+        cosigning::CosigningKey,
         dataset_keys::{ChunkHasher, DatasetSecret, GearBytes, PageBoundaryKey},
         entropy::Drawn,
         envelope::RecoveryIdentity,
@@ -110,6 +111,7 @@ mod tests {
         Passphrase,
         RunKey,
         CeremonyKey,
+        CosigningKey,
         Checked<'static>,
         Entry,
         Share,

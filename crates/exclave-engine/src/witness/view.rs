@@ -394,7 +394,7 @@ mod tests {
             vouched(NOW - 60)
         );
         assert_eq!(
-            shown.standing(&shown.logs(4, &[one.clone()]), &[two], 3),
+            shown.standing(&shown.logs(4, std::slice::from_ref(&one)), &[two], 3),
             vouched(NOW - 60)
         );
         let none = |counting, nations| Standing::NoQuorum { counting, nations };
@@ -408,7 +408,10 @@ mod tests {
         assert_eq!(shown.standing(&shown.logs(4, &[half]), &[], 3), none(1, 1));
         // An older state holds older heads alone.
         let older = shown.cosigned(3, &[(1, NOW), (2, NOW)]);
-        assert_eq!(shown.standing(&shown.logs(4, &[older.clone()]), &[], 2), vouched(NOW));
+        assert_eq!(
+            shown.standing(&shown.logs(4, std::slice::from_ref(&older)), &[], 2),
+            vouched(NOW)
+        );
         assert_eq!(shown.standing(&shown.logs(4, &[older]), &[], 3), none(0, 0));
         assert_eq!(shown.standing(&shown.logs(4, &[]), &[], 9), Standing::NotLogged);
     }
@@ -450,20 +453,25 @@ mod tests {
         let newest = shown.cosigned(4, &[(1, NOW), (2, NOW)]);
         let older = shown.cosigned(2, &[(1, NOW), (2, NOW)]);
         // Whoever brings what was cosigned along sees that they show less; an older state is no contradiction.
-        let logs = shown.logs(2, &[older.clone()]);
+        let logs = shown.logs(2, std::slice::from_ref(&older));
         assert!(
             Watched::of(&shown.archive, &logs, &[older], Some(NOW))
                 .set_back
                 .is_empty()
         );
-        let watched = Watched::of(&shown.archive, &logs, &[newest.clone()], Some(NOW));
+        let watched = Watched::of(&shown.archive, &logs, std::slice::from_ref(&newest), Some(NOW));
         let [found] = watched.set_back.as_slice() else {
             panic!("{:?}", watched.set_back);
         };
         assert_eq!((found.shown, found.is_other, &found.evidence), (2, false, &None));
         assert_eq!(watched.standing(&shown.log.id, head(1)), Standing::Disturbed);
         // They hide the log altogether.
-        let nothing = Watched::of(&shown.archive, &Logs::default(), &[newest.clone()], Some(NOW));
+        let nothing = Watched::of(
+            &shown.archive,
+            &Logs::default(),
+            std::slice::from_ref(&newest),
+            Some(NOW),
+        );
         assert_eq!(nothing.set_back[0].shown, 0);
         // A checkpoint that nobody signed is none.
         let mut forged = newest.clone();
@@ -510,7 +518,7 @@ mod tests {
             ),
         ];
         for (finding, disturbs) in findings {
-            let mut logs = shown.logs(3, &[both.clone()]);
+            let mut logs = shown.logs(3, std::slice::from_ref(&both));
             logs.logs[0].findings.push(finding.clone());
             let standing = shown.standing(&logs, &[], 1);
             assert_eq!(standing == Standing::Disturbed, disturbs, "{finding}");

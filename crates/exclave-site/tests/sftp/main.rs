@@ -43,7 +43,7 @@ async fn asked(address: &SiteAddress, settings: &SiteSettings) -> Result<u64, Si
 async fn it_conforms() {
     let server = Server::start().await;
     let report = conformance::run(&*site(&server, ""), &name("conformance/1")).await;
-    assert_eq!(report.checks.len(), 19);
+    assert_eq!(report.checks.len(), 20);
     assert_eq!(report.deviations().count(), 0, "{report}");
     assert_eq!(server.accepted(), 1, "one connection carries it all");
 }
