@@ -9,7 +9,7 @@
 //! **Freshness.** A committed head lies at q sites of its layout. When the sites of the charter that did not answer
 //! completely, and the b that may lie, are fewer than q, no committed head can hide: grade F2. Otherwise F3. For an archive
 //! whose sites are all in one layout this is DESIGN's r = n - q + b + 1 answers. F1 needs the logs and the word of witnesses
-//! beside that ([`crate::witness::word`]).
+//! beside that ([`crate::witness::cosign::word`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -5,7 +5,7 @@
 //! are not in it yet, then the head. So a machine that was set back and goes on in the same life writes the same log
 //! again, and forks it only when it forks its chain.
 //!
-//! * [`write`]: a commit's head goes into the log after the commit ([`write::log_head`]); what others sign, into a log of its
+//! * [`mod@write`]: a commit's head goes into the log after the commit ([`write::log_head`]); what others sign, into a log of its
 //!   own ([`write::log_session`]);
 //! * [`read`]: what all sites together show of all logs, held against the signatures and against each other;
 //! * [`proof`]: a `.tlog-proof` checked with nothing but the anchor and the charter;
