@@ -217,6 +217,7 @@ class Theft(Across):
         for _ in range(1100):
             self.assertEqual(thief.delete(shard), 204)
         # Names that may come next are taken.
+        # What lies in a log under a name of no known state is passed over: anyone may put things there.
         records = [key for key in ours if "/shards/" not in key]
         for key in records:
             folder = key.rsplit("/", 1)[0]
@@ -231,7 +232,7 @@ class Theft(Across):
             ceph.admin("lc", "process")
         left = {key: {version for version, _ in versions} for key, versions in thief.versions().items()}
         self.assertEqual([key for key, (version, _) in ours.items() if version not in left.get(key, ())], [])
-        self.poisoned(archive, 2 * len(records))
+        self.poisoned(archive, 2 * sum("/log/" not in key for key in records))
 
         # A keeper extends the locks of what snapshots need, beneath it all, and then has nothing left to do.
         found = self.kept(archive, "show", "--for", "3")
@@ -248,7 +249,7 @@ class Theft(Across):
         self.change(archive)
         said = archive.replicate(FINDINGS)
         self.assertEqual((said["outcome"], said["debt_shards"]), ("committed", 0), said)
-        self.poisoned(archive, 2 * len(records))
+        self.poisoned(archive, 2 * sum("/log/" not in key for key in records))
 
     def test_an_agent_s_credentials_are_stolen(self):
         """As the run-book sets a bucket up."""

@@ -16,7 +16,7 @@ def read_code(modules: list[str], scale: int = 3) -> str:
     width = max(map(len, modules)) + 2 * QUIET
     rows = [" " * width] * QUIET + [" " * QUIET + row.ljust(width - QUIET) for row in modules] + [" " * width] * QUIET
     image = b"".join(bytes(0 if letter == "#" else 255 for letter in row for _ in range(scale)) * scale for row in rows)
-    found = zxingcpp.read_barcodes(memoryview(image).cast("B", (len(rows) * scale, width * scale)))
+    found = zxingcpp.read_barcodes(memoryview(image).cast("B", (len(rows) * scale, width * scale)), formats=zxingcpp.BarcodeFormat.QRCode)
     assert len(found) == 1, f"{len(found)} codes"
     return found[0].text
 

@@ -149,6 +149,11 @@ async fn small(auditor: &mut Auditor<'_>, scope: &Scope, keepers: &mut [(usize, 
         (names.plate_prefix(), SMALL_LISTING_MAX),
         (names.kits_prefix(), SMALL_LISTING_MAX),
         (names.grants_prefix(), SMALL_LISTING_MAX),
+        (names.registrations_prefix(), SMALL_LISTING_MAX),
+        (names.companions_prefix(), SMALL_LISTING_MAX),
+        (names.logs_prefix(), SMALL_LISTING_MAX),
+        (names.marks_prefix(), SMALL_LISTING_MAX),
+        (names.holds_prefix(), SMALL_LISTING_MAX),
         (names.heads_prefix(), HEADS_PER_SITE_MAX),
     ];
     places.extend(scope.runs.keys().map(|run| (names.run_prefix(*run), SMALL_LISTING_MAX)));

@@ -238,6 +238,7 @@ fn placement(out: &mut String, report: &AuditReport) {
         let layout: Vec<String> = placement.sites.iter().map(name).collect();
         for fault in &placement.faults {
             let what = match fault.kind.as_str() {
+                "any-sites" if placement.losses == 0 => "no further site".to_owned(),
                 "any-sites" => format!("any {}", format::count(u64::from(placement.losses), "further site")),
                 kind => format!("{kind} {}", fault.name),
             };

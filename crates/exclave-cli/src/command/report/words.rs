@@ -179,6 +179,7 @@ fn placement(report: &AuditReport) -> String {
         );
         for fault in &placement.faults {
             let what = match fault.kind.as_str() {
+                "any-sites" if placement.losses == 0 => "no further site lost".to_owned(),
                 "any-sites" => format!(
                     "any {} lost",
                     format::count(u64::from(placement.losses), "further site")

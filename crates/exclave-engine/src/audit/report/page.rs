@@ -124,15 +124,18 @@ fn after_losses(report: &AuditReport) -> String {
     let Some((margin, placement, fault)) = margins.min_by_key(|(margin, ..)| *margin) else {
         return String::new();
     };
-    let lost = number(u64::from(placement.losses), "further site");
+    let lost = match placement.losses {
+        0 => "With no further site lost".to_owned(),
+        losses => format!("After a loss of any {}", number(u64::from(losses), "further site")),
+    };
     let left = number(u64::from(fault.survivors), "shard");
     match margin {
         0.. => format!(
-            " After a loss of any {lost} at least {left} of each stripe would be left; {} restore it: {margin} to spare.",
+            " {lost} at least {left} of each stripe would be left; {} restore it: {margin} to spare.",
             placement.k
         ),
         _ => format!(
-            " After a loss of any {lost} only {left} of some stripe would be left as shown; {} restore it.",
+            " {lost} only {left} of some stripe would be left as shown; {} restore it.",
             placement.k
         ),
     }
@@ -182,7 +185,7 @@ fn not_proven(report: &AuditReport) -> Vec<String> {
         "that a site holds its shards itself: one that fetched them from another site within the deadline, or computed \
          them from k others, would look the same"
             .to_owned(),
-        "that the sites together don't show an old state: no log with witnesses exists yet, and the seed was the auditor's \
+        "that the sites together don't show an old state: no witness was asked, and the seed was the auditor's \
          to choose; an auditor who tried many nonces could choose his sample, so the nonce is in the report"
             .to_owned(),
         "how long objects are locked against deletion: that was not asked".to_owned(),
